@@ -1,0 +1,100 @@
+// Argument checks and output shapes, shared by CPU, CUDA and Meta: every message names the argument, what was expected
+// and what came. Sizes are symbolic so that the same checks serve torch.compile's dynamic shapes.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "activations.h"
+
+namespace fused_gan {
+
+inline std::string activation_names() {
+  std::string names;
+  for (const char* name : Activations::kNames) names += (names.empty() ? "'" : ", '") + std::string(name) + "'";
+  return names;
+}
+
+inline int activation_index(std::string_view name) {
+  for (int i = 0; i < Activations::kCount; ++i)
+    if (name == Activations::kNames[i]) return i;
+  TORCH_CHECK_VALUE(false, "activation: expected one of ", activation_names(), ", got '", name, "'");
+}
+
+inline int check_activation(std::string_view name, double negative_slope) {
+  TORCH_CHECK_VALUE(negative_slope >= 0,
+                    "negative_slope: expected a number ≥ 0 (the gradient is read from the output's sign), got ",
+                    negative_slope);
+  return activation_index(name);
+}
+
+inline void check_tensor(const at::Tensor& tensor, const char* name, const at::Tensor& input) {
+  TORCH_CHECK_TYPE(tensor.layout() == at::kStrided, name, ": expected a dense (strided) tensor, got layout ",
+                   tensor.layout());
+  const auto dtype = tensor.scalar_type();
+  TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16 || dtype == at::kHalf, name,
+                   ": expected dtype float32, float64, bfloat16 or float16, got ", dtype);
+  TORCH_CHECK_TYPE(dtype == input.scalar_type(), name, ": expected the dtype of input, ", input.scalar_type(),
+                   ", got ", dtype);
+  TORCH_CHECK(tensor.device() == input.device(), name, ": expected the device of input, ", input.device(), ", got ",
+              tensor.device());
+}
+
+// input (..., in), weight (out, in), bias (out) or none. Returns the activation's index.
+inline int check_linear_act(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                            std::string_view activation, double negative_slope) {
+  const int index = check_activation(activation, negative_slope);
+  check_tensor(input, "input", input);
+  check_tensor(weight, "weight", input);
+  TORCH_CHECK_VALUE(input.dim() >= 1, "input: expected shape (..., in_features), got a scalar");
+  TORCH_CHECK_VALUE(weight.dim() == 2, "weight: expected shape (out_features, in_features), got ",
+                    weight.sym_sizes());
+  TORCH_CHECK_VALUE(input.sym_size(-1) == weight.sym_size(1), "input: expected last dimension ", weight.sym_size(1),
+                    " (weight's in_features), got shape ", input.sym_sizes());
+  if (bias && bias->defined()) {
+    check_tensor(*bias, "bias", input);
+    TORCH_CHECK_VALUE(bias->dim() == 1 && bias->sym_size(0) == weight.sym_size(0), "bias: expected shape (",
+                      weight.sym_size(0), ",) (weight's out_features), got ", bias->sym_sizes());
+  }
+  return index;
+}
+
+// grad (..., out); output the same, or undefined for identity, whose gradient needs none.
+inline int check_linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+                                     const at::Tensor& input, const at::Tensor& weight, std::string_view activation,
+                                     double negative_slope) {
+  const int index = check_linear_act(input, weight, std::nullopt, activation, negative_slope);
+  const auto check = [&](const at::Tensor& tensor, const char* name) {
+    check_tensor(tensor, name, input);
+    TORCH_CHECK_VALUE(tensor.dim() == input.dim() && tensor.sym_size(-1) == weight.sym_size(0) &&
+                          tensor.sym_sizes().slice(0, tensor.dim() - 1) == input.sym_sizes().slice(0, input.dim() - 1),
+                      name, ": expected input's shape with last dimension ", weight.sym_size(0), ", got ",
+                      tensor.sym_sizes());
+  };
+  check(grad, "grad");
+  const bool needs_output = std::string_view(Identity::kName) != activation;
+  TORCH_CHECK_VALUE(!needs_output || (output && output->defined()), "output: expected a tensor for activation '",
+                    activation, "', got None");
+  if (needs_output) check(*output, "output");
+  return index;
+}
+
+// (..., in) -> (..., out)
+inline c10::SymDimVector output_sizes(const at::Tensor& input, const at::Tensor& weight) {
+  c10::SymDimVector sizes(input.sym_sizes().begin(), input.sym_sizes().end());
+  sizes.back() = weight.sym_size(0);
+  return sizes;
+}
+
+// (..., features) -> (rows, features), a view where strides allow; rows are counted, for sizes of 0 leave -1 undefined.
+inline at::Tensor as_matrix(const at::Tensor& tensor) {
+  if (tensor.dim() == 2) return tensor;
+  int64_t rows = 1;
+  for (int64_t i = 0; i + 1 < tensor.dim(); ++i) rows *= tensor.size(i);
+  return tensor.reshape({rows, tensor.size(-1)});
+}
+
+}  // namespace fused_gan

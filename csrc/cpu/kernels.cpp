@@ -1,0 +1,34 @@
+// The choice of instruction set: made once, for the whole process.
+#include "kernels.h"
+
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+
+namespace fused_gan::cpu {
+
+static const Kernels* const kBestFirst[] = {
+#if defined(__x86_64__)
+    &avx512::kKernels,
+    &avx2::kKernels,
+#endif
+    &portable::kKernels,
+};
+
+static const Kernels& choose() {
+  const char* wanted = std::getenv("FUSED_GAN_CPU_CAPABILITY");
+  std::string known;
+  for (const Kernels* set : kBestFirst) {
+    const bool named = wanted && std::string(wanted) == set->name;
+    if ((named || !wanted) && set->supported()) return *set;
+    if (set->supported()) known += std::string(known.empty() ? "" : ", ") + set->name;
+  }
+  throw std::runtime_error("FUSED_GAN_CPU_CAPABILITY is '" + std::string(wanted) + "', expected one of: " + known);
+}
+
+const Kernels& kernels() {
+  static const Kernels& chosen = choose();
+  return chosen;
+}
+
+}  // namespace fused_gan::cpu

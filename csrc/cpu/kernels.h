@@ -1,0 +1,85 @@
+// What the CPU kernels offer, and the choice of instruction set. Kernels know pointers, sizes and strides, no torch;
+// linear_act.cpp checks, allocates and spreads them over threads.
+//
+// All three products of a linear layer are one kernel, C = A B, with the vectors along B's and C's rows and A read
+// element by element in any stride:
+//     forward          yᵀ (out, batch)  =  W (out, in)      ·  xᵀ (in, batch)   xᵀ packed by kPanel samples
+//     input gradient   dx (batch, in)   =  dz (batch, out)  ·  W (out, in)      nothing packed
+//     weight gradient  dW (out, in)     =  dzᵀ (out, batch) ·  x (batch, in)    nothing packed
+// so that no weight is ever copied. docs/cpu-kernels.md has the measurements behind it.
+#pragma once
+
+#include <cstdint>
+
+namespace fused_gan::cpu {
+
+struct BFloat16 {
+  uint16_t bits;
+};
+struct Float16 {
+  uint16_t bits;
+};
+
+constexpr int64_t kPanel = 64;  // samples in one packed panel of the batch
+
+// Element (i, k) is data[i * row + k * column].
+template <class T> struct Strided {
+  const T* data;
+  int64_t row, column;
+};
+
+struct Activation {
+  int index;     // into Activations (activations.h)
+  double slope;  // of leaky_relu
+};
+
+// Elementwise kernels, for every storage type S.
+template <class S> struct PointwiseKernels {
+  // y[i] = act(y[i]) for `count` elements in place.
+  void (*activate)(Activation, S* y, int64_t count);
+  // dz = dy ⊙ act'(y) and bias_gradient = column sums of dz, `rows` × `columns`, rows `*_row` elements apart.
+  // dz or bias_gradient may be null; y may be null for identity. Sums run down the rows in order: reproducible.
+  void (*gradient)(Activation, const S* dy, int64_t dy_row, const S* y, int64_t y_row, S* dz, int64_t dz_row,
+                   S* bias_gradient, int64_t rows, int64_t columns);
+};
+
+// Products, for the types T that they compute in.
+template <class T> struct ProductKernels {
+  int64_t row_tile;     // rows of C that the micro-kernel finishes together
+  int64_t column_tile;  // columns of C in one vector
+
+  // panel[k][s] = x[s][k] for s < samples ≤ kPanel and first ≤ k < last, zeros behind the last sample.
+  void (*pack)(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel);
+
+  // y[s][n] = act(Σ_k w[n][k] panel[k][s] + bias[n]) for one panel and `outputs` rows of w; bias may be null.
+  void (*forward)(Activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, int64_t outputs,
+                  int64_t samples, int64_t depth);
+
+  // The same for few samples or few outputs: both operands read along k as they lie, nothing packed.
+  void (*forward_dot)(Activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
+                      int64_t y_row, int64_t samples, int64_t outputs, int64_t depth);
+
+  // c (rows, columns) = a (rows, depth) · b (depth, columns).
+  void (*product)(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
+                  int64_t depth);
+};
+
+struct Kernels {
+  const char* name;  // "avx512", "avx2", "portable"
+  bool (*supported)();
+  ProductKernels<float> product_float;
+  ProductKernels<double> product_double;
+  PointwiseKernels<float> pointwise_float;
+  PointwiseKernels<double> pointwise_double;
+  PointwiseKernels<BFloat16> pointwise_bfloat16;
+  PointwiseKernels<Float16> pointwise_float16;
+};
+
+// The best that this processor supports, or the one that FUSED_GAN_CPU_CAPABILITY names.
+const Kernels& kernels();
+
+namespace avx512 { extern const Kernels kKernels; }
+namespace avx2 { extern const Kernels kKernels; }
+namespace portable { extern const Kernels kKernels; }
+
+}  // namespace fused_gan::cpu

@@ -1,0 +1,333 @@
+// The CPU kernels, compiled once per instruction set by isa_*.cpp, which set FUSED_GAN_ISA, FUSED_GAN_VECTOR_BYTES and
+// the compiler's target before they include this file.
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "../activations.h"
+#include "kernels.h"
+
+#define FUSED_GAN_STRING(name) FUSED_GAN_STRING_OF(name)
+#define FUSED_GAN_STRING_OF(name) #name
+
+namespace fused_gan::cpu::FUSED_GAN_ISA {
+namespace {
+
+#include "vec.h"
+
+}  // namespace
+}  // namespace fused_gan::cpu::FUSED_GAN_ISA
+
+// The vectors of each instruction set are types of their own, so these never meet another file's.
+template <> struct fused_gan::Math<fused_gan::cpu::FUSED_GAN_ISA::Vec<float>> {
+  using Vec = fused_gan::cpu::FUSED_GAN_ISA::Vec<float>;
+  FUSED_GAN_FUNCTION static Vec tanh(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::tanh_of<float>(z); }
+  FUSED_GAN_FUNCTION static Vec sigmoid(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::sigmoid_of<float>(z); }
+};
+template <> struct fused_gan::Math<fused_gan::cpu::FUSED_GAN_ISA::Vec<double>> {
+  using Vec = fused_gan::cpu::FUSED_GAN_ISA::Vec<double>;
+  FUSED_GAN_FUNCTION static Vec tanh(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::tanh_of<double>(z); }
+  FUSED_GAN_FUNCTION static Vec sigmoid(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::sigmoid_of<double>(z); }
+};
+
+namespace fused_gan::cpu::FUSED_GAN_ISA {
+namespace {
+
+// ---- tiling: registers first --------------------------------------------------------------------------------------
+// A micro-tile keeps kRows × kVectors accumulators, kVectors of B and one broadcast in registers: 29 of AVX-512's 32,
+// 15 of AVX2's 16.
+#if FUSED_GAN_VECTOR_BYTES == 64
+constexpr int kTileRows = 6, kTileVectors = 4;
+constexpr int kDotRows = 4, kDotColumns = 4;
+#else
+constexpr int kTileRows = 6, kTileVectors = 2;
+constexpr int kDotRows = 2, kDotColumns = 4;
+#endif
+constexpr int64_t kDepthBlock = 512;  // rows of B that stay in the second cache while all rows of A pass
+constexpr int64_t kRowBlock = 48;     // rows of yᵀ that are finished together, in the first cache
+
+inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <class T, int kRows, int kVectors>
+FUSED_GAN_FUNCTION void micro_tile(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t depth,
+                                   bool accumulate) {
+  constexpr int kLanes = Lanes<T>::kCount;
+  Vec<T> sum[kRows][kVectors];
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) sum[r][v] = accumulate ? load_as<Vec<T>>(c + r * c_row + v * kLanes) : Vec<T>{};
+  for (int64_t k = 0; k < depth; ++k, b += b_row, a.data += a.column) {
+    Vec<T> line[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) line[v] = load_as<Vec<T>>(b + v * kLanes);
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r) {
+      const Vec<T> element = broadcast(a.data[r * a.row]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) sum[r][v] += element * line[v];
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) store_as(c + r * c_row + v * kLanes, sum[r][v]);
+}
+
+// The micro-tile with `rows` ≤ kTileRows and `vectors` ≤ kTileVectors chosen at run time.
+template <class T, int kVectors = kTileVectors, int kRows = kTileRows>
+void tile(int64_t rows, int64_t vectors, Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t depth,
+          bool accumulate) {
+  if constexpr (kVectors > 1)
+    if (vectors < kVectors) return tile<T, kVectors - 1, kRows>(rows, vectors, a, b, b_row, c, c_row, depth, accumulate);
+  if constexpr (kRows > 1)
+    if (rows < kRows) return tile<T, kVectors, kRows - 1>(rows, vectors, a, b, b_row, c, c_row, depth, accumulate);
+  micro_tile<T, kRows, kVectors>(a, b, b_row, c, c_row, depth, accumulate);
+}
+
+// ---- c = a b --------------------------------------------------------------------------------------------------------
+// One block of B (depth × at most a tile's columns) against `rows` rows. A width that is no multiple of a vector goes
+// through padded copies of B's and C's block.
+template <class T>
+void column_block(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
+                  int64_t depth, bool accumulate) {
+  constexpr int64_t kLanes = Lanes<T>::kCount, kWidth = kLanes * kTileVectors;
+  const int64_t vectors = (columns + kLanes - 1) / kLanes;
+  if (columns % kLanes == 0) {
+    for (int64_t r = 0; r < rows; r += kTileRows)
+      tile<T>(at_most(kTileRows, rows - r), vectors, {a.data + r * a.row, a.row, a.column}, b, b_row, c + r * c_row,
+              c_row, depth, accumulate);
+    return;
+  }
+  T padded_b[kDepthBlock * kWidth], padded_c[kTileRows * kWidth] = {};
+  const int64_t width = vectors * kLanes;
+  for (int64_t k = 0; k < depth; ++k)
+    for (int64_t j = 0; j < width; ++j) padded_b[k * width + j] = j < columns ? b[k * b_row + j] : T(0);
+  for (int64_t r = 0; r < rows; r += kTileRows) {
+    const int64_t height = at_most(kTileRows, rows - r);
+    tile<T>(height, vectors, {a.data + r * a.row, a.row, a.column}, padded_b, width, padded_c, width, depth, false);
+    for (int64_t i = 0; i < height; ++i)
+      for (int64_t j = 0; j < columns; ++j) {
+        T& to = c[(r + i) * c_row + j];
+        to = accumulate ? to + padded_c[i * width + j] : padded_c[i * width + j];
+      }
+  }
+}
+
+template <class T>
+void product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
+             int64_t depth) {
+  constexpr int64_t kWidth = Lanes<T>::kCount * kTileVectors;
+  if (depth == 0)
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t j = 0; j < columns; ++j) c[r * c_row + j] = T(0);
+  // With few rows B is read once and the time goes into reading it: in short blocks its rows are read as they lie.
+  const int64_t depth_block = rows > 2 * kTileRows ? kDepthBlock : 16;
+  for (int64_t k = 0; k < depth; k += depth_block)
+    for (int64_t j = 0; j < columns; j += kWidth)
+      column_block<T>({a.data + k * a.column, a.row, a.column}, b + k * b_row + j, b_row, c + j, c_row, rows,
+                      at_most(kWidth, columns - j), at_most(depth_block, depth - k), k > 0);
+}
+
+// ---- forward: yᵀ = W xᵀ, finished in the first cache -----------------------------------------------------------------
+template <class T>
+void pack(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel) {
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  for (int64_t s = 0; s < kPanel; s += kLanes)
+    for (int64_t k = first; k < last; k += kLanes) {
+      const int64_t count = at_most(kLanes, last - k);
+      Vec<T> square[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i) {
+        const T* from = x + (s + i) * x_row + k;
+        square[i] = s + i >= samples ? Vec<T>{} : count == kLanes ? load_as<Vec<T>>(from) : load_some(from, count);
+      }
+      transpose(square);
+      for (int64_t i = 0; i < count; ++i) store_as(panel + (k + i) * kPanel + s, square[i]);
+    }
+}
+
+// block[n][s], `outputs` ≤ a row of vectors each kPanel long -> y[s][n], activated and transposed.
+template <class T, class Act>
+void finish(const T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, int64_t outputs, int64_t samples) {
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  for (int64_t n = 0; n < outputs; n += kLanes)
+    for (int64_t s = 0; s < samples; s += kLanes) {
+      const int64_t count = at_most(kLanes, outputs - n);
+      Vec<T> square[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i) {
+        square[i] = Vec<T>{};
+        if (i >= count) continue;
+        const Vec<T> z = load_as<Vec<T>>(block + (n + i) * kPanel + s);
+        square[i] = Act::forward(bias ? z + bias[n + i] : z, slope);
+      }
+      transpose(square);
+      for (int64_t i = 0; i < at_most(kLanes, samples - s); ++i) {
+        T* to = y + (s + i) * y_row + n;
+        count == kLanes ? store_as(to, square[i]) : store_some(to, square[i], count);
+      }
+    }
+}
+
+template <class T>
+void forward(Activation activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, int64_t outputs,
+             int64_t samples, int64_t depth) {
+  constexpr int64_t kWidth = Lanes<T>::kCount * kTileVectors;
+  const int64_t columns = (samples + Lanes<T>::kCount - 1) / Lanes<T>::kCount * Lanes<T>::kCount;
+  alignas(64) T block[kRowBlock * kPanel];
+  Activations::visit(activation.index, [&](auto act) {
+    for (int64_t n = 0; n < outputs; n += kRowBlock) {
+      const int64_t height = at_most(kRowBlock, outputs - n);
+      if (depth == 0)
+        for (int64_t i = 0; i < height * kPanel; ++i) block[i] = T(0);
+      for (int64_t k = 0; k < depth; k += kDepthBlock)
+        for (int64_t j = 0; j < columns; j += kWidth)
+          column_block<T>({w.data + n * w.row + k * w.column, w.row, w.column}, panel + k * kPanel + j, kPanel,
+                          block + j, kPanel, height, at_most(kWidth, columns - j), at_most(kDepthBlock, depth - k),
+                          k > 0);
+      finish<T, decltype(act)>(block, bias ? bias + n : nullptr, broadcast(T(activation.slope)), y + n, y_row, height,
+                               samples);
+    }
+  });
+}
+
+// ---- forward for few samples or few outputs --------------------------------------------------------------------------
+// kRows rows of a against kColumns rows of b, both read along k.
+template <class T, int kRows, int kColumns>
+FUSED_GAN_FUNCTION void dot_tile(const T* a, int64_t a_row, const T* b, int64_t b_row, T* c, int64_t c_row,
+                                 int64_t depth) {
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  constexpr int kSums = kRows * kColumns, kGroups = (kSums + kLanes - 1) / kLanes;
+  Vec<T> sum[kGroups * kLanes] = {};
+  int64_t k = 0;
+  const auto add = [&](auto load) __attribute__((always_inline)) {
+    Vec<T> line[kColumns];
+#pragma GCC unroll 4
+    for (int j = 0; j < kColumns; ++j) line[j] = load(b + j * b_row + k);
+#pragma GCC unroll 4
+    for (int i = 0; i < kRows; ++i) {
+      const Vec<T> element = load(a + i * a_row + k);
+#pragma GCC unroll 4
+      for (int j = 0; j < kColumns; ++j) sum[i * kColumns + j] += element * line[j];
+    }
+  };
+  for (; k + kLanes <= depth; k += kLanes) add([](const T* from) { return load_as<Vec<T>>(from); });
+  if (k < depth) add([&](const T* from) { return load_some(from, depth - k); });
+#pragma GCC unroll 4
+  for (int group = 0; group < kGroups; ++group) {
+    Vec<T> rows[kLanes];
+#pragma GCC unroll 16
+    for (int i = 0; i < kLanes; ++i) rows[i] = sum[group * kLanes + i];
+    const Vec<T> sums = sums_of_rows(rows);
+    for (int i = 0; i < at_most(kLanes, kSums - group * kLanes); ++i) {
+      const int64_t at = group * kLanes + i;
+      c[at / kColumns * c_row + at % kColumns] = sums[i];
+    }
+  }
+}
+
+template <class T, class Act>
+void finish_row(T* y, const T* bias, Vec<T> slope, int64_t count) {
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  for (int64_t j = 0; j < count; j += kLanes) {
+    const int64_t some = at_most(kLanes, count - j);
+    Vec<T> z = load_some(y + j, some);
+    if (bias) z += load_some(bias + j, some);
+    store_some(y + j, Act::forward(z, slope), some);
+  }
+}
+
+template <class T>
+void forward_dot(Activation activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
+                 int64_t y_row, int64_t samples, int64_t outputs, int64_t depth) {
+  const auto dots = [&](int64_t s, int64_t n, auto rows, auto columns) {
+    dot_tile<T, rows.value, columns.value>(x + s * x_row, x_row, w + n * w_row, w_row, y + s * y_row + n, y_row, depth);
+  };
+  const std::integral_constant<int, 1> one;
+  const std::integral_constant<int, kDotRows> tall;
+  const std::integral_constant<int, kDotColumns> wide;
+  const int64_t tall_end = samples - samples % kDotRows, wide_end = outputs - outputs % kDotColumns;
+  for (int64_t n = 0; n < wide_end; n += kDotColumns) {
+    for (int64_t s = 0; s < tall_end; s += kDotRows) dots(s, n, tall, wide);
+    for (int64_t s = tall_end; s < samples; ++s) dots(s, n, one, wide);
+  }
+  for (int64_t n = wide_end; n < outputs; ++n) {
+    for (int64_t s = 0; s < tall_end; s += kDotRows) dots(s, n, tall, one);
+    for (int64_t s = tall_end; s < samples; ++s) dots(s, n, one, one);
+  }
+  Activations::visit(activation.index, [&](auto act) {
+    for (int64_t s = 0; s < samples; ++s)
+      finish_row<T, decltype(act)>(y + s * y_row, bias, broadcast(T(activation.slope)), outputs);
+  });
+}
+
+// ---- pointwise --------------------------------------------------------------------------------------------------------
+template <class S> void activate(Activation activation, S* y, int64_t count) {
+  using T = typename Storage<S>::Compute;
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  Activations::visit(activation.index, [&](auto act) {
+    const Vec<T> slope = broadcast(T(activation.slope));
+    int64_t i = 0;
+    for (; i + kLanes <= count; i += kLanes)
+      Storage<S>::store(y + i, decltype(act)::forward(Storage<S>::load(y + i), slope));
+    if (i < count) store_some(y + i, decltype(act)::forward(load_some(y + i, count - i), slope), count - i);
+  });
+}
+
+// A strip of at most kVectors vectors of columns, down all rows: its column sums stay in registers.
+template <class S, class Act, int kVectors>
+FUSED_GAN_FUNCTION void gradient_strip(Vec<typename Storage<S>::Compute> slope, const S* dy, int64_t dy_row, const S* y,
+                                       int64_t y_row, S* dz, int64_t dz_row, S* bias_gradient, int64_t rows,
+                                       int64_t columns) {
+  using T = typename Storage<S>::Compute;
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  const bool whole = columns == kVectors * kLanes;  // otherwise kVectors is 1
+  Sum<T> sum[kVectors];
+  for (int64_t r = 0; r < rows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const int64_t j = v * kLanes;
+      const auto load = [&](const S* from) { return whole ? Storage<S>::load(from) : load_some(from, columns); };
+      const Vec<T> upper = load(dy + r * dy_row + j);
+      const Vec<T> value = Act::gradient(upper, y ? load(y + r * y_row + j) : upper, slope);
+      sum[v].add(value, r);
+      if (dz) whole ? Storage<S>::store(dz + r * dz_row + j, value) : store_some(dz + r * dz_row + j, value, columns);
+    }
+  if (!bias_gradient) return;
+  for (int v = 0; v < kVectors; ++v)
+    whole ? Storage<S>::store(bias_gradient + v * kLanes, sum[v].value()) : store_some(bias_gradient, sum[v].value(), columns);
+}
+
+template <class S>
+void gradient(Activation activation, const S* dy, int64_t dy_row, const S* y, int64_t y_row, S* dz, int64_t dz_row,
+              S* bias_gradient, int64_t rows, int64_t columns) {
+  using T = typename Storage<S>::Compute;
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  Activations::visit(activation.index, [&](auto act) {
+    const Vec<T> slope = broadcast(T(activation.slope));
+    const auto strip = [&](auto vectors, int64_t j, int64_t width) {
+      gradient_strip<S, decltype(act), vectors.value>(slope, dy + j, dy_row, y ? y + j : nullptr, y_row,
+                                                      dz ? dz + j : nullptr, dz_row,
+                                                      bias_gradient ? bias_gradient + j : nullptr, rows, width);
+    };
+    int64_t j = 0;
+    for (; j + 4 * kLanes <= columns; j += 4 * kLanes) strip(std::integral_constant<int, 4>{}, j, 4 * kLanes);
+    for (; j < columns; j += kLanes) strip(std::integral_constant<int, 1>{}, j, at_most(kLanes, columns - j));
+  });
+}
+
+// ---- the table ----------------------------------------------------------------------------------------------------
+template <class T> constexpr ProductKernels<T> products() {
+  return {kTileRows, Lanes<T>::kCount, pack<T>, forward<T>, forward_dot<T>, product<T>};
+}
+template <class S> constexpr PointwiseKernels<S> pointwise() { return {activate<S>, gradient<S>}; }
+
+bool supported();  // defined by isa_*.cpp
+
+}  // namespace
+
+extern const Kernels kKernels = {FUSED_GAN_STRING(FUSED_GAN_ISA),     supported,
+                                 products<float>(),      products<double>(),
+                                 pointwise<float>(),     pointwise<double>(),
+                                 pointwise<BFloat16>(),  pointwise<Float16>()};
+
+}  // namespace fused_gan::cpu::FUSED_GAN_ISA

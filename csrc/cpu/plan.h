@@ -1,0 +1,59 @@
+// Which kernel runs for which shape on CPU, and how the work is cut for threads. Pure arithmetic, no data: the Python
+// function fused_gan.plan() asks here too.
+#pragma once
+
+#include <ATen/core/ScalarType.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+namespace fused_gan::plan {
+
+// The blocked products compute in these; the others take torch's product and one fused pass after it.
+inline bool has_product(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kDouble; }
+
+// Costs in multiply-adds, measured on one AVX-512 core: moving an element through a pointwise pass, activating one.
+constexpr int64_t kMoveCost = 8, kActivationCost = 32;
+
+// Waking a second thread costs some microseconds, in which one core does about this many multiply-adds.
+inline bool worth_sharing(int64_t work) { return work >= 200'000; }
+
+enum class Forward {
+  kPanel,  // the batch packed in panels of 64, tiles of yᵀ
+  kDot,    // rows against rows as they lie: few samples leave a panel's lanes empty, few outputs do not repay packing
+};
+inline Forward forward(int64_t samples, int64_t outputs, int64_t lanes) {
+  return 2 * samples <= lanes || outputs <= 4 ? Forward::kDot : Forward::kPanel;
+}
+
+struct Grid {
+  int64_t row_parts, column_parts;
+};
+
+inline int64_t units_of(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
+
+// Of all grids of at most `threads` parts the one whose largest part is smallest; more rows where two are equal.
+inline Grid grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_unit, int64_t threads) {
+  const int64_t row_units = units_of(rows, row_unit), column_units = units_of(columns, column_unit);
+  Grid best{1, 1};
+  int64_t smallest = row_units * column_units;
+  for (int64_t parts = std::min(threads, row_units); parts >= 1; --parts) {
+    const int64_t others = std::min(threads / parts, column_units);
+    const int64_t largest = units_of(row_units, parts) * units_of(column_units, others);
+    if (largest < smallest) {
+      smallest = largest;
+      best = {parts, others};
+    }
+  }
+  return best;
+}
+
+// The half-open range of part `index` of `parts`, in whole units.
+inline std::pair<int64_t, int64_t> share(int64_t count, int64_t unit, int64_t parts, int64_t index) {
+  const int64_t units = units_of(count, unit);
+  const auto bound = [&](int64_t i) { return std::min(count, units * i / parts * unit); };
+  return {bound(index), bound(index + 1)};
+}
+
+}  // namespace fused_gan::plan

@@ -1,0 +1,229 @@
+// Vectors of float or double on the compiler's vector extension (GCC and Clang, every architecture), their exponential,
+// tanh and sigmoid, and loads and stores in each storage type. Included once per instruction set, inside its namespace
+// (see kernels.inl), so that the same source becomes AVX-512, AVX2 or whatever the target has.
+//
+// No standard header's inline functions are used here or in kernels.inl: compiled for AVX-512 they could be the copy
+// that the linker keeps for the whole library, and an older processor would stop on them.
+
+template <class T> struct Lanes {
+  static constexpr int kCount = FUSED_GAN_VECTOR_BYTES / sizeof(T);
+};
+
+template <class T> struct VectorOf;
+template <> struct VectorOf<float> {
+  typedef float type __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES)));
+  typedef int32_t bits __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES)));
+  typedef uint16_t half_bits __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES / 2)));
+};
+template <> struct VectorOf<double> {
+  typedef double type __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES)));
+  typedef int64_t bits __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES)));
+};
+template <class T> using Vec = typename VectorOf<T>::type;
+template <class T> using VecBits = typename VectorOf<T>::bits;
+
+template <class V, class P> FUSED_GAN_FUNCTION V load_as(const P* from) {
+  V v;
+  __builtin_memcpy(&v, from, sizeof(V));
+  return v;
+}
+template <class V, class P> FUSED_GAN_FUNCTION void store_as(P* to, V v) { __builtin_memcpy(to, &v, sizeof(V)); }
+template <class V, class P> FUSED_GAN_FUNCTION V bit_cast(P p) {
+  static_assert(sizeof(V) == sizeof(P));
+  V v;
+  __builtin_memcpy(&v, &p, sizeof(V));
+  return v;
+}
+// Adding to -0 keeps every value, -0 itself too.
+template <class T> FUSED_GAN_FUNCTION Vec<T> broadcast(T value) { return value + -Vec<T>{}; }
+template <class V> FUSED_GAN_FUNCTION V select(decltype(V{} < V{}) mask, V yes, V no) { return mask ? yes : no; }
+
+// ---- storage types: what lies in memory, and the type that is computed with ----------------------------------------
+template <class S> struct Storage {  // float and double: themselves
+  using Compute = S;
+  FUSED_GAN_FUNCTION static Vec<S> load(const S* from) { return load_as<Vec<S>>(from); }
+  FUSED_GAN_FUNCTION static void store(S* to, Vec<S> v) { store_as(to, v); }
+};
+
+template <> struct Storage<BFloat16> {  // the upper half of a float
+  using Compute = float;
+  using Half = VectorOf<float>::half_bits;
+  FUSED_GAN_FUNCTION static Vec<float> load(const BFloat16* from) {
+    return bit_cast<Vec<float>>(__builtin_convertvector(load_as<Half>(from), VecBits<float>) << 16);
+  }
+  FUSED_GAN_FUNCTION static void store(BFloat16* to, Vec<float> v) {
+    const VecBits<float> bits = bit_cast<VecBits<float>>(v);
+    const VecBits<float> rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
+    store_as(to, __builtin_convertvector(v == v ? rounded : VecBits<float>{} + 0x7fc0, Half));
+  }
+};
+
+template <> struct Storage<Float16> {
+  using Compute = float;
+  using Half = VectorOf<float>::half_bits;
+  using Bits = VecBits<float>;
+  FUSED_GAN_FUNCTION static Vec<float> load(const Float16* from) {
+    const Bits half = __builtin_convertvector(load_as<Half>(from), Bits);
+    // Exponent and mantissa at float's places, then the difference of the biases as a factor: right for denormals too.
+    const Bits aligned = (half & 0x7fff) << 13;
+    const Bits value = bit_cast<Bits>(bit_cast<Vec<float>>(aligned) * 0x1p112f);
+    const Bits magnitude = aligned >= 0x0f800000 ? (value | 0x7f800000) : value;  // Inf and NaN keep the top exponent
+    return bit_cast<Vec<float>>(magnitude | ((half & 0x8000) << 16));
+  }
+  FUSED_GAN_FUNCTION static void store(Float16* to, Vec<float> v) {
+    const Bits bits = bit_cast<Bits>(v), magnitude = bits & 0x7fffffff;
+    const Vec<float> absolute = bit_cast<Vec<float>>(magnitude);
+    const Bits normal = (magnitude - (112 << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;  // to nearest, ties to even
+    const Bits denormal = bit_cast<Bits>(absolute + 0.5f) - 0x3f000000;  // 0.5 has the last place of half's denormals
+    Bits half = magnitude < (113 << 23) ? denormal : normal;
+    half = absolute >= broadcast(65520.f) ? Bits{} + 0x7c00 : half;  // from here on rounds to infinity
+    half = v == v ? half : Bits{} + 0x7e00;
+    store_as(to, __builtin_convertvector(half | ((bits >> 16) & 0x8000), Half));
+  }
+};
+
+// ---- tails: fewer elements than a vector has lanes ---------------------------------------------------------------
+template <class S> FUSED_GAN_FUNCTION Vec<typename Storage<S>::Compute> load_some(const S* from, int64_t count) {
+  S buffer[Lanes<typename Storage<S>::Compute>::kCount] = {};
+  for (int64_t i = 0; i < count; ++i) buffer[i] = from[i];
+  return Storage<S>::load(buffer);
+}
+template <class S>
+FUSED_GAN_FUNCTION void store_some(S* to, Vec<typename Storage<S>::Compute> v, int64_t count) {
+  S buffer[Lanes<typename Storage<S>::Compute>::kCount];
+  Storage<S>::store(buffer, v);
+  for (int64_t i = 0; i < count; ++i) to[i] = buffer[i];
+}
+
+// ---- a square of vectors, rows to columns -------------------------------------------------------------------------
+// log2(n) rounds; a round exchanges, between rows i and i + step, the halves of every 2·step lanes.
+template <int kStep, class V, size_t... kLane>
+FUSED_GAN_FUNCTION void exchange(V& a, V& b, std::index_sequence<kLane...>) {
+  constexpr int kCount = sizeof...(kLane);
+  const V low = __builtin_shufflevector(a, b, (kLane & kStep ? kLane - kStep + kCount : kLane)...);
+  b = __builtin_shufflevector(a, b, (kLane & kStep ? kLane + kCount : kLane + kStep)...);
+  a = low;
+}
+template <int kStep, int kCount, class V> FUSED_GAN_FUNCTION void transpose_from(V (&rows)[kCount]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; ++i)
+    if (!(i & kStep)) exchange<kStep>(rows[i], rows[i + kStep], std::make_index_sequence<kCount>{});
+  if constexpr (kStep * 2 < kCount) transpose_from<kStep * 2>(rows);
+}
+template <int kCount, class V> FUSED_GAN_FUNCTION void transpose(V (&rows)[kCount]) { transpose_from<1>(rows); }
+
+// The sum of each row's lanes, as one vector: lane i is row i's. The same rounds, halving the rows in each.
+template <int kStep = 1, int kCount, class V> FUSED_GAN_FUNCTION V sums_of_rows(V (&rows)[kCount]) {
+#pragma GCC unroll 16
+  for (int i = 0; i < kCount; i += 2 * kStep) {
+    exchange<kStep>(rows[i], rows[i + kStep], std::make_index_sequence<kCount>{});
+    rows[i] += rows[i + kStep];
+  }
+  if constexpr (kStep * 2 < kCount) return sums_of_rows<kStep * 2>(rows);
+  else return rows[0];
+}
+
+// ---- exponential, tanh, sigmoid -----------------------------------------------------------------------------------
+template <class T> struct ExpConstants;
+template <> struct ExpConstants<float> {
+  static constexpr int kTerms = 7;                             // |r| ≤ ln2/2: the next Taylor term is below 6e-9
+  static constexpr float kLn2High = 0x1.62e4p-1f;              // 16 bits, so that n · kLn2High is exact
+  static constexpr float kLn2Low = 0x1.7f7d1cf79abcap-20f;     // the rest of ln 2
+  static constexpr float kRound = 0x1.8p23f;                   // adding it rounds to an integer, to be read in the low bits
+  static constexpr int kMantissa = 23, kBias = 127;
+  static constexpr int kLambertLast = 13;                      // of tanh's continued fraction, see tanh_of
+  static constexpr float kLowest = -87, kHighest = 100;        // below: denormal; above: infinite with room to spare
+};
+template <> struct ExpConstants<double> {
+  static constexpr int kTerms = 13;
+  static constexpr double kLn2High = 0x1.62e42fefa38p-1;
+  static constexpr double kLn2Low = 0x1.ef35793c7673p-45;
+  static constexpr double kRound = 0x1.8p52;
+  static constexpr int kMantissa = 52, kBias = 1023;
+  static constexpr int kLambertLast = 21;
+  static constexpr double kLowest = -708, kHighest = 720;
+};
+
+template <class T> constexpr T inverse_factorial(int k) { return k < 2 ? T(1) : inverse_factorial<T>(k - 1) / k; }
+
+// The pieces of e^x = 2^n · (1 + tail): x = n ln2 + r, |r| ≤ ln2/2, tail = e^r - 1 with full relative precision.
+template <class T> struct ExpPieces {
+  VecBits<T> n;
+  Vec<T> tail;
+};
+template <class T> FUSED_GAN_FUNCTION ExpPieces<T> exp_pieces(Vec<T> x) {
+  using C = ExpConstants<T>;
+  const Vec<T> shifted = x * T(0x1.71547652b82fep0) + C::kRound;  // log2(e)
+  const Vec<T> n = shifted - C::kRound;
+  const Vec<T> r = (x - n * C::kLn2High) - n * C::kLn2Low;
+  Vec<T> sum = broadcast(inverse_factorial<T>(C::kTerms));
+#pragma GCC unroll 16
+  for (int k = C::kTerms - 1; k >= 2; --k) sum = sum * r + inverse_factorial<T>(k);
+  return {bit_cast<VecBits<T>>(shifted) - bit_cast<VecBits<T>>(broadcast(C::kRound)), sum * (r * r) + r};
+}
+template <class T> FUSED_GAN_FUNCTION Vec<T> power_of_two(VecBits<T> n) {
+  return bit_cast<Vec<T>>((n + ExpConstants<T>::kBias) << ExpConstants<T>::kMantissa);
+}
+
+// 1 / (1 + e^-z). In two factors the power of two passes the largest exponent and ends in infinity, thus in 0.
+template <class T> FUSED_GAN_FUNCTION Vec<T> sigmoid_of(Vec<T> z) {
+  using C = ExpConstants<T>;
+  Vec<T> x = -z;
+  x = select<Vec<T>>(x < C::kLowest, broadcast(T(C::kLowest)), x);
+  x = select<Vec<T>>(x > C::kHighest, broadcast(T(C::kHighest)), x);
+  const ExpPieces<T> e = exp_pieces<T>(x);
+  const VecBits<T> half = e.n >> 1;
+  const Vec<T> power = (1 + e.tail) * power_of_two<T>(half) * power_of_two<T>(e.n - half);
+  return 1 / (1 + power);
+}
+
+// tanh of x = |z|, each branch as base - numerator / denominator, so that one division serves both:
+//     x < 0.8     x - x u / (u + c), u = x², c = 3 + u / (5 + u / (7 + …)), Lambert's continued fraction, evaluated
+//                 from its end as a fraction n / d; the correction is at most a sixth of x, so its rounding hardly shows
+//     otherwise   1 - 2 / (e^2x + 1)
+template <class T> FUSED_GAN_FUNCTION Vec<T> tanh_of(Vec<T> z) {
+  constexpr T kOne = 22;  // from here on tanh is 1 in float and in double
+  const VecBits<T> sign = bit_cast<VecBits<T>>(z) & bit_cast<VecBits<T>>(-Vec<T>{});
+  Vec<T> x = bit_cast<Vec<T>>(bit_cast<VecBits<T>>(z) ^ sign);
+  x = select<Vec<T>>(x > kOne, broadcast(kOne), x);
+
+  const Vec<T> u = x * x;
+  constexpr int kLast = ExpConstants<T>::kLambertLast;
+  Vec<T> n = broadcast(T(kLast)), d = broadcast(T(1));
+#pragma GCC unroll 16
+  for (int k = kLast - 2; k >= 3; k -= 2) {
+    const Vec<T> next = T(k) * n + u * d;
+    d = n;
+    n = next;
+  }
+  const ExpPieces<T> e = exp_pieces<T>(x + x);
+  const Vec<T> power = power_of_two<T>(e.n);
+
+  const auto small = x < T(0.8);
+  const Vec<T> base = select<Vec<T>>(small, x, broadcast(T(1)));
+  const Vec<T> numerator = select<Vec<T>>(small, x * u * d, broadcast(T(2)));
+  const Vec<T> denominator = select<Vec<T>>(small, n + u * d, (power * e.tail + power) + 1);
+  return bit_cast<Vec<T>>(bit_cast<VecBits<T>>(base - numerator / denominator) | sign);
+}
+
+// ---- sums down the rows ----------------------------------------------------------------------------------------------
+// Of floats in double. Of doubles in blocks of 16, whose sums are summed: the error grows with their number, not with
+// the rows'. (Compensated summation would turn infinities into NaN.)
+template <class T> struct Sum;
+template <> struct Sum<float> {
+  typedef double Wide __attribute__((vector_size(2 * FUSED_GAN_VECTOR_BYTES)));
+  Wide total = {};
+  FUSED_GAN_FUNCTION void add(Vec<float> v, int64_t) { total += __builtin_convertvector(v, Wide); }
+  FUSED_GAN_FUNCTION Vec<float> value() const { return __builtin_convertvector(total, Vec<float>); }
+};
+template <> struct Sum<double> {
+  Vec<double> block = {}, total = {};
+  FUSED_GAN_FUNCTION void add(Vec<double> v, int64_t row) {
+    block += v;
+    if (row % 16 == 15) {
+      total += block;
+      block = Vec<double>{};
+    }
+  }
+  FUSED_GAN_FUNCTION Vec<double> value() const { return total + block; }
+};

@@ -1,0 +1,54 @@
+// The pybind11 module: build facts and plan queries. The only file with Python symbols; the operators need none.
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "activations.h"
+#include "cpu/kernels.h"
+#include "cpu/plan.h"
+
+namespace {
+
+using namespace fused_gan;
+using Words = std::tuple<std::string, std::string>;  // on the forward and on the backward
+
+Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, int64_t out_features) {
+  const cpu::Kernels& kernels = cpu::kernels();
+  const std::string set = std::string(" (") + kernels.name + ")";
+  if (dtype != "float32" && dtype != "float64")
+    return {"torch's product with bias, then one pass for the activation" + set + ": no blocked product in " + dtype,
+            "one pass for activation gradient and bias gradient" + set + ", then torch's products"};
+  const int64_t lanes = dtype == "float32" ? kernels.product_float.column_tile : kernels.product_double.column_tile;
+  const std::string threads =
+      plan::worth_sharing(samples * in_features * out_features) ? ", shared by all threads" : ", on one thread";
+  const std::string forward =
+      plan::forward(samples, out_features, lanes) == plan::Forward::kDot
+          ? "rows against rows as they lie" + set + ": too few samples or outputs to repay packing the batch"
+          : "blocks of W · packed batch" + set + ", bias and activation while they are in cache";
+  return {forward + threads,
+          "one pass for activation gradient and bias gradient" + set + ", then blocked products" + threads};
+}
+
+Words cuda_plan() {
+#ifdef FUSED_GAN_WITH_CUDA
+  return {"cuBLAS product, then one kernel for bias and activation",
+          "one kernel for activation gradient and bias gradient, then cuBLAS products"};
+#else
+  throw pybind11::value_error("device: 'cuda' is not in this build of fused_gan (CPU only)");
+#endif
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Facts about the compiled operators.";
+  m.attr("activations") =
+      pybind11::tuple(pybind11::cast(std::vector<std::string>(std::begin(Activations::kNames), std::end(Activations::kNames))));
+  m.def("cpu_capability", [] { return cpu::kernels().name; });
+  m.def("cpu_plan", cpu_plan, pybind11::arg("dtype"), pybind11::arg("samples"), pybind11::arg("in_features"),
+        pybind11::arg("out_features"));
+  m.def("cuda_plan", cuda_plan);
+}

@@ -1,0 +1,165 @@
+"""Builds the extension: an operator library without Python symbols and a small pybind11 module beside it.
+
+Environment variables:
+    FUSED_GAN_CUDA        0 turns the CUDA kernels off
+    FORCE_CUDA            1 demands them, also where no GPU is visible
+    TORCH_CUDA_ARCH_LIST  CUDA architectures, default "8.0+PTX;9.0a"
+    MAX_JOBS              compilers that run at the same time
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+try:
+    import pybind11
+    import torch
+    from torch.utils.cpp_extension import CUDA_HOME, CppExtension, CUDAExtension
+    from torch.utils.cpp_extension import BuildExtension as TorchBuildExtension
+except ImportError:  # metadata and source distributions need no torch; the build says what is missing
+    torch, TorchBuildExtension = None, build_ext
+
+ROOT = Path(__file__).parent
+TORCH_FLOOR = (2, 11)
+DEFAULT_ARCHITECTURES = "8.0+PTX;9.0a"
+OPERATORS = "fused_gan.libfused_gan"  # loaded by torch.ops.load_library, linked by fused_gan._C
+CXX_FLAGS = ["-O3", "-g0", "-std=c++20", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas", "-Wno-unused-parameter", "-fno-math-errno"]
+NVCC_FLAGS = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "-lineinfo", "-DNDEBUG"]
+
+
+def stop(message: str) -> None:
+    """End the build with a word that stands out at the end of pip's output."""
+    rule = "=" * 100
+    sys.exit(f"\n{rule}\nfused_gan: {message}\n{rule}")
+
+
+def check_torch() -> None:
+    """Name the missing or too old torch and the way to mend it."""
+    remedy = (
+        "fused_gan is compiled against the torch of your environment, which pip's build isolation hides. Do this:\n"
+        f"    pip install 'torch>={TORCH_FLOOR[0]}.{TORCH_FLOOR[1]}' setuptools pybind11 ninja\n"
+        "    pip install --no-build-isolation ."
+    )
+    if torch is None:
+        stop(f"the Python that builds ({sys.executable}) has no torch.\n{remedy}")
+    if tuple(int(part) for part in re.findall(r"\d+", torch.__version__)[:2]) < TORCH_FLOOR:
+        stop(f"torch {torch.__version__} is too old.\n{remedy}")
+
+
+def wants_cuda() -> tuple[bool, str]:
+    """Whether to compile the CUDA kernels, and why (not)."""
+    forced = os.environ.get("FORCE_CUDA") == "1"
+    if os.environ.get("FUSED_GAN_CUDA") == "0":
+        if forced:
+            stop("FORCE_CUDA=1 and FUSED_GAN_CUDA=0 contradict each other: unset one.")
+        return False, "FUSED_GAN_CUDA=0"
+    nvcc = CUDA_HOME and Path(CUDA_HOME, "bin", "nvcc").exists()
+    missing = [
+        word
+        for word, present in (
+            (f"a torch with CUDA (this is {torch.__version__})", torch.version.cuda),
+            ("a CUDA toolkit with nvcc (looked for in CUDA_HOME, in PATH and in /usr/local/cuda)", nvcc),
+        )
+        if not present
+    ]
+    if missing and forced:
+        stop(f"FORCE_CUDA=1, but there is not {' and not '.join(missing)}.")
+    return not missing, "there is not " + " and not ".join(missing) if missing else "toolkit and torch have CUDA"
+
+
+def cuda_include_dirs() -> list[str]:
+    """Headers that torch's headers want and a slim toolkit lacks (cusparse.h, cublas_v2.h), from pip's packages."""
+    if Path(CUDA_HOME, "include", "cusparse.h").exists():
+        return []
+    found = [folder for path in sys.path for folder in glob.glob(os.path.join(path, "nvidia", "cu*", "include"))]
+    if not found:
+        stop(
+            f"{CUDA_HOME}/include has no cusparse.h, and no nvidia/cu*/include of pip's packages has either. Install "
+            "the toolkit's library headers, or the torch wheel for this CUDA, which brings them."
+        )
+    return found
+
+
+class BuildExtension(TorchBuildExtension):
+    """torch's build with ninja, decided on when it runs: metadata can be had where nothing can be compiled."""
+
+    def finalize_options(self) -> None:
+        check_torch()
+        self.with_cuda, reason = wants_cuda()
+        if self.with_cuda:
+            os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHITECTURES)
+        else:
+            rule = "*" * 100
+            print(f"\n{rule}\nfused_gan: CPU-ONLY BUILD, no CUDA kernels: {reason}.\n{rule}\n", file=sys.stderr)
+        self.distribution.ext_modules = extensions(self.with_cuda)
+        super().finalize_options()
+        self.extensions[-1].library_dirs.append(str(Path(self.build_lib, "fused_gan")))
+
+    def run(self) -> None:
+        self.write_facts(Path(self.build_lib) / "fused_gan")
+        super().run()
+        if self.inplace:
+            self.write_facts(ROOT / "fused_gan")
+
+    def get_ext_filename(self, ext_name: str) -> str:
+        if ext_name.endswith("libfused_gan"):  # no Python in it, so no Python version in its name
+            return os.path.join(*ext_name.split(".")) + ".so"
+        return super().get_ext_filename(ext_name)
+
+    def write_facts(self, folder: Path) -> None:
+        """build.json beside the library: what `import fused_gan` compares before it loads anything."""
+        facts = {
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda if self.with_cuda else None,
+            "cuda_architectures": os.environ["TORCH_CUDA_ARCH_LIST"] if self.with_cuda else None,
+            "compiler": os.environ.get("CXX", "c++"),
+            "cxx_flags": " ".join(CXX_FLAGS),
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "build.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def extensions(with_cuda: bool) -> list[Extension]:
+    """The operator library, then the module that links to it."""
+    openmp = [] if sys.platform == "darwin" else ["-fopenmp"]  # macOS builds of torch have a thread pool of their own
+    sources = [
+        str(path.relative_to(ROOT))
+        for pattern in ("*.cpp", "cpu/*.cpp", *(("cuda/*.cpp", "cuda/*.cu") if with_cuda else ()))
+        for path in sorted((ROOT / "csrc").glob(pattern))
+        if path.name != "python.cpp"
+    ]
+    macros = [("FUSED_GAN_WITH_CUDA", None)] if with_cuda else []
+    operators = (CUDAExtension if with_cuda else CppExtension)(
+        OPERATORS,
+        sources,
+        include_dirs=cuda_include_dirs() if with_cuda else [],
+        define_macros=macros,
+        extra_compile_args={"cxx": CXX_FLAGS + openmp, "nvcc": NVCC_FLAGS},
+        extra_link_args=openmp,
+        py_limited_api=True,  # leaves libtorch_python out of the link
+    )
+    module = CppExtension(
+        "fused_gan._C",
+        ["csrc/python.cpp"],
+        include_dirs=[pybind11.get_include()],
+        define_macros=macros,
+        extra_compile_args=CXX_FLAGS + openmp,
+        libraries=["fused_gan"],
+        runtime_library_dirs=["$ORIGIN"],
+    )
+    return [operators, module]
+
+
+setup(
+    # Names alone tell setuptools that the wheel is not pure; BuildExtension fills in the rest.
+    ext_modules=[Extension(OPERATORS, []), Extension("fused_gan._C", [])],
+    cmdclass={"build_ext": BuildExtension},
+)

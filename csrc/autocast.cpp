@@ -11,7 +11,8 @@ namespace {
 template <c10::DeviceType kDevice>
 at::Tensor linear_act_autocast(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                                std::string_view activation, double negative_slope) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::DispatchKeySet(at::autocast::get_autocast_dispatch_key_from_device_type(kDevice)));
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(
+      c10::DispatchKeySet(at::autocast::get_autocast_dispatch_key_from_device_type(kDevice)));
   const auto dtype = at::autocast::get_autocast_dtype(kDevice);
   const auto cast = [&](const at::Tensor& tensor) { return at::autocast::cached_cast(dtype, tensor, kDevice); };
   return linear_act(cast(input), cast(weight), bias ? std::optional(cast(*bias)) : std::nullopt, activation,

@@ -61,8 +61,7 @@ at::Tensor composite_forward(const at::Tensor& input, const at::Tensor& weight, 
 class LinearAct : public torch::autograd::Function<LinearAct> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
-                            const std::optional<at::Tensor>& bias, std::string_view activation,
-                            double negative_slope) {
+                            const std::optional<at::Tensor>& bias, std::string_view activation, double negative_slope) {
     at::AutoDispatchBelowADInplaceOrView below;
     at::Tensor output = linear_act(input, weight, bias, activation, negative_slope);
     const bool keeps_output = activation != Identity::kName;

@@ -37,8 +37,8 @@ inline void check_tensor(const at::Tensor& tensor, const char* name, const at::T
   const auto dtype = tensor.scalar_type();
   TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16 || dtype == at::kHalf, name,
                    ": expected dtype float32, float64, bfloat16 or float16, got ", dtype);
-  TORCH_CHECK_TYPE(dtype == input.scalar_type(), name, ": expected the dtype of input, ", input.scalar_type(),
-                   ", got ", dtype);
+  TORCH_CHECK_TYPE(dtype == input.scalar_type(), name, ": expected the dtype of input, ", input.scalar_type(), ", got ",
+                   dtype);
   TORCH_CHECK(tensor.device() == input.device(), name, ": expected the device of input, ", input.device(), ", got ",
               tensor.device());
 }
@@ -50,8 +50,7 @@ inline int check_linear_act(const at::Tensor& input, const at::Tensor& weight, c
   check_tensor(input, "input", input);
   check_tensor(weight, "weight", input);
   TORCH_CHECK_VALUE(input.dim() >= 1, "input: expected shape (..., in_features), got a scalar");
-  TORCH_CHECK_VALUE(weight.dim() == 2, "weight: expected shape (out_features, in_features), got ",
-                    weight.sym_sizes());
+  TORCH_CHECK_VALUE(weight.dim() == 2, "weight: expected shape (out_features, in_features), got ", weight.sym_sizes());
   TORCH_CHECK_VALUE(input.sym_size(-1) == weight.sym_size(1), "input: expected last dimension ", weight.sym_size(1),
                     " (weight's in_features), got shape ", input.sym_sizes());
   if (bias && bias->defined()) {

@@ -8,9 +8,8 @@
 namespace fused_gan {
 
 TORCH_LIBRARY(fused_gan, m) {
-  m.def(
-      "linear_act(Tensor input, Tensor weight, Tensor? bias, str activation, float negative_slope=0.01) -> Tensor",
-      {at::Tag::pt2_compliant_tag});
+  m.def("linear_act(Tensor input, Tensor weight, Tensor? bias, str activation, float negative_slope=0.01) -> Tensor",
+        {at::Tag::pt2_compliant_tag});
   m.def(
       "linear_act_backward(Tensor grad, Tensor? output, Tensor input, Tensor weight, str activation, "
       "float negative_slope, bool[3] wanted) -> (Tensor, Tensor, Tensor)",
@@ -19,9 +18,8 @@ TORCH_LIBRARY(fused_gan, m) {
 
 at::Tensor linear_act(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                       std::string_view activation, double negative_slope) {
-  static const auto op = c10::Dispatcher::singleton()
-                             .findSchemaOrThrow("fused_gan::linear_act", "")
-                             .typed<decltype(linear_act)>();
+  static const auto op =
+      c10::Dispatcher::singleton().findSchemaOrThrow("fused_gan::linear_act", "").typed<decltype(linear_act)>();
   return op.call(input, weight, bias, activation, negative_slope);
 }
 

@@ -45,8 +45,8 @@ Words cuda_plan() {
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Facts about the compiled operators.";
-  m.attr("activations") =
-      pybind11::tuple(pybind11::cast(std::vector<std::string>(std::begin(Activations::kNames), std::end(Activations::kNames))));
+  m.attr("activations") = pybind11::tuple(
+      pybind11::cast(std::vector<std::string>(std::begin(Activations::kNames), std::end(Activations::kNames))));
   m.def("cpu_capability", [] { return cpu::kernels().name; });
   m.def("cpu_plan", cpu_plan, pybind11::arg("dtype"), pybind11::arg("samples"), pybind11::arg("in_features"),
         pybind11::arg("out_features"));

@@ -16,10 +16,7 @@
 
 namespace fused_gan::cpu::avx2 {
 namespace {
-bool supported() {
-  return __builtin_cpu_supports("avx2") &&
-         __builtin_cpu_supports("fma");
-}
+bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 }  // namespace
 }  // namespace fused_gan::cpu::avx2
 

@@ -78,8 +78,14 @@ struct Kernels {
 // The best that this processor supports, or the one that FUSED_GAN_CPU_CAPABILITY names.
 const Kernels& kernels();
 
-namespace avx512 { extern const Kernels kKernels; }
-namespace avx2 { extern const Kernels kKernels; }
-namespace portable { extern const Kernels kKernels; }
+namespace avx512 {
+extern const Kernels kKernels;
+}
+namespace avx2 {
+extern const Kernels kKernels;
+}
+namespace portable {
+extern const Kernels kKernels;
+}
 
 }  // namespace fused_gan::cpu

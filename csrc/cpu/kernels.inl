@@ -33,7 +33,7 @@ template <> struct fused_gan::Math<fused_gan::cpu::FUSED_GAN_ISA::Vec<double>> {
 namespace fused_gan::cpu::FUSED_GAN_ISA {
 namespace {
 
-// ---- tiling: registers first --------------------------------------------------------------------------------------
+// ---- tiling: registers first ----
 // A micro-tile keeps kRows × kVectors accumulators, kVectors of B and one broadcast in registers: 29 of AVX-512's 32,
 // 15 of AVX2's 16.
 #if FUSED_GAN_VECTOR_BYTES == 64
@@ -43,6 +43,7 @@ constexpr int kDotRows = 4, kDotColumns = 4;
 constexpr int kTileRows = 6, kTileVectors = 2;
 constexpr int kDotRows = 2, kDotColumns = 4;
 #endif
+constexpr int kDotStrip = 8;  // rows often lie 4 KiB apart: more of them than the first cache has ways evict each other
 constexpr int64_t kDepthBlock = 512;  // rows of B that stay in the second cache while all rows of A pass
 constexpr int64_t kRowBlock = 48;     // rows of yᵀ that are finished together, in the first cache
 
@@ -79,13 +80,14 @@ template <class T, int kVectors = kTileVectors, int kRows = kTileRows>
 void tile(int64_t rows, int64_t vectors, Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t depth,
           bool accumulate) {
   if constexpr (kVectors > 1)
-    if (vectors < kVectors) return tile<T, kVectors - 1, kRows>(rows, vectors, a, b, b_row, c, c_row, depth, accumulate);
+    if (vectors < kVectors)
+      return tile<T, kVectors - 1, kRows>(rows, vectors, a, b, b_row, c, c_row, depth, accumulate);
   if constexpr (kRows > 1)
     if (rows < kRows) return tile<T, kVectors, kRows - 1>(rows, vectors, a, b, b_row, c, c_row, depth, accumulate);
   micro_tile<T, kRows, kVectors>(a, b, b_row, c, c_row, depth, accumulate);
 }
 
-// ---- c = a b --------------------------------------------------------------------------------------------------------
+// ---- c = a b ----
 // One block of B (depth × at most a tile's columns) against `rows` rows. A width that is no multiple of a vector goes
 // through padded copies of B's and C's block.
 template <class T>
@@ -121,17 +123,20 @@ void product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64
   if (depth == 0)
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t j = 0; j < columns; ++j) c[r * c_row + j] = T(0);
-  // With few rows B is read once and the time goes into reading it: in short blocks its rows are read as they lie.
+  // Few rows: the time goes into reading B, so it is read in blocks of a few whole rows.
+  // Short depth: it goes into writing C, so that is written a few whole rows at a time.
   const int64_t depth_block = rows > 2 * kTileRows ? kDepthBlock : 16;
+  const int64_t row_block = depth > 16 ? rows : kTileRows;
   for (int64_t k = 0; k < depth; k += depth_block)
-    for (int64_t j = 0; j < columns; j += kWidth)
-      column_block<T>({a.data + k * a.column, a.row, a.column}, b + k * b_row + j, b_row, c + j, c_row, rows,
-                      at_most(kWidth, columns - j), at_most(depth_block, depth - k), k > 0);
+    for (int64_t r = 0; r < rows; r += row_block)
+      for (int64_t j = 0; j < columns; j += kWidth)
+        column_block<T>({a.data + r * a.row + k * a.column, a.row, a.column}, b + k * b_row + j, b_row,
+                        c + r * c_row + j, c_row, at_most(row_block, rows - r), at_most(kWidth, columns - j),
+                        at_most(depth_block, depth - k), k > 0);
 }
 
-// ---- forward: yᵀ = W xᵀ, finished in the first cache -----------------------------------------------------------------
-template <class T>
-void pack(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel) {
+// ---- forward: yᵀ = W xᵀ, finished in the first cache ----
+template <class T> void pack(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
   for (int64_t s = 0; s < kPanel; s += kLanes)
     for (int64_t k = first; k < last; k += kLanes) {
@@ -139,7 +144,7 @@ void pack(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t las
       Vec<T> square[kLanes];
       for (int64_t i = 0; i < kLanes; ++i) {
         const T* from = x + (s + i) * x_row + k;
-        square[i] = s + i >= samples ? Vec<T>{} : count == kLanes ? load_as<Vec<T>>(from) : load_some(from, count);
+        square[i] = s + i < samples ? load_some(from, count) : Vec<T>{};
       }
       transpose(square);
       for (int64_t i = 0; i < count; ++i) store_as(panel + (k + i) * kPanel + s, square[i]);
@@ -163,7 +168,7 @@ void finish(const T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, in
       transpose(square);
       for (int64_t i = 0; i < at_most(kLanes, samples - s); ++i) {
         T* to = y + (s + i) * y_row + n;
-        count == kLanes ? store_as(to, square[i]) : store_some(to, square[i], count);
+        store_some(to, square[i], count);
       }
     }
 }
@@ -190,77 +195,88 @@ void forward(Activation activation, Strided<T> w, const T* panel, const T* bias,
   });
 }
 
-// ---- forward for few samples or few outputs --------------------------------------------------------------------------
-// kRows rows of a against kColumns rows of b, both read along k.
+// ---- forward for few samples or few outputs ----
+template <class T> struct DotOperands {
+  const T* x;
+  int64_t x_row;
+  const T* w;
+  int64_t w_row;
+  const T* bias;  // or null
+  T* y;
+  int64_t y_row, depth;
+
+  FUSED_GAN_FUNCTION DotOperands at(int64_t s, int64_t n) const {
+    return {x + s * x_row, x_row, w + n * w_row, w_row, bias ? bias + n : nullptr, y + s * y_row + n, y_row, depth};
+  }
+};
+
+// kRows samples × kColumns outputs. The bias is where each sum starts. The last, partial vector is read from kLanes
+// before the end, and what was read before is cleared.
 template <class T, int kRows, int kColumns>
-FUSED_GAN_FUNCTION void dot_tile(const T* a, int64_t a_row, const T* b, int64_t b_row, T* c, int64_t c_row,
-                                 int64_t depth) {
+FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<T>& o) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
   constexpr int kSums = kRows * kColumns, kGroups = (kSums + kLanes - 1) / kLanes;
   Vec<T> sum[kGroups * kLanes] = {};
-  int64_t k = 0;
+  if (o.bias)
+#pragma GCC unroll 16
+    for (int i = 0; i < kSums; ++i) sum[i] = Vec<T>{o.bias[i % kColumns]};
   const auto add = [&](auto load) __attribute__((always_inline)) {
     Vec<T> line[kColumns];
-#pragma GCC unroll 4
-    for (int j = 0; j < kColumns; ++j) line[j] = load(b + j * b_row + k);
-#pragma GCC unroll 4
+#pragma GCC unroll 16
+    for (int j = 0; j < kColumns; ++j) line[j] = load(o.w + j * o.w_row);
+#pragma GCC unroll 16
     for (int i = 0; i < kRows; ++i) {
-      const Vec<T> element = load(a + i * a_row + k);
-#pragma GCC unroll 4
+      const Vec<T> element = load(o.x + i * o.x_row);
+#pragma GCC unroll 16
       for (int j = 0; j < kColumns; ++j) sum[i * kColumns + j] += element * line[j];
     }
   };
-  for (; k + kLanes <= depth; k += kLanes) add([](const T* from) { return load_as<Vec<T>>(from); });
-  if (k < depth) add([&](const T* from) { return load_some(from, depth - k); });
+  const int64_t whole = o.depth - o.depth % kLanes;
+  for (int64_t k = 0; k < whole; k += kLanes) add([&](const T* row) { return load_as<Vec<T>>(row + k); });
+  if (whole == 0) add([&](const T* row) { return load_some(row, o.depth); });
+  else if (whole < o.depth)
+    add([&](const T* row) {
+      return clear_before<T>(whole + kLanes - o.depth, load_as<Vec<T>>(row + o.depth - kLanes));
+    });
 #pragma GCC unroll 4
   for (int group = 0; group < kGroups; ++group) {
     Vec<T> rows[kLanes];
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) rows[i] = sum[group * kLanes + i];
-    const Vec<T> sums = sums_of_rows(rows);
-    for (int i = 0; i < at_most(kLanes, kSums - group * kLanes); ++i) {
-      const int64_t at = group * kLanes + i;
-      c[at / kColumns * c_row + at % kColumns] = sums[i];
-    }
+    const Vec<T> y = Activations::forward(activation.index, sums_of_rows(rows), broadcast(T(activation.slope)));
+    const bool side_by_side = kRows == 1 || (kColumns == 1 && o.y_row == 1);
+    const int count = kSums - group * kLanes < kLanes ? kSums - group * kLanes : kLanes;
+    if (side_by_side) store_some(o.y + group * kLanes, y, count);
+    else
+      for (int i = 0; i < count; ++i) {
+        const int64_t at = group * kLanes + i;
+        o.y[at / kColumns * o.y_row + at % kColumns] = y[i];
+      }
   }
 }
 
-template <class T, class Act>
-void finish_row(T* y, const T* bias, Vec<T> slope, int64_t count) {
-  constexpr int64_t kLanes = Lanes<T>::kCount;
-  for (int64_t j = 0; j < count; j += kLanes) {
-    const int64_t some = at_most(kLanes, count - j);
-    Vec<T> z = load_some(y + j, some);
-    if (bias) z += load_some(bias + j, some);
-    store_some(y + j, Act::forward(z, slope), some);
-  }
+// A rectangle of y in whole tiles of kRows × kColumns; its right and lower edge are left to the caller.
+template <class T, int kRows, int kColumns>
+void dots(Activation activation, const DotOperands<T>& o, int64_t samples, int64_t outputs) {
+  for (int64_t n = 0; n + kColumns <= outputs; n += kColumns)
+    for (int64_t s = 0; s + kRows <= samples; s += kRows) dot_tile<T, kRows, kColumns>(activation, o.at(s, n));
 }
 
 template <class T>
 void forward_dot(Activation activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
                  int64_t y_row, int64_t samples, int64_t outputs, int64_t depth) {
-  const auto dots = [&](int64_t s, int64_t n, auto rows, auto columns) {
-    dot_tile<T, rows.value, columns.value>(x + s * x_row, x_row, w + n * w_row, w_row, y + s * y_row + n, y_row, depth);
-  };
-  const std::integral_constant<int, 1> one;
-  const std::integral_constant<int, kDotRows> tall;
-  const std::integral_constant<int, kDotColumns> wide;
-  const int64_t tall_end = samples - samples % kDotRows, wide_end = outputs - outputs % kDotColumns;
-  for (int64_t n = 0; n < wide_end; n += kDotColumns) {
-    for (int64_t s = 0; s < tall_end; s += kDotRows) dots(s, n, tall, wide);
-    for (int64_t s = tall_end; s < samples; ++s) dots(s, n, one, wide);
-  }
-  for (int64_t n = wide_end; n < outputs; ++n) {
-    for (int64_t s = 0; s < tall_end; s += kDotRows) dots(s, n, tall, one);
-    for (int64_t s = tall_end; s < samples; ++s) dots(s, n, one, one);
-  }
-  Activations::visit(activation.index, [&](auto act) {
-    for (int64_t s = 0; s < samples; ++s)
-      finish_row<T, decltype(act)>(y + s * y_row, bias, broadcast(T(activation.slope)), outputs);
-  });
+  const DotOperands<T> all{x, x_row, w, w_row, bias, y, y_row, depth};
+  // Squares first, then what is left below them and beside them: in strips and one by one.
+  const int64_t s = samples - samples % kDotRows, n = outputs - outputs % kDotColumns;
+  const int64_t s_strip = s - s % kDotStrip, n_strip = outputs - outputs % kDotStrip;
+  dots<T, kDotRows, kDotColumns>(activation, all, s, n);
+  dots<T, 1, kDotStrip>(activation, all.at(s, 0), samples - s, n_strip);
+  dots<T, 1, 1>(activation, all.at(s, n_strip), samples - s, outputs - n_strip);
+  dots<T, kDotStrip, 1>(activation, all.at(0, n), s_strip, outputs - n);
+  dots<T, 1, 1>(activation, all.at(s_strip, n), s - s_strip, outputs - n);
 }
 
-// ---- pointwise --------------------------------------------------------------------------------------------------------
+// ---- pointwise ----
 template <class S> void activate(Activation activation, S* y, int64_t count) {
   using T = typename Storage<S>::Compute;
   constexpr int64_t kLanes = Lanes<T>::kCount;
@@ -280,21 +296,20 @@ FUSED_GAN_FUNCTION void gradient_strip(Vec<typename Storage<S>::Compute> slope, 
                                        int64_t columns) {
   using T = typename Storage<S>::Compute;
   constexpr int64_t kLanes = Lanes<T>::kCount;
-  const bool whole = columns == kVectors * kLanes;  // otherwise kVectors is 1
+  const int64_t count = kVectors == 1 ? columns : kLanes;  // only a strip of one vector may be partial
   Sum<T> sum[kVectors];
   for (int64_t r = 0; r < rows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       const int64_t j = v * kLanes;
-      const auto load = [&](const S* from) { return whole ? Storage<S>::load(from) : load_some(from, columns); };
+      const auto load = [&](const S* from) { return load_some(from, count); };
       const Vec<T> upper = load(dy + r * dy_row + j);
       const Vec<T> value = Act::gradient(upper, y ? load(y + r * y_row + j) : upper, slope);
       sum[v].add(value, r);
-      if (dz) whole ? Storage<S>::store(dz + r * dz_row + j, value) : store_some(dz + r * dz_row + j, value, columns);
+      if (dz) store_some(dz + r * dz_row + j, value, count);
     }
   if (!bias_gradient) return;
-  for (int v = 0; v < kVectors; ++v)
-    whole ? Storage<S>::store(bias_gradient + v * kLanes, sum[v].value()) : store_some(bias_gradient, sum[v].value(), columns);
+  for (int v = 0; v < kVectors; ++v) store_some(bias_gradient + v * kLanes, sum[v].value(), count);
 }
 
 template <class S>
@@ -315,7 +330,7 @@ void gradient(Activation activation, const S* dy, int64_t dy_row, const S* y, in
   });
 }
 
-// ---- the table ----------------------------------------------------------------------------------------------------
+// ---- the table ----
 template <class T> constexpr ProductKernels<T> products() {
   return {kTileRows, Lanes<T>::kCount, pack<T>, forward<T>, forward_dot<T>, product<T>};
 }
@@ -325,9 +340,13 @@ bool supported();  // defined by isa_*.cpp
 
 }  // namespace
 
-extern const Kernels kKernels = {FUSED_GAN_STRING(FUSED_GAN_ISA),     supported,
-                                 products<float>(),      products<double>(),
-                                 pointwise<float>(),     pointwise<double>(),
-                                 pointwise<BFloat16>(),  pointwise<Float16>()};
+extern const Kernels kKernels = {FUSED_GAN_STRING(FUSED_GAN_ISA),
+                                 supported,
+                                 products<float>(),
+                                 products<double>(),
+                                 pointwise<float>(),
+                                 pointwise<double>(),
+                                 pointwise<BFloat16>(),
+                                 pointwise<Float16>()};
 
 }  // namespace fused_gan::cpu::FUSED_GAN_ISA

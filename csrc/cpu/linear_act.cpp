@@ -30,14 +30,22 @@ template <class S> const cpu::PointwiseKernels<S>& pointwise() {
 // Calls f(S{}) with the storage type of `dtype`, which checks.h has let through.
 template <class F> void with_storage(at::ScalarType dtype, F&& f) {
   switch (dtype) {
-    case at::kFloat: return f(float{});
-    case at::kDouble: return f(double{});
-    case at::kBFloat16: return f(cpu::BFloat16{});
-    default: return f(cpu::Float16{});
+    case at::kFloat:
+      return f(float{});
+    case at::kDouble:
+      return f(double{});
+    case at::kBFloat16:
+      return f(cpu::BFloat16{});
+    default:
+      return f(cpu::Float16{});
   }
 }
-template <class S> const S* data(const at::Tensor& t) { return t.defined() ? static_cast<const S*>(t.const_data_ptr()) : nullptr; }
-template <class S> S* mutable_data(const at::Tensor& t) { return t.defined() ? static_cast<S*>(t.mutable_data_ptr()) : nullptr; }
+template <class S> const S* data(const at::Tensor& t) {
+  return t.defined() ? static_cast<const S*>(t.const_data_ptr()) : nullptr;
+}
+template <class S> S* mutable_data(const at::Tensor& t) {
+  return t.defined() ? static_cast<S*>(t.mutable_data_ptr()) : nullptr;
+}
 
 // Rows whose elements lie side by side; the rows themselves may lie anywhere.
 at::Tensor with_dense_rows(const at::Tensor& matrix) {
@@ -66,7 +74,7 @@ void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_u
   });
 }
 
-// ---- forward ------------------------------------------------------------------------------------------------------
+// ---- forward ----
 // y (samples, outputs) = act(x (samples, depth) · wᵀ + bias), all in blocks that never leave the cache unfinished.
 template <class T>
 void forward_product(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
@@ -81,10 +89,11 @@ void forward_product(Activation activation, const at::Tensor& x, const at::Tenso
     const at::Tensor rows = with_dense_rows(w);
     const T* weight = data<T>(rows);
     const int64_t w_row = rows.stride(0);
-    over_grid(samples, outputs < line ? line : samples, outputs, line, work, [&](int64_t s, int64_t s_end, int64_t n, int64_t n_end) {
-      kernels.forward_dot(activation, from + s * x_row, x_row, weight + n * w_row, w_row, b ? b + n : nullptr,
-                          to + s * y_row + n, y_row, s_end - s, n_end - n, depth);
-    });
+    over_grid(samples, outputs < line ? line : samples, outputs, line, work,
+              [&](int64_t s, int64_t s_end, int64_t n, int64_t n_end) {
+                kernels.forward_dot(activation, from + s * x_row, x_row, weight + n * w_row, w_row, b ? b + n : nullptr,
+                                    to + s * y_row + n, y_row, s_end - s, n_end - n, depth);
+              });
     return;
   }
 
@@ -100,8 +109,8 @@ void forward_product(Activation activation, const at::Tensor& x, const at::Tenso
             });
   over_grid(outputs, line, panels, 1, work, [&](int64_t n, int64_t n_end, int64_t p, int64_t p_end) {
     for (; p < p_end; ++p)
-      kernels.forward(activation, {weight.data + n * weight.row, weight.row, weight.column},
-                      panel + p * kPanel * depth, b ? b + n : nullptr, to + p * kPanel * y_row + n, y_row, n_end - n,
+      kernels.forward(activation, {weight.data + n * weight.row, weight.row, weight.column}, panel + p * kPanel * depth,
+                      b ? b + n : nullptr, to + p * kPanel * y_row + n, y_row, n_end - n,
                       std::min(kPanel, samples - p * kPanel), depth);
   });
 }
@@ -115,9 +124,8 @@ at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, con
     with_storage(y.scalar_type(), [&](auto storage) {
       using S = decltype(storage);
       S* values = mutable_data<S>(y);
-      over_range(y.numel(), kLine / sizeof(S), y.numel() * plan::kActivationCost, [&](int64_t begin, int64_t end) {
-        pointwise<S>().activate(act, values + begin, end - begin);
-      });
+      over_range(y.numel(), kLine / sizeof(S), y.numel() * plan::kActivationCost,
+                 [&](int64_t begin, int64_t end) { pointwise<S>().activate(act, values + begin, end - begin); });
     });
     return y;
   }
@@ -130,7 +138,7 @@ at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, con
   return y;
 }
 
-// ---- backward -----------------------------------------------------------------------------------------------------
+// ---- backward ----
 // c (rows, columns) = a (rows, depth) · b (depth, columns), a in any strides.
 template <class T> void product(const at::Tensor& a, const at::Tensor& b, const at::Tensor& c) {
   const auto& kernels = products<T>();

@@ -12,12 +12,14 @@ template <class T> struct Lanes {
 template <class T> struct VectorOf;
 template <> struct VectorOf<float> {
   typedef float type __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES)));
-  typedef int32_t bits __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES)));
+  using integer = int32_t;
+  typedef integer bits __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES)));
   typedef uint16_t half_bits __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES / 2)));
 };
 template <> struct VectorOf<double> {
   typedef double type __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES)));
-  typedef int64_t bits __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES)));
+  using integer = int64_t;
+  typedef integer bits __attribute__((vector_size(FUSED_GAN_VECTOR_BYTES)));
 };
 template <class T> using Vec = typename VectorOf<T>::type;
 template <class T> using VecBits = typename VectorOf<T>::bits;
@@ -38,7 +40,14 @@ template <class V, class P> FUSED_GAN_FUNCTION V bit_cast(P p) {
 template <class T> FUSED_GAN_FUNCTION Vec<T> broadcast(T value) { return value + -Vec<T>{}; }
 template <class V> FUSED_GAN_FUNCTION V select(decltype(V{} < V{}) mask, V yes, V no) { return mask ? yes : no; }
 
-// ---- storage types: what lies in memory, and the type that is computed with ----------------------------------------
+// v with zeros in the lanes before `first`.
+template <class T> FUSED_GAN_FUNCTION Vec<T> clear_before(int64_t first, Vec<T> v) {
+  VecBits<T> lane;
+  for (int i = 0; i < Lanes<T>::kCount; ++i) lane[i] = i;
+  return select<Vec<T>>(lane >= typename VectorOf<T>::integer(first), v, Vec<T>{});
+}
+
+// ---- storage types: what lies in memory, and the type that is computed with ----
 template <class S> struct Storage {  // float and double: themselves
   using Compute = S;
   FUSED_GAN_FUNCTION static Vec<S> load(const S* from) { return load_as<Vec<S>>(from); }
@@ -82,20 +91,23 @@ template <> struct Storage<Float16> {
   }
 };
 
-// ---- tails: fewer elements than a vector has lanes ---------------------------------------------------------------
+// ---- tails: at most as many elements as a vector has lanes ----
 template <class S> FUSED_GAN_FUNCTION Vec<typename Storage<S>::Compute> load_some(const S* from, int64_t count) {
-  S buffer[Lanes<typename Storage<S>::Compute>::kCount] = {};
+  constexpr int64_t kLanes = Lanes<typename Storage<S>::Compute>::kCount;
+  if (count == kLanes) return Storage<S>::load(from);
+  S buffer[kLanes] = {};
   for (int64_t i = 0; i < count; ++i) buffer[i] = from[i];
   return Storage<S>::load(buffer);
 }
-template <class S>
-FUSED_GAN_FUNCTION void store_some(S* to, Vec<typename Storage<S>::Compute> v, int64_t count) {
-  S buffer[Lanes<typename Storage<S>::Compute>::kCount];
+template <class S> FUSED_GAN_FUNCTION void store_some(S* to, Vec<typename Storage<S>::Compute> v, int64_t count) {
+  constexpr int64_t kLanes = Lanes<typename Storage<S>::Compute>::kCount;
+  if (count == kLanes) return Storage<S>::store(to, v);
+  S buffer[kLanes];
   Storage<S>::store(buffer, v);
   for (int64_t i = 0; i < count; ++i) to[i] = buffer[i];
 }
 
-// ---- a square of vectors, rows to columns -------------------------------------------------------------------------
+// ---- a square of vectors, rows to columns ----
 // log2(n) rounds; a round exchanges, between rows i and i + step, the halves of every 2·step lanes.
 template <int kStep, class V, size_t... kLane>
 FUSED_GAN_FUNCTION void exchange(V& a, V& b, std::index_sequence<kLane...>) {
@@ -123,16 +135,16 @@ template <int kStep = 1, int kCount, class V> FUSED_GAN_FUNCTION V sums_of_rows(
   else return rows[0];
 }
 
-// ---- exponential, tanh, sigmoid -----------------------------------------------------------------------------------
+// ---- exponential, tanh, sigmoid ----
 template <class T> struct ExpConstants;
 template <> struct ExpConstants<float> {
-  static constexpr int kTerms = 7;                             // |r| ≤ ln2/2: the next Taylor term is below 6e-9
-  static constexpr float kLn2High = 0x1.62e4p-1f;              // 16 bits, so that n · kLn2High is exact
-  static constexpr float kLn2Low = 0x1.7f7d1cf79abcap-20f;     // the rest of ln 2
-  static constexpr float kRound = 0x1.8p23f;                   // adding it rounds to an integer, to be read in the low bits
+  static constexpr int kTerms = 7;                          // |r| ≤ ln2/2: the next Taylor term is below 6e-9
+  static constexpr float kLn2High = 0x1.62e4p-1f;           // 16 bits, so that n · kLn2High is exact
+  static constexpr float kLn2Low = 0x1.7f7d1cf79abcap-20f;  // the rest of ln 2
+  static constexpr float kRound = 0x1.8p23f;  // adding it rounds to an integer, to be read in the low bits
   static constexpr int kMantissa = 23, kBias = 127;
-  static constexpr int kLambertLast = 13;                      // of tanh's continued fraction, see tanh_of
-  static constexpr float kLowest = -87, kHighest = 100;        // below: denormal; above: infinite with room to spare
+  static constexpr int kLambertLast = 13;                // of tanh's continued fraction, see tanh_of
+  static constexpr float kLowest = -87, kHighest = 100;  // below: denormal; above: infinite with room to spare
 };
 template <> struct ExpConstants<double> {
   static constexpr int kTerms = 13;
@@ -179,7 +191,8 @@ template <class T> FUSED_GAN_FUNCTION Vec<T> sigmoid_of(Vec<T> z) {
 
 // tanh of x = |z|, each branch as base - numerator / denominator, so that one division serves both:
 //     x < 0.8     x - x u / (u + c), u = x², c = 3 + u / (5 + u / (7 + …)), Lambert's continued fraction, evaluated
-//                 from its end as a fraction n / d; the correction is at most a sixth of x, so its rounding hardly shows
+//                 from its end as a fraction n / d; the correction is at most a sixth of x, so its rounding hardly
+//                 shows
 //     otherwise   1 - 2 / (e^2x + 1)
 template <class T> FUSED_GAN_FUNCTION Vec<T> tanh_of(Vec<T> z) {
   constexpr T kOne = 22;  // from here on tanh is 1 in float and in double
@@ -206,9 +219,10 @@ template <class T> FUSED_GAN_FUNCTION Vec<T> tanh_of(Vec<T> z) {
   return bit_cast<Vec<T>>(bit_cast<VecBits<T>>(base - numerator / denominator) | sign);
 }
 
-// ---- sums down the rows ----------------------------------------------------------------------------------------------
-// Of floats in double. Of doubles in blocks of 16, whose sums are summed: the error grows with their number, not with
-// the rows'. (Compensated summation would turn infinities into NaN.)
+// ---- sums down the rows ----
+// Of floats in double.
+// Of doubles in blocks of 16, whose sums are summed: the error grows with their number, not with the rows'.
+// (Compensated summation would turn infinities into NaN.)
 template <class T> struct Sum;
 template <> struct Sum<float> {
   typedef double Wide __attribute__((vector_size(2 * FUSED_GAN_VECTOR_BYTES)));

@@ -1,0 +1,76 @@
+# demo   a trained GAN and its picture, from a fresh machine
+# test   lint and the whole test suite, from a fresh machine
+# bench  ours against stock PyTorch, torch.compile, oneDNN and the floor
+# lint   ruff, mypy, clang-format
+# cuda   compile, link and import the CUDA kernels, in an environment of its own
+# clean  remove environments and builds
+#
+# Needed: python3 ≥ 3.10 with venv, make, a C++20 compiler. Everything else is installed into $(VENV).
+SHELL      := /bin/bash
+PYTHON     ?= python3
+VENV       ?= .venv
+TORCH      ?= torch==2.13.0
+CUDA_VENV  ?= .venv-cuda
+CUDA_TORCH ?= torch==2.11.0# a CUDA 13.0 build
+NVCC       ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+
+BUILD_NEEDS := setuptools pybind11 ninja numpy
+SOURCES     := setup.py pyproject.toml $(shell find csrc -type f)
+DEMO_RUN    := runs/demo
+BIN         := $(VENV)/bin
+
+.PHONY: demo test bench lint format cuda clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	@rm -rf $(DEMO_RUN)
+	$(BIN)/fused-gan train mlp-gan --out $(DEMO_RUN)
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.report $(BENCH_FLAGS)
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'csrc/*' 'tests/*.cu' 'tests/*.cpp' 'tests/*.h')
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'csrc/*' 'tests/*.cu' 'tests/*.cpp' 'tests/*.h')
+
+# Compiled, linked and imported; with no GPU nothing is executed here (tests/cuda executes the kernels on the CPU).
+cuda:
+ifeq ($(NVCC),)
+	@echo "make cuda: SKIPPED, no nvcc (looked for in CUDA_HOME, in PATH and in /usr/local/cuda)"
+else
+cuda: $(CUDA_VENV)/installed
+	cd tests && $(abspath $(CUDA_VENV))/bin/python cuda/check_import.py
+endif
+
+$(VENV)/environment $(CUDA_VENV)/environment:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check $(WANTED_TORCH) $(BUILD_NEEDS)
+	@touch $@
+$(VENV)/environment: WANTED_TORCH = $(TORCH)
+$(CUDA_VENV)/environment: WANTED_TORCH = $(CUDA_TORCH)
+
+$(VENV)/installed: $(VENV)/environment $(SOURCES)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+# From the source distribution, so that its completeness is proved too.
+$(CUDA_VENV)/installed: $(CUDA_VENV)/environment $(SOURCES)
+	rm -rf build/sdist
+	$(CUDA_VENV)/bin/python setup.py --quiet sdist --dist-dir build/sdist
+	FORCE_CUDA=1 $(CUDA_VENV)/bin/pip install --disable-pip-version-check --no-build-isolation --no-deps \
+	    --force-reinstall --verbose build/sdist/fused_gan-*.tar.gz > build/cuda.log 2>&1 || { tail -n 60 build/cuda.log; exit 1; }
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(CUDA_VENV) build dist *.egg-info fused_gan/*.so fused_gan/build.json

@@ -1,0 +1,103 @@
+"""What is timed: the layers of this project's GANs and VAEs, at the batches people train with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import fused_gan
+from fused_gan import reference
+
+SLOPE = 0.2
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One linear layer with its activation."""
+
+    name: str
+    in_features: int
+    out_features: int
+    activation: str
+
+
+LAYERS = (
+    Layer("generator 1", 100, 256, "relu"),
+    Layer("generator 2", 256, 512, "relu"),
+    Layer("generator 3", 512, 1024, "relu"),
+    Layer("generator out", 1024, 784, "tanh"),
+    Layer("discriminator 1", 784, 1024, "leaky_relu"),
+    Layer("discriminator out", 256, 1, "identity"),
+    Layer("decoder out", 128, 784, "sigmoid"),
+)
+BATCHES = (1, 16, 64, 256, 1024)
+
+# mkldnn::_linear_pointwise's name for each activation, and the scalars that it wants.
+ONEDNN = {
+    "identity": ("none", []),
+    "relu": ("relu", []),
+    "leaky_relu": ("leaky_relu", [SLOPE]),
+    "tanh": ("tanh", []),
+    "sigmoid": ("sigmoid", []),
+}
+
+Variants = dict[str, Callable[[], object]]
+
+
+class LayerCase:
+    """A layer with its tensors, and every way to run it; "floor" is our bare product, without bias and activation."""
+
+    def __init__(self, layer: Layer, batch: int, dtype: torch.dtype, device: str = "cpu") -> None:
+        generator = torch.Generator().manual_seed(0)
+
+        def randn(*shape: int) -> Tensor:
+            return torch.randn(shape, generator=generator).to(device, dtype).requires_grad_()
+
+        self.layer = layer
+        self.flops = 2 * batch * layer.in_features * layer.out_features  # of one product
+        self.input = randn(batch, layer.in_features)
+        self.weight = randn(layer.out_features, layer.in_features)
+        with torch.no_grad():
+            self.weight.mul_(layer.in_features**-0.5)
+        self.bias = randn(layer.out_features)
+        self.grad = randn(batch, layer.out_features).detach()
+        self.compiled = torch.compile(reference.linear_act, dynamic=False)
+
+    def _forward(self, function: Callable[..., Tensor]) -> Callable[[], object]:
+        arguments = (self.input.detach(), self.weight.detach(), self.bias.detach(), self.layer.activation, SLOPE)
+        return lambda: function(*arguments)
+
+    def _both(self, function: Callable[..., Tensor], bias: Tensor | None, activation: str) -> Callable[[], object]:
+        wanted = [tensor for tensor in (self.input, self.weight, bias) if tensor is not None]
+
+        def run() -> object:
+            output = function(self.input, self.weight, bias, activation, SLOPE)
+            return torch.autograd.grad(output, wanted, self.grad)
+
+        return run
+
+    def forward(self) -> Variants:
+        variants = {
+            "fused_gan": self._forward(fused_gan.linear_act),
+            "eager": self._forward(reference.linear_act),
+            "compile": self._forward(self.compiled),
+        }
+        if self.input.device.type == "cpu" and self.input.dtype in (torch.float32, torch.bfloat16):
+            name, scalars = ONEDNN[self.layer.activation]
+            tensors = (self.input.detach(), self.weight.detach(), self.bias.detach())
+            variants["onednn"] = lambda: torch.ops.mkldnn._linear_pointwise(*tensors, name, scalars, "")
+        bare = (self.input.detach(), self.weight.detach(), None, "identity")
+        variants["floor"] = lambda: fused_gan.linear_act(*bare)
+        return variants
+
+    def forward_backward(self) -> Variants:
+        name = self.layer.activation
+        return {
+            "fused_gan": self._both(fused_gan.linear_act, self.bias, name),
+            "eager": self._both(reference.linear_act, self.bias, name),
+            "compile": self._both(self.compiled, self.bias, name),
+            "floor": self._both(fused_gan.linear_act, None, "identity"),
+        }

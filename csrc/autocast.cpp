@@ -3,25 +3,49 @@
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
-#include "ops.h"
+#include "lists.h"
 
 namespace fused_gan {
 namespace {
 
+// Runs f(cast) below autocast, where cast(tensor) gives the region's dtype.
+template <c10::DeviceType kDevice, class F> at::Tensor with_cast(const F& f) {
+  const auto key = at::autocast::get_autocast_dispatch_key_from_device_type(kDevice);
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::DispatchKeySet(key)};
+  const auto dtype = at::autocast::get_autocast_dtype(kDevice);
+  return f([&](const at::Tensor& tensor) { return at::autocast::cached_cast(dtype, tensor, kDevice); });
+}
+
 template <c10::DeviceType kDevice>
 at::Tensor linear_act_autocast(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                                std::string_view activation, double negative_slope) {
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(
-      c10::DispatchKeySet(at::autocast::get_autocast_dispatch_key_from_device_type(kDevice)));
-  const auto dtype = at::autocast::get_autocast_dtype(kDevice);
-  const auto cast = [&](const at::Tensor& tensor) { return at::autocast::cached_cast(dtype, tensor, kDevice); };
-  return linear_act(cast(input), cast(weight), bias ? std::optional(cast(*bias)) : std::nullopt, activation,
-                    negative_slope);
+  return with_cast<kDevice>([&](const auto& cast) {
+    return linear_act(cast(input), cast(weight), bias ? std::optional(cast(*bias)) : std::nullopt, activation,
+                      negative_slope);
+  });
+}
+
+template <c10::DeviceType kDevice>
+at::Tensor mlp_autocast(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
+                        const lists::Names& activations, double negative_slope) {
+  return with_cast<kDevice>([&](const auto& cast) {
+    Chain chain = lists::chain(weights, biases, activations, negative_slope);
+    for (auto& weight : chain.weights) weight = cast(weight);
+    for (auto& bias : chain.biases)
+      if (bias) bias = cast(*bias);
+    return mlp(cast(input), chain);
+  });
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(fused_gan, AutocastCPU, m) { m.impl("linear_act", linear_act_autocast<at::kCPU>); }
-TORCH_LIBRARY_IMPL(fused_gan, AutocastCUDA, m) { m.impl("linear_act", linear_act_autocast<at::kCUDA>); }
+TORCH_LIBRARY_IMPL(fused_gan, AutocastCPU, m) {
+  m.impl("linear_act", linear_act_autocast<at::kCPU>);
+  m.impl("mlp", mlp_autocast<at::kCPU>);
+}
+TORCH_LIBRARY_IMPL(fused_gan, AutocastCUDA, m) {
+  m.impl("linear_act", linear_act_autocast<at::kCUDA>);
+  m.impl("mlp", mlp_autocast<at::kCUDA>);
+}
 
 }  // namespace fused_gan

@@ -7,8 +7,10 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "activations.h"
+#include "ops.h"
 
 namespace fused_gan {
 
@@ -43,22 +45,58 @@ inline void check_tensor(const at::Tensor& tensor, const char* name, const at::T
               tensor.device());
 }
 
+inline void check_input(const at::Tensor& input) {
+  check_tensor(input, "input", input);
+  TORCH_CHECK_VALUE(input.dim() >= 1, "input: expected shape (..., in_features), got a scalar");
+}
+
+// One layer's parameters: weight (out, in), bias (out) or none. The names are for the messages.
+inline void check_parameters(const at::Tensor& input, const at::Tensor& weight, const char* weight_name,
+                             const std::optional<at::Tensor>& bias, const char* bias_name) {
+  check_tensor(weight, weight_name, input);
+  TORCH_CHECK_VALUE(weight.dim() == 2, weight_name, ": expected shape (out_features, in_features), got ",
+                    weight.sym_sizes());
+  if (bias && bias->defined()) {
+    check_tensor(*bias, bias_name, input);
+    TORCH_CHECK_VALUE(bias->dim() == 1 && bias->sym_size(0) == weight.sym_size(0), bias_name, ": expected shape (",
+                      weight.sym_size(0), ",) (the weight's out_features), got ", bias->sym_sizes());
+  }
+}
+
 // input (..., in), weight (out, in), bias (out) or none. Returns the activation's index.
 inline int check_linear_act(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                             std::string_view activation, double negative_slope) {
   const int index = check_activation(activation, negative_slope);
-  check_tensor(input, "input", input);
-  check_tensor(weight, "weight", input);
-  TORCH_CHECK_VALUE(input.dim() >= 1, "input: expected shape (..., in_features), got a scalar");
-  TORCH_CHECK_VALUE(weight.dim() == 2, "weight: expected shape (out_features, in_features), got ", weight.sym_sizes());
+  check_input(input);
+  check_parameters(input, weight, "weight", bias, "bias");
   TORCH_CHECK_VALUE(input.sym_size(-1) == weight.sym_size(1), "input: expected last dimension ", weight.sym_size(1),
                     " (weight's in_features), got shape ", input.sym_sizes());
-  if (bias && bias->defined()) {
-    check_tensor(*bias, "bias", input);
-    TORCH_CHECK_VALUE(bias->dim() == 1 && bias->sym_size(0) == weight.sym_size(0), "bias: expected shape (",
-                      weight.sym_size(0), ",) (weight's out_features), got ", bias->sym_sizes());
-  }
   return index;
+}
+
+// A chain: input (..., in), weights (out, in) one after the other, each with its bias or none and its activation.
+// Returns the activations' indices.
+inline std::vector<int> check_mlp(const at::Tensor& input, const Chain& chain) {
+  const size_t depth = chain.depth();
+  TORCH_CHECK_VALUE(depth > 0, "weights: expected at least one, got none");
+  TORCH_CHECK_VALUE(chain.biases.size() == depth, "biases: expected one (or None) for each of the ", depth,
+                    " weights, got ", chain.biases.size());
+  TORCH_CHECK_VALUE(chain.activations.size() == depth, "activations: expected one for each of the ", depth,
+                    " weights, got ", chain.activations.size());
+  check_input(input);
+  std::vector<int> indices;
+  c10::SymInt features = input.sym_size(-1);
+  for (size_t i = 0; i < depth; ++i) {
+    const std::string place = "[" + std::to_string(i) + "]";
+    const at::Tensor& weight = chain.weights[i];
+    indices.push_back(check_activation(chain.activations[i], chain.negative_slope));
+    check_parameters(input, weight, ("weights" + place).c_str(), chain.biases[i], ("biases" + place).c_str());
+    TORCH_CHECK_VALUE(weight.sym_size(1) == features, "weights", place, ": expected in_features ", features,
+                      i == 0 ? " (input's last dimension)" : " (the out_features before it)", ", got shape ",
+                      weight.sym_sizes());
+    features = weight.sym_size(0);
+  }
+  return indices;
 }
 
 // grad (..., out); output the same, or undefined for identity, whose gradient needs none.

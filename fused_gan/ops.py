@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -35,4 +37,30 @@ def linear_act(
         RuntimeError: the tensors lie on different devices.
     """
     result: Tensor = torch.ops.fused_gan.linear_act(input, weight, bias, activation, negative_slope)
+    return result
+
+
+def mlp(
+    input: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+    negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+) -> Tensor:
+    """A chain of `linear_act`s as one operator, differentiable to any order.
+
+    Args:
+        input: ``(..., in_features)``, as for `linear_act`.
+        weights: one ``(out_features, in_features)`` a layer, each layer's in_features the out_features before it.
+        biases: one ``(out_features,)`` or None a layer.
+        activations: one name a layer.
+        negative_slope: of every leaky_relu, at least 0.
+
+    Returns:
+        ``(..., out_features)`` of the last layer.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as `linear_act`; the message names the layer, as in ``weights[1]``.
+    """
+    result: Tensor = torch.ops.fused_gan.mlp(input, weights, biases, activations, negative_slope)
     return result

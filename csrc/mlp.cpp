@@ -1,0 +1,66 @@
+// A chain layer by layer through linear_act: what every device and dtype can do, and what Meta traces with. Where a
+// device has a kernel of its own for the whole chain (cpu/mlp.cpp), that one comes first.
+#include "mlp.h"
+
+#include <torch/library.h>
+
+#include "checks.h"
+#include "lists.h"
+
+namespace fused_gan {
+
+std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Chain& chain) {
+  std::vector<at::Tensor> outputs;
+  for (size_t i = 0; i < chain.depth(); ++i)
+    outputs.push_back(linear_act(i == 0 ? input : outputs.back(), chain.weights[i], chain.biases[i],
+                                 chain.activations[i], chain.negative_slope));
+  return outputs;
+}
+
+ChainGradients mlp_backward_layerwise(const at::Tensor& grad, const std::vector<at::Tensor>& outputs,
+                                      const at::Tensor& input, const Chain& chain, const ChainWanted& wanted) {
+  ChainGradients gradients{{}, std::vector<at::Tensor>(chain.depth()), std::vector<at::Tensor>(chain.depth())};
+  at::Tensor dy = grad;
+  for (size_t i = chain.depth(); i-- > 0;) {
+    const bool below = wanted.below(i);
+    if (!below && !wanted.weights[i] && !wanted.biases[i]) break;
+    std::tie(dy, gradients.weights[i], gradients.biases[i]) =
+        linear_act_backward(dy, outputs[i], i == 0 ? input : outputs[i - 1], chain.weights[i], chain.activations[i],
+                            chain.negative_slope, {below, wanted.weights[i], wanted.biases[i]});
+  }
+  if (wanted.input) gradients.input = dy;
+  return gradients;
+}
+
+namespace {
+
+at::Tensor mlp_last(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
+                    const lists::Names& activations, double negative_slope) {
+  return mlp_forward(input, lists::chain(weights, biases, activations, negative_slope)).back();
+}
+
+std::vector<at::Tensor> mlp_forward_any(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
+                                        const lists::Names& activations, double negative_slope) {
+  const Chain chain = lists::chain(weights, biases, activations, negative_slope);
+  check_mlp(input, chain);
+  return mlp_forward_layerwise(input, chain);
+}
+
+std::vector<at::Tensor> mlp_backward_any(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
+                                         at::TensorList weights, const lists::Names& activations, double negative_slope,
+                                         bool input_wanted, const lists::Flags& weights_wanted,
+                                         const lists::Flags& biases_wanted) {
+  const Chain chain{weights.vec(), {}, activations.vec(), negative_slope};
+  return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain,
+                                            {input_wanted, weights_wanted.vec(), biases_wanted.vec()}));
+}
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(fused_gan, CompositeExplicitAutograd, m) {
+  m.impl("mlp", mlp_last);
+  m.impl("mlp_forward", mlp_forward_any);
+  m.impl("mlp_backward", mlp_backward_any);
+}
+
+}  // namespace fused_gan

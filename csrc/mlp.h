@@ -1,0 +1,12 @@
+// A chain layer by layer through linear_act.
+#pragma once
+
+#include "ops.h"
+
+namespace fused_gan {
+
+std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Chain& chain);
+ChainGradients mlp_backward_layerwise(const at::Tensor& grad, const std::vector<at::Tensor>& outputs,
+                                      const at::Tensor& input, const Chain& chain, const ChainWanted& wanted);
+
+}  // namespace fused_gan

@@ -31,7 +31,8 @@ ROOT = Path(__file__).parent
 TORCH_FLOOR = (2, 11)
 DEFAULT_ARCHITECTURES = "8.0+PTX;9.0a"
 OPERATORS = "fused_gan.libfused_gan"  # loaded by torch.ops.load_library, linked by fused_gan._C
-CXX_FLAGS = ["-O3", "-g0", "-std=c++20", "-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas", "-Wno-unused-parameter", "-fno-math-errno"]
+CXX_WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
+CXX_FLAGS = ["-O3", "-g0", "-std=c++20", "-fno-math-errno", *CXX_WARNINGS]
 NVCC_FLAGS = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "-lineinfo", "-DNDEBUG"]
 
 

@@ -29,7 +29,15 @@ def run_benchmarks(select: str) -> list[dict[str, Any]]:
     """pytest-benchmark's records of the selected cases."""
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder, "benchmark.json")
-        command = [sys.executable, "-m", "pytest", str(HERE), "-q", "--benchmark-only", "--benchmark-columns=median,rounds"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            str(HERE),
+            "-q",
+            "--benchmark-only",
+            "--benchmark-columns=median,rounds",
+        ]
         command += [f"--benchmark-json={record}", "--benchmark-warmup=off", *(["-k", select] if select else [])]
         subprocess.run(command, check=True, cwd=ROOT)
         records: list[dict[str, Any]] = json.loads(record.read_text())["benchmarks"]

@@ -1,4 +1,4 @@
-"""Times variants of one computation against each other in the same seconds, so that a drifting machine hits them alike."""
+"""Times variants of one computation in the same seconds, so that a drifting machine hits them alike."""
 
 from __future__ import annotations
 

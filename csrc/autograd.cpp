@@ -70,6 +70,7 @@ class Mlp : public torch::autograd::Function<Mlp> {
     const std::vector<at::Tensor> outputs = mlp_forward(tensors[0], chain);
     variable_list saved = tensors.vec();
     saved.insert(saved.end(), outputs.begin(), outputs.end());
+    if (chain.activations.back() == Identity::kName) saved.pop_back();
     context->save_for_backward(std::move(saved));
     std::vector<bool> has_bias;
     for (const auto& bias : chain.biases) has_bias.push_back(bias && bias->defined());

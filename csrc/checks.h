@@ -99,24 +99,43 @@ inline std::vector<int> check_mlp(const at::Tensor& input, const Chain& chain) {
   return indices;
 }
 
+// What has the shape of a layer's output.
+inline void check_output(const at::Tensor& tensor, const char* name, const at::Tensor& input,
+                         const at::Tensor& weight) {
+  check_tensor(tensor, name, input);
+  TORCH_CHECK_VALUE(tensor.dim() == input.dim() && tensor.sym_size(-1) == weight.sym_size(0) &&
+                        tensor.sym_sizes().slice(0, tensor.dim() - 1) == input.sym_sizes().slice(0, input.dim() - 1),
+                    name, ": expected input's shape with last dimension ", weight.sym_size(0), ", got ",
+                    tensor.sym_sizes());
+}
+
 // grad (..., out); output the same, or undefined for identity, whose gradient needs none.
 inline int check_linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output,
                                      const at::Tensor& input, const at::Tensor& weight, std::string_view activation,
                                      double negative_slope) {
   const int index = check_linear_act(input, weight, std::nullopt, activation, negative_slope);
-  const auto check = [&](const at::Tensor& tensor, const char* name) {
-    check_tensor(tensor, name, input);
-    TORCH_CHECK_VALUE(tensor.dim() == input.dim() && tensor.sym_size(-1) == weight.sym_size(0) &&
-                          tensor.sym_sizes().slice(0, tensor.dim() - 1) == input.sym_sizes().slice(0, input.dim() - 1),
-                      name, ": expected input's shape with last dimension ", weight.sym_size(0), ", got ",
-                      tensor.sym_sizes());
-  };
-  check(grad, "grad");
+  check_output(grad, "grad", input, weight);
   const bool needs_output = std::string_view(Identity::kName) != activation;
   TORCH_CHECK_VALUE(!needs_output || (output && output->defined()), "output: expected a tensor for activation '",
                     activation, "', got None");
-  if (needs_output) check(*output, "output");
+  if (needs_output) check_output(*output, "output", input, weight);
   return index;
+}
+
+// `outputs`: of every layer; the last may be left out where its activation is identity.
+inline std::vector<int> check_mlp_backward(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
+                                           const Chain& chain, const ChainWanted& wanted) {
+  const std::vector<int> indices = check_mlp(input, chain);
+  const size_t depth = chain.depth();
+  TORCH_CHECK_VALUE(wanted.weights.size() == depth && wanted.biases.size() == depth,
+                    "weights_wanted and biases_wanted: expected ", depth, " flags each, got ", wanted.weights.size(),
+                    " and ", wanted.biases.size());
+  const bool needs_last = chain.activations.back() != Identity::kName;
+  TORCH_CHECK_VALUE(outputs.size() == depth || (outputs.size() + 1 == depth && !needs_last), "outputs: expected ",
+                    depth, ", one a layer, got ", outputs.size());
+  check_output(grad, "grad", input, chain.weights.back());
+  for (size_t i = 0; i < outputs.size(); ++i) check_output(outputs[i], "outputs", input, chain.weights[i]);
+  return indices;
 }
 
 // (..., in) -> (..., out)

@@ -24,9 +24,9 @@ ChainGradients mlp_backward_layerwise(const at::Tensor& grad, const std::vector<
   for (size_t i = chain.depth(); i-- > 0;) {
     const bool below = wanted.below(i);
     if (!below && !wanted.weights[i] && !wanted.biases[i]) break;
-    std::tie(dy, gradients.weights[i], gradients.biases[i]) =
-        linear_act_backward(dy, outputs[i], i == 0 ? input : outputs[i - 1], chain.weights[i], chain.activations[i],
-                            chain.negative_slope, {below, wanted.weights[i], wanted.biases[i]});
+    std::tie(dy, gradients.weights[i], gradients.biases[i]) = linear_act_backward(
+        dy, i < outputs.size() ? std::optional(outputs[i]) : std::nullopt, i == 0 ? input : outputs[i - 1],
+        chain.weights[i], chain.activations[i], chain.negative_slope, {below, wanted.weights[i], wanted.biases[i]});
   }
   if (wanted.input) gradients.input = dy;
   return gradients;
@@ -50,9 +50,11 @@ std::vector<at::Tensor> mlp_backward_any(const at::Tensor& grad, at::TensorList 
                                          at::TensorList weights, const lists::Names& activations, double negative_slope,
                                          bool input_wanted, const lists::Flags& weights_wanted,
                                          const lists::Flags& biases_wanted) {
-  const Chain chain{weights.vec(), {}, activations.vec(), negative_slope};
-  return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain,
-                                            {input_wanted, weights_wanted.vec(), biases_wanted.vec()}));
+  Chain chain{weights.vec(), {}, activations.vec(), negative_slope};
+  chain.biases.resize(chain.depth());
+  const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
+  check_mlp_backward(grad, outputs, input, chain, wanted);
+  return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted));
 }
 
 }  // namespace

@@ -32,7 +32,7 @@ def load() -> dict[str, Any]:
             f"fused_gan was built against torch {facts['torch']}, but torch {torch.__version__} is imported. "
             f"Build it again in the folder of its sources: {_MEND}"
         )
-    torch.ops.load_library(str(_LIBRARY))
+    torch.ops.load_library(str(_LIBRARY))  # type: ignore[no-untyped-call]
     return facts
 
 

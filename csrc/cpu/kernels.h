@@ -52,8 +52,9 @@ template <class T> struct ProductKernels {
   void (*pack)(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel);
 
   // y[s][n] = act(Σ_k w[n][k] panel[k][s] + bias[n]) for one panel and `outputs` rows of w; bias may be null.
-  void (*forward)(Activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, int64_t outputs,
-                  int64_t samples, int64_t depth);
+  // The tile of yᵀ is just what the next layer wants packed: unless null, next[n][s] is written too.
+  void (*forward)(Activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, T* next,
+                  int64_t outputs, int64_t samples, int64_t depth);
 
   // The same for few samples or few outputs: both operands read along k as they lie, nothing packed.
   void (*forward_dot)(Activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
@@ -62,6 +63,10 @@ template <class T> struct ProductKernels {
   // c (rows, columns) = a (rows, depth) · b (depth, columns).
   void (*product)(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
                   int64_t depth);
+
+  // The step down a chain: dz (rows, columns) = (a · b) ⊙ act'(y) and bias_gradient = its column sums, unless null.
+  void (*product_gradient)(Activation, Strided<T> a, const T* b, int64_t b_row, const T* y, int64_t y_row, T* dz,
+                           int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth);
 };
 
 struct Kernels {

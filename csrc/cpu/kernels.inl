@@ -116,9 +116,10 @@ void column_block(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, 
   }
 }
 
-template <class T>
-void product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
-             int64_t depth) {
+// finished(j, width) is called for each block of columns when all its rows are done and still in the second cache.
+template <class T, class Finished>
+FUSED_GAN_FUNCTION void blocked_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows,
+                                        int64_t columns, int64_t depth, const Finished& finished) {
   constexpr int64_t kWidth = Lanes<T>::kCount * kTileVectors;
   if (depth == 0)
     for (int64_t r = 0; r < rows; ++r)
@@ -126,13 +127,23 @@ void product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64
   // Few rows: the time goes into reading B, so it is read in blocks of a few whole rows.
   // Short depth: it goes into writing C, so that is written a few whole rows at a time.
   const int64_t depth_block = rows > 2 * kTileRows ? kDepthBlock : 16;
-  const int64_t row_block = depth > 16 ? rows : kTileRows;
+  const int64_t row_block = depth > 16 ? rows : at_most(kTileRows, rows);
   for (int64_t k = 0; k < depth; k += depth_block)
     for (int64_t r = 0; r < rows; r += row_block)
-      for (int64_t j = 0; j < columns; j += kWidth)
+      for (int64_t j = 0; j < columns; j += kWidth) {
+        const int64_t width = at_most(kWidth, columns - j);
         column_block<T>({a.data + r * a.row + k * a.column, a.row, a.column}, b + k * b_row + j, b_row,
-                        c + r * c_row + j, c_row, at_most(row_block, rows - r), at_most(kWidth, columns - j),
-                        at_most(depth_block, depth - k), k > 0);
+                        c + r * c_row + j, c_row, at_most(row_block, rows - r), width, at_most(depth_block, depth - k),
+                        k > 0);
+        if (row_block == rows && k + depth_block >= depth) finished(j, width);
+      }
+  if (row_block < rows || rows == 0 || depth == 0) finished(0, columns);
+}
+
+template <class T>
+void product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
+             int64_t depth) {
+  blocked_product<T>(a, b, b_row, c, c_row, rows, columns, depth, [](int64_t, int64_t) {});
 }
 
 // ---- forward: yᵀ = W xᵀ, finished in the first cache ----
@@ -151,9 +162,10 @@ template <class T> void pack(const T* x, int64_t x_row, int64_t samples, int64_t
     }
 }
 
-// block[n][s], `outputs` ≤ a row of vectors each kPanel long -> y[s][n], activated and transposed.
+// block[n][s] -> y[s][n], activated and transposed, and next[n][s], activated, unless null.
 template <class T, class Act>
-void finish(const T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, int64_t outputs, int64_t samples) {
+void finish(const T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, T* next, int64_t outputs,
+            int64_t samples) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
   for (int64_t n = 0; n < outputs; n += kLanes)
     for (int64_t s = 0; s < samples; s += kLanes) {
@@ -164,6 +176,7 @@ void finish(const T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, in
         if (i >= count) continue;
         const Vec<T> z = load_as<Vec<T>>(block + (n + i) * kPanel + s);
         square[i] = Act::forward(bias ? z + bias[n + i] : z, slope);
+        if (next) store_as(next + (n + i) * kPanel + s, square[i]);
       }
       transpose(square);
       for (int64_t i = 0; i < at_most(kLanes, samples - s); ++i) {
@@ -174,8 +187,8 @@ void finish(const T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, in
 }
 
 template <class T>
-void forward(Activation activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, int64_t outputs,
-             int64_t samples, int64_t depth) {
+void forward(Activation activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, T* next,
+             int64_t outputs, int64_t samples, int64_t depth) {
   constexpr int64_t kWidth = Lanes<T>::kCount * kTileVectors;
   const int64_t columns = (samples + Lanes<T>::kCount - 1) / Lanes<T>::kCount * Lanes<T>::kCount;
   alignas(64) T block[kRowBlock * kPanel];
@@ -189,8 +202,8 @@ void forward(Activation activation, Strided<T> w, const T* panel, const T* bias,
           column_block<T>({w.data + n * w.row + k * w.column, w.row, w.column}, panel + k * kPanel + j, kPanel,
                           block + j, kPanel, height, at_most(kWidth, columns - j), at_most(kDepthBlock, depth - k),
                           k > 0);
-      finish<T, decltype(act)>(block, bias ? bias + n : nullptr, broadcast(T(activation.slope)), y + n, y_row, height,
-                               samples);
+      finish<T, decltype(act)>(block, bias ? bias + n : nullptr, broadcast(T(activation.slope)), y + n, y_row,
+                               next ? next + n * kPanel : nullptr, height, samples);
     }
   });
 }
@@ -330,9 +343,18 @@ void gradient(Activation activation, const S* dy, int64_t dy_row, const S* y, in
   });
 }
 
+template <class T>
+void product_gradient(Activation activation, Strided<T> a, const T* b, int64_t b_row, const T* y, int64_t y_row, T* dz,
+                      int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth) {
+  blocked_product<T>(a, b, b_row, dz, dz_row, rows, columns, depth, [&](int64_t j, int64_t width) {
+    gradient<T>(activation, dz + j, dz_row, y + j, y_row, dz + j, dz_row, bias_gradient ? bias_gradient + j : nullptr,
+                rows, width);
+  });
+}
+
 // ---- the table ----
 template <class T> constexpr ProductKernels<T> products() {
-  return {kTileRows, Lanes<T>::kCount, pack<T>, forward<T>, forward_dot<T>, product<T>};
+  return {kTileRows, Lanes<T>::kCount, pack<T>, forward<T>, forward_dot<T>, product<T>, product_gradient<T>};
 }
 template <class S> constexpr PointwiseKernels<S> pointwise() { return {activate<S>, gradient<S>}; }
 

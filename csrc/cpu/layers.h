@@ -1,0 +1,147 @@
+// What linear_act.cpp and mlp.cpp share on CPU: tensors as pointers, the split over threads, one layer's forward.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
+
+#include "kernels.h"
+#include "plan.h"
+
+namespace fused_gan::cpu {
+
+constexpr int64_t kLine = 64;  // bytes in a cache line: two threads never write into one
+
+template <class T> const ProductKernels<T>& products() {
+  if constexpr (std::is_same_v<T, float>) return kernels().product_float;
+  else return kernels().product_double;
+}
+
+template <class S> const PointwiseKernels<S>& pointwise() {
+  if constexpr (std::is_same_v<S, float>) return kernels().pointwise_float;
+  else if constexpr (std::is_same_v<S, double>) return kernels().pointwise_double;
+  else if constexpr (std::is_same_v<S, BFloat16>) return kernels().pointwise_bfloat16;
+  else return kernels().pointwise_float16;
+}
+
+// Undefined tensors are null pointers.
+template <class S> const S* data(const at::Tensor& t) {
+  return t.defined() ? static_cast<const S*>(t.const_data_ptr()) : nullptr;
+}
+template <class S> S* mutable_data(const at::Tensor& t) {
+  return t.defined() ? static_cast<S*>(t.mutable_data_ptr()) : nullptr;
+}
+template <class T> const T* offset(const T* from, int64_t by) { return from ? from + by : nullptr; }
+template <class T> T* offset(T* from, int64_t by) { return from ? from + by : nullptr; }
+
+// Rows whose elements lie side by side; the rows themselves may lie anywhere.
+inline at::Tensor with_dense_rows(const at::Tensor& matrix) {
+  return matrix.size(1) <= 1 || matrix.stride(1) == 1 ? matrix : matrix.contiguous();
+}
+
+// f(begin, end) over [0, count) in multiples of `unit`, on one thread when `work` multiply-adds are too few to share.
+template <class F> void over_range(int64_t count, int64_t unit, int64_t work, const F& f) {
+  if (!plan::worth_sharing(work)) return f(0, count);
+  at::parallel_for(0, plan::units_of(count, unit), 1,
+                   [&](int64_t begin, int64_t end) { f(begin * unit, std::min(end * unit, count)); });
+}
+
+// The rectangle of a matrix that is part `part` of the grid: f(row_begin, row_end, column_begin, column_end).
+template <class F>
+void on_part(plan::Grid grid, int64_t part, int64_t rows, int64_t row_unit, int64_t columns, int64_t column_unit,
+             const F& f) {
+  if (part >= grid.row_parts * grid.column_parts) return;
+  const auto [r, row_end] = plan::share(rows, row_unit, grid.row_parts, part / grid.column_parts);
+  const auto [c, column_end] = plan::share(columns, column_unit, grid.column_parts, part % grid.column_parts);
+  if (r < row_end && c < column_end) f(r, row_end, c, column_end);
+}
+
+// f(part) for every part, a thread each.
+template <class F> void over_parts(int64_t parts, const F& f) {
+  at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t part = begin; part < end; ++part) f(part);
+  });
+}
+
+inline int64_t threads_for(int64_t work) { return plan::worth_sharing(work) ? at::get_num_threads() : 1; }
+
+// A rectangle a thread, cut so that the largest share is smallest.
+template <class F>
+void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_unit, int64_t work, const F& f) {
+  const plan::Grid grid = plan::grid(rows, row_unit, columns, column_unit, threads_for(work));
+  over_parts(grid.row_parts * grid.column_parts,
+             [&](int64_t part) { on_part(grid, part, rows, row_unit, columns, column_unit, f); });
+}
+
+// The batch in panels of 64 samples, each feature-major: packed[panel][feature][64].
+template <class T> at::Tensor empty_panels(int64_t samples, int64_t features, const at::Tensor& like) {
+  return at::empty({plan::units_of(samples, kPanel) * kPanel * features}, like.options());
+}
+
+template <class T> at::Tensor pack_batch(const at::Tensor& x) {
+  const int64_t samples = x.size(0), features = x.size(1), row = x.stride(0);
+  const at::Tensor packed = empty_panels<T>(samples, features, x);
+  const T* from = data<T>(x);
+  T* to = mutable_data<T>(packed);
+  over_grid(plan::units_of(samples, kPanel), 1, features, kLine / sizeof(T), packed.numel() * plan::kMoveCost,
+            [&](int64_t p, int64_t p_end, int64_t k, int64_t k_end) {
+              for (; p < p_end; ++p)
+                products<T>().pack(from + p * kPanel * row, row, std::min(kPanel, samples - p * kPanel), k, k_end,
+                                   to + p * kPanel * features);
+            });
+  return packed;
+}
+
+template <class T> plan::Forward forward_plan(int64_t samples, const at::Tensor& w) {
+  return plan::forward(samples, w.size(0), products<T>().column_tile);
+}
+
+// y (samples, out) = act(x (samples, in) · wᵀ + bias), in blocks that never leave the cache unfinished.
+// `packed` is x in panels, or undefined; `next` takes y in panels, or is undefined.
+template <class T>
+void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
+                   const at::Tensor& y, at::Tensor packed = {}, const at::Tensor& next = {}) {
+  const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0), work = samples * depth * outputs;
+  const int64_t y_row = y.stride(0), line = kLine / sizeof(T);
+  const T* b = data<T>(bias);
+  T* to = mutable_data<T>(y);
+
+  if (forward_plan<T>(samples, w) == plan::Forward::kDot) {
+    const at::Tensor rows = with_dense_rows(w);
+    const T *from = data<T>(x), *weight = data<T>(rows);
+    const int64_t x_row = x.stride(0), w_row = rows.stride(0);
+    over_grid(samples, line, outputs, line, work, [&](int64_t s, int64_t s_end, int64_t n, int64_t n_end) {
+      products<T>().forward_dot(activation, from + s * x_row, x_row, weight + n * w_row, w_row, offset(b, n),
+                                to + s * y_row + n, y_row, s_end - s, n_end - n, depth);
+    });
+    return;
+  }
+
+  if (!packed.defined()) packed = pack_batch<T>(x);
+  const T *weight = data<T>(w), *panels = data<T>(packed);
+  T* next_panels = mutable_data<T>(next);
+  const int64_t w_row = w.stride(0), w_column = w.stride(1);
+  over_grid(outputs, line, plan::units_of(samples, kPanel), 1, work,
+            [&](int64_t n, int64_t n_end, int64_t p, int64_t p_end) {
+              for (; p < p_end; ++p)
+                products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + p * kPanel * depth,
+                                      offset(b, n), to + p * kPanel * y_row + n, y_row,
+                                      offset(next_panels, (p * outputs + n) * kPanel), n_end - n,
+                                      std::min(kPanel, samples - p * kPanel), depth);
+            });
+}
+
+// dz = dy ⊙ act'(y) and its column sums, in one pass; dz, sums and y (for identity) may be undefined, dz may be dy.
+template <class S>
+void gradient_pass(Activation activation, const at::Tensor& dy, const at::Tensor& y, const at::Tensor& dz,
+                   const at::Tensor& sums) {
+  const int64_t rows = dy.size(0), columns = dy.size(1), dy_row = dy.stride(0);
+  const int64_t y_row = y.defined() ? y.stride(0) : 0, dz_row = dz.defined() ? dz.stride(0) : 0;
+  const S *from = data<S>(dy), *outputs = data<S>(y);
+  S *to = mutable_data<S>(dz), *totals = mutable_data<S>(sums);
+  over_range(columns, kLine / sizeof(S), dy.numel() * plan::kMoveCost, [&](int64_t n, int64_t n_end) {
+    pointwise<S>().gradient(activation, from + n, dy_row, offset(outputs, n), y_row, offset(to, n), dz_row,
+                            offset(totals, n), rows, n_end - n);
+  });
+}
+
+}  // namespace fused_gan::cpu

@@ -1,0 +1,60 @@
+"""The command `fused-gan`: train, sample, doctor. Options and help come from the dataclasses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Protocol, cast
+
+from fused_gan.errors import Diverged, UserError
+
+BAD_INPUT, FAILED = 2, 1
+EXTRAS = ("numpy", "PIL", "rich", "tyro", "safetensors", "mlxtend")  # modules of the extra 'train'
+
+
+class Command(Protocol):
+    """What parsing gives: a dataclass of options that can be carried out."""
+
+    def run(self) -> int:
+        """Do it; return the exit status."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    0: done. 1: it could not be finished (diverged, disk full …). 2: bad input. 128 + n: stopped by signal n (Ctrl-C is
+    130).
+
+    Args:
+        arguments: the words after `fused-gan`; by default those of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        if arguments == ["doctor"]:
+            # Outside the parser, because it must also run where the parser is what is missing.
+            from fused_gan.doctor import report
+
+            return report()
+        from fused_gan.commands import parse
+
+        return cast("Command", parse(arguments)).run()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        return _fail(f"the package {package} is missing; get it with: pip install 'fused_gan[train]'", BAD_INPUT)
+    except UserError as error:
+        return _fail(str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except (Diverged, OSError) as error:
+        return _fail(str(error), FAILED)
+
+
+def _fail(message: str, status: int) -> int:
+    print("fused-gan: error:", message.replace("\n", " "), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,94 @@
+"""Showing how a run goes: a live bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class ProgressView(Protocol):
+    """A context manager that is told of every report."""
+
+    def __enter__(self) -> ProgressView: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def report(self, step: int, losses: Mapping[str, float], images_per_second: float) -> None:
+        """Show that `step` steps are done, with mean losses and images trained on a second since the last report."""
+
+
+def progress_view(console: Console, name: str, steps: int, batch_size: int) -> ProgressView:
+    """A live bar when `console` is a terminal, else lines of text; both for a run of `steps` steps."""
+    if console.is_terminal:
+        return LiveBar(console, name, steps)
+    return PlainLines(console, name, steps, batch_size)
+
+
+def describe(losses: Mapping[str, float], images_per_second: float) -> str:
+    """Losses and speed on one line, as `discriminator_loss 0.693  generator_loss 0.693  3,210 images/s`."""
+    return "  ".join(f"{name} {value:.3f}" for name, value in losses.items()) + f"  {images_per_second:,.0f} images/s"
+
+
+class LiveBar:
+    """One line that redraws itself: name, bar, step, losses, images/s, time left."""
+
+    def __init__(self, console: Console, name: str, steps: int) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=8),  # the line fits into 80 columns
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[numbers]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=console,
+        )
+        self._task = self._progress.add_task(name, total=steps, numbers="")
+
+    def __enter__(self) -> LiveBar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._progress.stop()
+
+    def report(self, step: int, losses: Mapping[str, float], images_per_second: float) -> None:
+        short = {
+            name.replace("discriminator", "D").replace("generator", "G").replace("_loss", ""): value
+            for name, value in losses.items()
+        }
+        self._progress.update(self._task, completed=step, numbers=describe(short, images_per_second))
+
+
+class PlainLines:
+    """A line of text at most every `SECONDS`, and one for the last step."""
+
+    SECONDS = 5.0
+
+    def __init__(self, console: Console, name: str, steps: int, batch_size: int) -> None:
+        self._console = console
+        self._name = name
+        self._steps = steps
+        self._batch_size = batch_size
+        self._next = 0.0
+
+    def __enter__(self) -> PlainLines:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def report(self, step: int, losses: Mapping[str, float], images_per_second: float) -> None:
+        now = time.monotonic()
+        if now < self._next and step < self._steps:
+            return
+        self._next = now + self.SECONDS
+        left = (self._steps - step) * self._batch_size / images_per_second
+        self._console.print(
+            f"{self._name}  step {step}/{self._steps}  {describe(losses, images_per_second)}  {left:.0f} s left",
+            highlight=False,
+            soft_wrap=True,
+        )

@@ -14,7 +14,7 @@ CUDA_VENV  ?= .venv-cuda
 CUDA_TORCH ?= torch==2.11.0# a CUDA 13.0 build
 NVCC       ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 
-BUILD_NEEDS := setuptools pybind11 ninja numpy
+BUILD_NEEDS := 'setuptools>=77' pybind11 ninja numpy
 SOURCES     := setup.py pyproject.toml $(shell find csrc -type f)
 DEMO_RUN    := runs/demo
 BIN         := $(VENV)/bin

@@ -13,12 +13,27 @@ import glob
 import json
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
+
+def find_cuda_home() -> str | None:
+    """The toolkit's folder; torch would take the one above nvcc, which may be a wrapper script without headers."""
+    nvcc = shutil.which("nvcc")
+    candidates = [
+        os.environ.get("CUDA_HOME"),
+        os.path.dirname(os.path.dirname(nvcc)) if nvcc else None,
+        "/usr/local/cuda",
+    ]
+    return next((home for home in candidates if home and Path(home, "include", "cuda_runtime_api.h").exists()), None)
+
+
+if cuda_home := find_cuda_home():
+    os.environ["CUDA_HOME"] = cuda_home  # read when torch.utils.cpp_extension is imported
 try:
     import pybind11
     import torch
@@ -76,17 +91,20 @@ def wants_cuda() -> tuple[bool, str]:
     return not missing, "there is not " + " and not ".join(missing) if missing else "toolkit and torch have CUDA"
 
 
-def cuda_include_dirs() -> list[str]:
-    """Headers that torch's headers want and a slim toolkit lacks (cusparse.h, cublas_v2.h), from pip's packages."""
+def cuda_header_flags() -> list[str]:
+    """Where torch's headers find what a slim toolkit lacks (cusparse.h, cublas_v2.h): in pip's packages.
+
+    Searched after everything else, as these folders hold headers of the toolkit too, and not all of them.
+    """
     if Path(CUDA_HOME, "include", "cusparse.h").exists():
         return []
-    found = [folder for path in sys.path for folder in glob.glob(os.path.join(path, "nvidia", "cu*", "include"))]
+    found = [folder for path in sys.path for folder in glob.glob(os.path.join(path, "nvidia", "cu[0-9]*", "include"))]
     if not found:
         stop(
             f"{CUDA_HOME}/include has no cusparse.h, and no nvidia/cu*/include of pip's packages has either. Install "
             "the toolkit's library headers, or the torch wheel for this CUDA, which brings them."
         )
-    return found
+    return [f"-idirafter{folder}" for folder in found]
 
 
 class BuildExtension(TorchBuildExtension):
@@ -141,9 +159,11 @@ def extensions(with_cuda: bool) -> list[Extension]:
     operators = (CUDAExtension if with_cuda else CppExtension)(
         OPERATORS,
         sources,
-        include_dirs=cuda_include_dirs() if with_cuda else [],
         define_macros=macros,
-        extra_compile_args={"cxx": CXX_FLAGS + openmp, "nvcc": NVCC_FLAGS},
+        extra_compile_args={
+            "cxx": CXX_FLAGS + openmp + (cuda_header_flags() if with_cuda else []),
+            "nvcc": NVCC_FLAGS,
+        },
         extra_link_args=openmp,
         py_limited_api=True,  # leaves libtorch_python out of the link
     )

@@ -34,7 +34,7 @@ Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, i
 
 Words cuda_plan() {
 #ifdef FUSED_GAN_WITH_CUDA
-  return {"cuBLAS product, then one kernel for bias and activation",
+  return {"cuBLAS product, then one kernel for bias and activation (in 16-bit types the bias is in the product)",
           "one kernel for activation gradient and bias gradient, then cuBLAS products"};
 #else
   throw pybind11::value_error("device: 'cuda' is not in this build of fused_gan (CPU only)");

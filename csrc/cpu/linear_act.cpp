@@ -23,9 +23,13 @@ template <class F> void with_storage(at::ScalarType dtype, F&& f) {
   }
 }
 
+// Operators called here have their dtypes already; backward may run inside an autocast region.
+using NoAutocast = c10::impl::ExcludeDispatchKeyGuard;
+
 // torch's product, then one pass in place.
 at::Tensor forward_in_two(Activation activation, const at::Tensor& input, const at::Tensor& weight,
                           const std::optional<at::Tensor>& bias) {
+  const NoAutocast guard(c10::autocast_dispatch_keyset);
   at::Tensor y = at::linear(input, weight, bias).contiguous();
   with_storage(y.scalar_type(), [&](auto storage) {
     using S = decltype(storage);
@@ -66,6 +70,7 @@ template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Ten
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
   if (a.scalar_type() == at::kFloat) return blocked_product<float>(a, cpu::with_dense_rows(b));
   if (a.scalar_type() == at::kDouble) return blocked_product<double>(a, cpu::with_dense_rows(b));
+  const NoAutocast guard(c10::autocast_dispatch_keyset);
   return at::mm(a, b);
 }
 

@@ -1,0 +1,88 @@
+// z = act(z + bias) in place, on the memory as one flat run: 16 bytes an access whatever the number of columns.
+#include <algorithm>
+
+#include "../activations.h"
+#include "storage.cuh"
+
+namespace fused_gan::cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kResidentBlocks = 6;  // of a multiprocessor at the same time; the kernel's registers allow them
+constexpr int kInFlight = 2;        // vectors that a thread has asked for before it needs the first
+
+// z (count), of which the first `head` elements lie before the first 16-byte boundary; bias (columns) or null.
+template <class T>
+__global__ void __launch_bounds__(kThreads, kResidentBlocks)
+    activate_kernel(T* __restrict__ z, const T* __restrict__ bias, int64_t count, int64_t columns, int head,
+                    int activation, Wide<T> slope) {
+  constexpr int kWidth = kVector<T>;
+  const int64_t thread = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, threads = int64_t(gridDim.x) * blockDim.x;
+  const int64_t vectors = (count - head) / kWidth;
+
+  // Chosen once for all vectors of a thread: a choice for each element takes up to half as many instructions again.
+  Activations::visit(activation, [&](auto act) {
+    // What `pack` holds of z, from z[at] on, activated.
+    const auto apply = [&]<int kCount>(Pack<T, kCount>& pack, int64_t at) {
+      Wide<T> values[kCount];
+      pack.widen(values);
+      if (bias) {
+        int64_t column = at % columns;
+#pragma unroll
+        for (int i = 0; i < kCount; ++i) {
+          values[i] += Storage<T>::widen(bias[column]);
+          if (++column == columns) column = 0;
+        }
+      }
+#pragma unroll
+      for (int i = 0; i < kCount; ++i) values[i] = act.forward(values[i], slope);
+      pack.narrow(values);
+    };
+
+    for (int64_t first = thread; first < vectors; first += kInFlight * threads) {
+      Pack<T, kWidth> packs[kInFlight];
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) {
+        const int64_t vector = first + i * threads;
+        if (vector < vectors) packs[i] = Pack<T, kWidth>::load(z + head + vector * kWidth);
+      }
+#pragma unroll
+      for (int i = 0; i < kInFlight; ++i) {
+        const int64_t vector = first + i * threads, at = head + vector * kWidth;
+        if (vector >= vectors) continue;
+        apply(packs[i], at);
+        packs[i].store(z + at);
+      }
+    }
+
+    // What lies before the first boundary and behind the last: fewer elements than a block has threads.
+    if (thread < count - vectors * kWidth) {
+      const int64_t at = thread < head ? thread : thread + vectors * kWidth;
+      auto pack = Pack<T, 1>::load(z + at);
+      apply(pack, at);
+      pack.store(z + at);
+    }
+  });
+}
+
+}  // namespace
+
+cudaError_t activate(const ActivateArguments& a, cudaStream_t stream) {
+  const int64_t count = a.rows * a.columns;
+  if (count == 0) return cudaSuccess;
+  return with_storage(a.dtype, [&](auto storage) {
+    using T = decltype(storage);
+    const int64_t to_boundary = -reinterpret_cast<uintptr_t>(a.z) % 16 / sizeof(T);
+    const int64_t head = std::min(count, to_boundary), vectors = (count - head) / kVector<T> + 1;
+    // Small work in small blocks, so that it reaches every multiprocessor; large work in as many as can be resident.
+    const int threads = vectors < int64_t(kThreads) * a.multiprocessors ? kThreads / 4 : kThreads;
+    const int64_t blocks =
+        std::min<int64_t>((vectors + threads - 1) / threads, int64_t(kResidentBlocks) * a.multiprocessors);
+    activate_kernel<T><<<unsigned(blocks), threads, 0, stream>>>(static_cast<T*>(a.z), static_cast<const T*>(a.bias),
+                                                                 count, a.columns, int(head), a.activation.index,
+                                                                 Wide<T>(a.activation.slope));
+    return cudaGetLastError();
+  });
+}
+
+}  // namespace fused_gan::cuda

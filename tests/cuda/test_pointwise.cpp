@@ -1,0 +1,230 @@
+// Executes the pointwise CUDA kernels and compares them with the reference: every dtype and activation, tiny, odd and
+// larger sizes, any alignment and stride, empty matrices, NaN and Inf. Prints the fingerprint of all bias gradients,
+// which has to be the same in every run. Links against the CUDA runtime, or against one that runs on a CPU.
+#include <array>
+#include <string>
+
+#include "../../csrc/activations.h"
+#include "../../csrc/cuda/gradient_plan.h"
+#include "device.h"
+
+namespace {
+
+using namespace fused_gan;
+using namespace fused_gan::cuda;
+using reference::Real;
+using reference::Type;
+
+constexpr double kSlope = 0.2;
+constexpr int kSpecialEvery = 9;
+constexpr std::array kMultiprocessors = {132, 1};  // of an H100, and so few that blocks loop
+
+int64_t comparisons = 0, failures = 0;
+uint64_t fingerprint = 14695981039346656037u;  // FNV-1a over the bits of all bias gradients
+
+void report(const std::string& verdict, const std::string& what) {
+  ++comparisons;
+  if (verdict.empty()) return;
+  if (++failures <= 20) std::printf("FAILED %s: %s\n", what.c_str(), verdict.c_str());
+}
+
+struct Shape {
+  int64_t rows, columns;
+  std::string text() const { return std::to_string(rows) + " x " + std::to_string(columns); }
+};
+
+// ---- z = act(z + bias) ---------------------------------------------------------------------------------------------
+template <class T>
+void test_activate(int index, Shape shape, int64_t offset, bool with_bias, int special_every, int multiprocessors) {
+  const std::string name = Activations::kNames[index];
+  Generator generator(index * 1000 + shape.rows * 31 + shape.columns);
+  const auto z = generator.values<T>(shape.rows * shape.columns, special_every);
+  const auto bias = generator.values<T>(with_bias ? shape.columns : 0, special_every);
+  DeviceArray<T> z_device(z, offset), bias_device(bias, offset % 2);
+  check(activate({Type<T>::kDtype,
+                  {index, kSlope},
+                  z_device.data(),
+                  bias_device.data(),
+                  shape.rows,
+                  shape.columns,
+                  multiprocessors},
+                 nullptr),
+        "activate");
+  check(cudaDeviceSynchronize(), "activate");
+
+  const auto y = z_device.values();
+  reference::Comparison<T> comparison;
+  for (size_t i = 0; i < z.size(); ++i) {
+    Real sum = Type<T>::widen(z[i]);
+    if (with_bias) sum += Type<T>::widen(bias[i % shape.columns]);
+    comparison.add(y[i], reference::forward(name, sum, kSlope), 0);
+  }
+  report(comparison.verdict(), std::string("activate ") + Type<T>::kName + " " + name + " " + shape.text() +
+                                   " offset " + std::to_string(offset) + (with_bias ? " bias" : ""));
+}
+
+// ---- dz and the bias gradient --------------------------------------------------------------------------------------
+// Where element (r, c) of an operand lies. `gap`: elements between rows that nobody may read.
+struct Layout {
+  const char* name;
+  int64_t gap, offset;
+  bool same_rows, same_columns, transposed;
+
+  int64_t row_stride(Shape s) const { return same_rows ? 0 : transposed ? 1 : same_columns ? 1 : s.columns + gap; }
+  int64_t column_stride(Shape s) const { return same_columns ? 0 : transposed ? s.rows : 1; }
+};
+constexpr Layout kLayouts[] = {
+    {"contiguous", 0, 0, false, false, false},     {"unaligned", 0, 1, false, false, false},
+    {"rows 16 apart", 16, 0, false, false, false}, {"rows 3 apart", 3, 0, false, false, false},
+    {"one row", 0, 0, true, false, false},         {"one column", 0, 0, false, true, false},
+    {"one element", 0, 0, true, true, false},      {"transposed", 0, 0, false, false, true},
+};
+
+// A matrix on the device, its gaps unwritten, and what it holds.
+template <class T> class Operand {
+ public:
+  Operand(Shape shape, const Layout& layout, auto&& next)
+      : row_(layout.row_stride(shape)),
+        column_(layout.column_stride(shape)),
+        values_(size_of(shape)),
+        device_(size_of(shape), layout.offset) {
+    for (int64_t r = 0; r < (row_ ? shape.rows : std::min<int64_t>(shape.rows, 1)); ++r)
+      for (int64_t c = 0; c < (column_ ? shape.columns : std::min<int64_t>(shape.columns, 1)); ++c) {
+        const int64_t at = r * row_ + c * column_;
+        values_[at] = next();
+        device_.copy(&values_[at], at, 1);
+      }
+  }
+  Matrix matrix() const { return {device_.data(), row_, column_}; }
+  Real at(int64_t r, int64_t c) const { return Type<T>::widen(values_[r * row_ + c * column_]); }
+
+ private:
+  int64_t size_of(Shape s) const {
+    return s.rows && s.columns ? (s.rows - 1) * row_ + (s.columns - 1) * column_ + 1 : 0;
+  }
+  int64_t row_, column_;
+  std::vector<T> values_;
+  DeviceArray<T> device_;
+};
+
+template <class T>
+void test_gradient(int index, Shape shape, const Layout& dy_layout, const Layout& y_layout, bool with_dz,
+                   bool with_sums, int special_every, int multiprocessors) {
+  using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
+  const std::string name = Activations::kNames[index];
+  Generator generator(index * 1000 + shape.rows * 31 + shape.columns);
+  const bool reads_output = name != "identity";
+  const Operand<T> dy(shape, dy_layout, [&] { return generator.value<T>(special_every); });
+  const Operand<T> y(reads_output ? shape : Shape{0, 0}, y_layout, [&] {
+    return Type<T>::round(reference::forward(name, Type<T>::widen(generator.value<T>(special_every)), kSlope));
+  });
+  DeviceArray<T> dz(with_dz ? shape.rows * shape.columns : 0), sums(with_sums ? shape.columns : 0);
+  const GradientArguments arguments{Type<T>::kDtype, {index, kSlope}, dy.matrix(),   y.matrix(),     dz.data(),
+                                    sums.data(),     shape.rows,      shape.columns, multiprocessors};
+  DeviceArray<Wide> workspace(gradient_workspace(arguments));
+  check(gradient(arguments, workspace.data(), nullptr), "gradient");
+  check(cudaDeviceSynchronize(), "gradient");
+
+  const auto dz_values = dz.values(), sum_values = sums.values();
+  reference::Comparison<T> dz_comparison, sum_comparison;
+  for (int64_t c = 0; c < shape.columns; ++c) {
+    Real sum = 0, magnitude = 0, lost = 0;
+    for (int64_t r = 0; r < shape.rows; ++r) {
+      const Real truth = reference::gradient(name, dy.at(r, c), reads_output ? y.at(r, c) : 0, kSlope);
+      const Real cancelled = reference::cancellation(name, dy.at(r, c));
+      if (with_dz)
+        dz_comparison.add(dz_values[r * shape.columns + c], truth, cancelled * reference::Arithmetic<T>::kEpsilon);
+      sum += truth;
+      magnitude += std::isfinite(truth) ? std::abs(truth) : 0;
+      lost += cancelled;
+    }
+    // Where partial sums may overflow, the order of summation decides what comes out.
+    if (with_sums && magnitude < reference::Arithmetic<T>::kLargest)
+      sum_comparison.add(sum_values[c], sum, (4 * magnitude + lost) * reference::Arithmetic<T>::kEpsilon);
+  }
+  const std::string what = std::string(Type<T>::kName) + " " + name + " " + shape.text() + ", dy " + dy_layout.name +
+                           ", y " + y_layout.name + ", multiprocessors " + std::to_string(multiprocessors);
+  if (with_dz) report(dz_comparison.verdict(), "gradient, dz: " + what);
+  if (with_sums) report(sum_comparison.verdict(), "gradient, bias: " + what);
+
+  for (const T& value : sum_values) {
+    unsigned char bytes[sizeof(T)];
+    std::memcpy(bytes, &value, sizeof(T));
+    if (!std::isnan(Type<T>::widen(value)))
+      for (const unsigned char byte : bytes) fingerprint = (fingerprint ^ byte) * 1099511628211u;
+  }
+}
+
+template <class T> void test_dtype() {
+  constexpr Layout kPlain = kLayouts[0];
+  for (int index = 0; index < Activations::kCount; ++index) {
+    for (const int multiprocessors : kMultiprocessors) {
+      for (const Shape shape : {Shape{1, 1}, {1, 7}, {5, 3}, {0, 8}, {8, 0}, {33, 257}, {16, 1024}})
+        for (const int64_t offset : {0, 1, 3})
+          for (const bool with_bias : {false, true})
+            test_activate<T>(index, shape, offset, with_bias, 0, multiprocessors);
+      for (const Shape shape : {Shape{1, 1}, {7, 5}, {0, 8}, {8, 0}, {64, 100}, {13, 257}, {200, 48}, {3, 2000}})
+        test_gradient<T>(index, shape, kPlain, kPlain, true, true, 0, multiprocessors);
+      // Enough rows for several chunks, whose partial sums a second kernel adds.
+      for (const Shape shape : {Shape{2049, 1}, {2100, 16}, {2500, 5}})
+        test_gradient<T>(index, shape, kPlain, kPlain, true, true, 0, multiprocessors);
+    }
+    test_activate<T>(index, {19, 37}, 0, false, kSpecialEvery, 132);
+    test_activate<T>(index, {19, 37}, 0, true, kSpecialEvery, 132);
+    for (const Layout& layout : kLayouts) {
+      for (const Shape shape : {Shape{1, 16}, {21, 32}, {9, 11}}) {
+        test_gradient<T>(index, shape, layout, kPlain, true, true, 0, 132);
+        test_gradient<T>(index, shape, kPlain, layout, true, false, 0, 132);
+        test_gradient<T>(index, shape, layout, layout, false, true, 0, 132);
+      }
+      test_gradient<T>(index, {26, 24}, layout, kPlain, true, true, kSpecialEvery, 132);
+    }
+  }
+}
+
+// ---- the plan ------------------------------------------------------------------------------------------------------
+void test_plan() {
+  constexpr int64_t kSizes[] = {0, 1, 2, 3, 64, 100, 1000, 2048, 2049, 65537, int64_t(1) << 33};
+  for (const int64_t rows : kSizes)
+    for (const int64_t columns : kSizes)
+      for (const int element : {2, 4, 8})
+        for (const int width : {1, 16 / element})
+          for (const bool sums : {false, true})
+            for (const int multiprocessors : {1, 46, 132}) {
+              if (columns == 0) continue;
+              const GradientPlan plan = plan_gradient(rows, columns, width, element, sums, multiprocessors);
+              const int lanes = 1 << plan.lane_bits;
+              const auto covers = [](int64_t parts, int64_t part, int64_t whole) {
+                return parts * part >= whole && (parts == 1 || (parts - 1) * part < whole);
+              };
+              const bool good = covers(plan.strips, int64_t(lanes) * width, columns) &&
+                                covers(plan.chunks, plan.chunk_rows, rows) && plan.chunks <= 65535 &&
+                                plan.strips <= (int64_t(1) << 31) - 1 && lanes <= plan.threads && plan.threads >= 32 &&
+                                plan.threads <= GradientPlan::kThreads && (plan.threads & (plan.threads - 1)) == 0 &&
+                                (plan.chunks == 1 || !sums || rows > kFewRows);
+              report(good ? "" : "does not cover the matrix, or is no legal launch",
+                     "plan " + Shape{rows, columns}.text() + " width " + std::to_string(width));
+            }
+  // A small batch still reaches at least half of an H100's multiprocessors, a large one all of them three times over.
+  const auto blocks = [](int64_t rows, int64_t columns, int element) {
+    const GradientPlan plan = plan_gradient(rows, columns, 16 / element, element, true, 132);
+    return plan.strips * plan.chunks;
+  };
+  report(blocks(64, 1024, 2) >= 64 && blocks(64, 1024, 4) >= 128 ? "" : "too few blocks", "plan 64 x 1024");
+  report(blocks(16384, 1024, 2) >= 3 * 132 ? "" : "too few blocks", "plan 16384 x 1024");
+}
+
+}  // namespace
+
+int main() {
+  test_plan();
+  const int64_t plans = comparisons;
+  test_dtype<float>();
+  test_dtype<double>();
+  test_dtype<__nv_bfloat16>();
+  test_dtype<__half>();
+  std::printf("%lld plans and %lld tensors, %lld failures\nbias gradients %016llx\n", static_cast<long long>(plans),
+              static_cast<long long>(comparisons - plans), static_cast<long long>(failures),
+              static_cast<unsigned long long>(fingerprint));
+  return failures ? 1 : 0;
+}

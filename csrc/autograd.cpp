@@ -7,6 +7,7 @@
 #include "checks.h"
 #include "differentiable.h"
 #include "lists.h"
+#include "mlp.h"
 
 namespace fused_gan {
 namespace {
@@ -25,8 +26,10 @@ class LinearAct : public torch::autograd::Function<LinearAct> {
                             const std::optional<at::Tensor>& bias, std::string_view activation, double negative_slope) {
     at::AutoDispatchBelowADInplaceOrView below;
     at::Tensor output = linear_act(input, weight, bias, activation, negative_slope);
-    const bool keeps_output = activation != Identity::kName;
-    context->save_for_backward({input, weight, keeps_output ? output : at::Tensor()});
+    // Only what backward will read, as in stock PyTorch: what is not kept may change or go.
+    const auto keep = [](bool needed, const at::Tensor& tensor) { return needed ? tensor : at::Tensor(); };
+    context->save_for_backward({keep(weight.requires_grad(), input), keep(input.requires_grad(), weight),
+                                keep(activation != Identity::kName, output)});
     context->saved_data["activation"] = std::string(activation);
     context->saved_data["negative_slope"] = negative_slope;
     context->saved_data["has_bias"] = bias && bias->defined();
@@ -42,11 +45,7 @@ class LinearAct : public torch::autograd::Function<LinearAct> {
     const std::array<bool, 3> wanted = {context->needs_input_grad(0), context->needs_input_grad(1),
                                         has_bias && context->needs_input_grad(2)};
     const Gradients gradients =
-        at::GradMode::is_enabled()
-            ? differentiable_backward(grads[0], output, input, weight, activation_index(activation), negative_slope,
-                                      wanted)
-            : linear_act_backward(grads[0], output.defined() ? std::optional(output) : std::nullopt, input, weight,
-                                  activation, negative_slope, wanted);
+        linear_act_backward(grads[0], output, input, weight, activation, negative_slope, wanted);
     return {std::get<0>(gradients), std::get<1>(gradients), std::get<2>(gradients), {}, {}};
   }
 };
@@ -56,6 +55,19 @@ at::Tensor linear_act_autograd(const at::Tensor& input, const at::Tensor& weight
   const int index = check_linear_act(input, weight, bias, activation, negative_slope);
   if (in_functorch()) return composite_forward(input, weight, bias, index, negative_slope);
   return LinearAct::apply(input, weight, bias, activation, negative_slope);
+}
+
+// The derivative as an operator has derivatives too.
+Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+                                       const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
+                                       std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
+  if (at::GradMode::is_enabled()) {
+    const int index = check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
+    const auto given = [](const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); };
+    return differentiable_backward(grad, given(output), given(input), given(weight), index, negative_slope, wanted);
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
 }
 
 // ---- mlp ----
@@ -99,32 +111,16 @@ class Mlp : public torch::autograd::Function<Mlp> {
       chain.biases.push_back(has_bias[i] ? std::optional(saved[next++]) : std::nullopt);
     }
     const std::vector<at::Tensor> outputs(saved.begin() + next, saved.end());
-    const ChainGradients gradients = at::GradMode::is_enabled()
-                                         ? differentiable(grads[0], saved[0], chain, wanted)
-                                         : mlp_backward(grads[0], outputs, saved[0], chain, wanted);
+    const ChainGradients gradients =
+        at::GradMode::is_enabled()
+            ? differentiable_backward(grads[0], mlp_forward_layerwise(saved[0], chain), saved[0], chain, wanted)
+            : mlp_backward(grads[0], outputs, saved[0], chain, wanted);
     variable_list result = {gradients.input};
     result.insert(result.end(), gradients.weights.begin(), gradients.weights.end());
     for (size_t i = 0; i < depth; ++i)
       if (has_bias[i]) result.push_back(gradients.biases[i]);
     result.emplace_back();  // of the chain itself
     return result;
-  }
-
- private:
-  static ChainGradients differentiable(const at::Tensor& grad, const at::Tensor& input, const Chain& chain,
-                                       const ChainWanted& wanted) {
-    std::vector<at::Tensor> outputs;
-    for (size_t i = 0; i < chain.depth(); ++i)
-      outputs.push_back(linear_act(i == 0 ? input : outputs.back(), chain.weights[i], chain.biases[i],
-                                   chain.activations[i], chain.negative_slope));
-    ChainGradients gradients{{}, std::vector<at::Tensor>(chain.depth()), std::vector<at::Tensor>(chain.depth())};
-    at::Tensor dy = grad;
-    for (size_t i = chain.depth(); i-- > 0;)
-      std::tie(dy, gradients.weights[i], gradients.biases[i]) = differentiable_backward(
-          dy, outputs[i], i == 0 ? input : outputs[i - 1], chain.weights[i], activation_index(chain.activations[i]),
-          chain.negative_slope, {i > 0 || wanted.input, wanted.weights[i], wanted.biases[i]});
-    gradients.input = dy;
-    return gradients;
   }
 };
 
@@ -145,11 +141,55 @@ at::Tensor mlp_autograd(const at::Tensor& input, at::TensorList weights, const l
   return Mlp::apply(at::TensorList(tensors), chain);
 }
 
+std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::TensorList weights,
+                                             const lists::Biases& biases, const lists::Names& activations,
+                                             double negative_slope) {
+  const Chain chain = lists::chain(weights, biases, activations, negative_slope);
+  check_mlp(input, chain);
+  if (at::GradMode::is_enabled()) return mlp_forward_layerwise(input, chain);
+  at::AutoDispatchBelowADInplaceOrView below;
+  return mlp_forward(input, chain);
+}
+
+std::vector<at::Tensor> mlp_backward_autograd(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
+                                              at::TensorList weights, const lists::Names& activations,
+                                              double negative_slope, bool input_wanted,
+                                              const lists::Flags& weights_wanted, const lists::Flags& biases_wanted) {
+  const Chain chain = lists::chain(weights, activations, negative_slope);
+  const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
+  check_mlp_backward(grad, outputs, input, chain, wanted);
+  if (at::GradMode::is_enabled())
+    return lists::pack(differentiable_backward(grad, outputs.vec(), input, chain, wanted));
+  at::AutoDispatchBelowADInplaceOrView below;
+  return lists::pack(mlp_backward(grad, outputs.vec(), input, chain, wanted));
+}
+
+at::Tensor linear_act_batched(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                              std::string_view activation, double negative_slope) {
+  return composite_forward(input, weight, bias, check_activation(activation, negative_slope), negative_slope);
+}
+
+at::Tensor mlp_batched(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
+                       const lists::Names& activations, double negative_slope) {
+  at::Tensor y = input;
+  for (size_t i = 0; i < weights.size(); ++i)
+    y = linear_act_batched(y, weights[i], biases.get(i), activations.get(i), negative_slope);
+  return y;
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(fused_gan, Autograd, m) {
   m.impl("linear_act", linear_act_autograd);
+  m.impl("linear_act_backward", linear_act_backward_autograd);
   m.impl("mlp", mlp_autograd);
+  m.impl("mlp_forward", mlp_forward_autograd);
+  m.impl("mlp_backward", mlp_backward_autograd);
+}
+
+TORCH_LIBRARY_IMPL(fused_gan, FuncTorchBatched, m) {
+  m.impl("linear_act", linear_act_batched);
+  m.impl("mlp", mlp_batched);
 }
 
 }  // namespace fused_gan

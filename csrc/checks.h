@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 
+#include <array>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -33,16 +34,22 @@ inline int check_activation(std::string_view name, double negative_slope) {
   return activation_index(name);
 }
 
-inline void check_tensor(const at::Tensor& tensor, const char* name, const at::Tensor& input) {
-  TORCH_CHECK_TYPE(tensor.layout() == at::kStrided, name, ": expected a dense (strided) tensor, got layout ",
-                   tensor.layout());
+inline std::string_view dtype_name(at::ScalarType dtype) { return c10::getDtypeNames(dtype).first; }
+
+// `like`: the argument that dtype and device have to agree with.
+inline void check_tensor(const at::Tensor& tensor, const char* name, const at::Tensor& like,
+                         const char* like_name = "input") {
+  TORCH_CHECK_TYPE(tensor.defined(), name, ": expected a tensor, got None");
+  TORCH_CHECK_TYPE(tensor.layout() == at::kStrided && !tensor.is_nested(), name,
+                   ": expected a dense (strided) tensor, got ",
+                   tensor.is_nested() ? "a nested tensor of layout " : "layout ", tensor.layout());
   const auto dtype = tensor.scalar_type();
   TORCH_CHECK_TYPE(dtype == at::kFloat || dtype == at::kDouble || dtype == at::kBFloat16 || dtype == at::kHalf, name,
-                   ": expected dtype float32, float64, bfloat16 or float16, got ", dtype);
-  TORCH_CHECK_TYPE(dtype == input.scalar_type(), name, ": expected the dtype of input, ", input.scalar_type(), ", got ",
-                   dtype);
-  TORCH_CHECK(tensor.device() == input.device(), name, ": expected the device of input, ", input.device(), ", got ",
-              tensor.device());
+                   ": expected dtype float32, float64, bfloat16 or float16, got ", dtype_name(dtype));
+  TORCH_CHECK_TYPE(dtype == like.scalar_type(), name, ": expected the dtype of ", like_name, ", ",
+                   dtype_name(like.scalar_type()), ", got ", dtype_name(dtype));
+  TORCH_CHECK(tensor.device() == like.device(), name, ": expected the device of ", like_name, ", ", like.device(),
+              ", got ", tensor.device());
 }
 
 inline void check_input(const at::Tensor& input) {
@@ -109,16 +116,35 @@ inline void check_output(const at::Tensor& tensor, const char* name, const at::T
                     tensor.sym_sizes());
 }
 
-// grad (..., out); output the same, or undefined for identity, whose gradient needs none.
+inline bool present(const std::optional<at::Tensor>& tensor) { return tensor && tensor->defined(); }
+
+// grad (..., out); output the same, or none for identity, whose gradient reads none; input (..., in) where the weight's
+// gradient is wanted; weight (out, in) where the input's is.
 inline int check_linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output,
-                                     const at::Tensor& input, const at::Tensor& weight, std::string_view activation,
-                                     double negative_slope) {
-  const int index = check_linear_act(input, weight, std::nullopt, activation, negative_slope);
-  check_output(grad, "grad", input, weight);
-  const bool needs_output = std::string_view(Identity::kName) != activation;
-  TORCH_CHECK_VALUE(!needs_output || (output && output->defined()), "output: expected a tensor for activation '",
-                    activation, "', got None");
-  if (needs_output) check_output(*output, "output", input, weight);
+                                     const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
+                                     std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
+  const int index = check_activation(activation, negative_slope);
+  check_tensor(grad, "grad", grad);
+  TORCH_CHECK_VALUE(grad.dim() >= 1, "grad: expected shape (..., out_features), got a scalar");
+  const auto leading = [](const at::Tensor& tensor) { return tensor.sym_sizes().slice(0, tensor.dim() - 1); };
+  if (std::string_view(Identity::kName) != activation) {
+    TORCH_CHECK_VALUE(present(output), "output: expected a tensor for activation '", activation, "', got None");
+    check_tensor(*output, "output", grad, "grad");
+    TORCH_CHECK_VALUE(output->sym_sizes() == grad.sym_sizes(), "output: expected grad's shape ", grad.sym_sizes(),
+                      ", got ", output->sym_sizes());
+  }
+  if (wanted[0]) {
+    TORCH_CHECK_VALUE(present(weight), "weight: expected a tensor, as input's gradient is wanted, got None");
+    check_tensor(*weight, "weight", grad, "grad");
+    TORCH_CHECK_VALUE(weight->dim() == 2 && weight->sym_size(0) == grad.sym_size(-1), "weight: expected shape (",
+                      grad.sym_size(-1), ", in_features), got ", weight->sym_sizes());
+  }
+  if (wanted[1]) {
+    TORCH_CHECK_VALUE(present(input), "input: expected a tensor, as weight's gradient is wanted, got None");
+    check_tensor(*input, "input", grad, "grad");
+    TORCH_CHECK_VALUE(input->dim() == grad.dim() && leading(*input) == leading(grad),
+                      "input: expected grad's leading dimensions, ", leading(grad), ", got shape ", input->sym_sizes());
+  }
   return index;
 }
 
@@ -138,11 +164,16 @@ inline std::vector<int> check_mlp_backward(const at::Tensor& grad, at::TensorLis
   return indices;
 }
 
+// (..., anything) -> (..., features)
+inline c10::SymDimVector with_last(const at::Tensor& tensor, const c10::SymInt& features) {
+  c10::SymDimVector sizes(tensor.sym_sizes().begin(), tensor.sym_sizes().end());
+  sizes.back() = features;
+  return sizes;
+}
+
 // (..., in) -> (..., out)
 inline c10::SymDimVector output_sizes(const at::Tensor& input, const at::Tensor& weight) {
-  c10::SymDimVector sizes(input.sym_sizes().begin(), input.sym_sizes().end());
-  sizes.back() = weight.sym_size(0);
-  return sizes;
+  return with_last(input, weight.sym_size(0));
 }
 
 // (..., features) -> (rows, features), a view where strides allow; rows are counted, for sizes of 0 leave -1 undefined.

@@ -6,8 +6,7 @@
 
 #include <type_traits>
 
-#include "activations.h"
-#include "ops.h"
+#include "checks.h"
 
 namespace fused_gan {
 
@@ -37,6 +36,20 @@ inline Gradients differentiable_backward(const at::Tensor& dy, const at::Tensor&
   if (wanted[0]) std::get<0>(gradients) = dz.matmul(weight);
   if (wanted[1]) std::get<1>(gradients) = rows(dz).t().matmul(rows(input));
   if (wanted[2]) std::get<2>(gradients) = rows(dz).sum(0);
+  return gradients;
+}
+
+// The same for a chain, from every layer's output; the last may be left out where its activation is identity.
+inline ChainGradients differentiable_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs,
+                                              const at::Tensor& input, const Chain& chain, const ChainWanted& wanted) {
+  ChainGradients gradients{{}, std::vector<at::Tensor>(chain.depth()), std::vector<at::Tensor>(chain.depth())};
+  at::Tensor dy = grad;
+  for (size_t i = chain.depth(); i-- > 0;)
+    std::tie(dy, gradients.weights[i], gradients.biases[i]) =
+        differentiable_backward(dy, i < outputs.size() ? outputs[i] : at::Tensor(), i == 0 ? input : outputs[i - 1],
+                                chain.weights[i], activation_index(chain.activations[i]), chain.negative_slope,
+                                {i > 0 || wanted.input, wanted.weights[i], wanted.biases[i]});
+  gradients.input = dy;
   return gradients;
 }
 

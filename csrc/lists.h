@@ -27,6 +27,11 @@ inline Chain chain(at::TensorList weights, const Biases& biases, const Names& ac
   return {weights.vec(), biases.vec(), activations.vec(), negative_slope};
 }
 
+// As the backward sees it, without biases.
+inline Chain chain(at::TensorList weights, const Names& activations, double negative_slope) {
+  return {weights.vec(), std::vector<std::optional<at::Tensor>>(weights.size()), activations.vec(), negative_slope};
+}
+
 // Only what was asked for travels: a list cannot hold undefined tensors.
 inline std::vector<at::Tensor> pack(const ChainGradients& gradients) {
   std::vector<at::Tensor> packed;

@@ -14,14 +14,15 @@ at::Tensor linear_act_meta(const at::Tensor& input, const at::Tensor& weight, co
 }
 
 Gradients linear_act_backward_meta(const at::Tensor& grad, const std::optional<at::Tensor>& output,
-                                   const at::Tensor& input, const at::Tensor& weight, std::string_view activation,
-                                   double negative_slope, std::array<bool, 3> wanted) {
-  check_linear_act_backward(grad, output, input, weight, activation, negative_slope);
-  const auto empty = [&](bool asked, c10::SymIntArrayRef sizes) {
-    return asked ? at::empty_symint(sizes, input.options()) : at::Tensor();
-  };
-  return {empty(wanted[0], input.sym_sizes()), empty(wanted[1], weight.sym_sizes()),
-          empty(wanted[2], weight.sym_sizes().slice(0, 1))};
+                                   const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
+                                   std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
+  check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
+  const auto empty = [&](c10::SymIntArrayRef sizes) { return at::empty_symint(sizes, grad.options()); };
+  Gradients gradients;
+  if (wanted[0]) std::get<0>(gradients) = empty(with_last(grad, weight->sym_size(1)));
+  if (wanted[1]) std::get<1>(gradients) = empty({grad.sym_size(-1), input->sym_size(-1)});
+  if (wanted[2]) std::get<2>(gradients) = empty({grad.sym_size(-1)});
+  return gradients;
 }
 
 }  // namespace

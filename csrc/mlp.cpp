@@ -50,8 +50,7 @@ std::vector<at::Tensor> mlp_backward_any(const at::Tensor& grad, at::TensorList 
                                          at::TensorList weights, const lists::Names& activations, double negative_slope,
                                          bool input_wanted, const lists::Flags& weights_wanted,
                                          const lists::Flags& biases_wanted) {
-  Chain chain{weights.vec(), {}, activations.vec(), negative_slope};
-  chain.biases.resize(chain.depth());
+  const Chain chain = lists::chain(weights, activations, negative_slope);
   const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
   check_mlp_backward(grad, outputs, input, chain, wanted);
   return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted));

@@ -14,7 +14,7 @@ TORCH_LIBRARY(fused_gan, m) {
   m.def("linear_act(Tensor input, Tensor weight, Tensor? bias, str activation, float negative_slope=0.01) -> Tensor",
         tags);
   m.def(
-      "linear_act_backward(Tensor grad, Tensor? output, Tensor input, Tensor weight, str activation, "
+      "linear_act_backward(Tensor grad, Tensor? output, Tensor? input, Tensor? weight, str activation, "
       "float negative_slope, bool[3] wanted) -> (Tensor, Tensor, Tensor)",
       tags);
   m.def("mlp(Tensor input, Tensor[] weights, Tensor?[] biases, str[] activations, float negative_slope=0.01) -> Tensor",
@@ -40,9 +40,9 @@ at::Tensor linear_act(const at::Tensor& input, const at::Tensor& weight, const s
   return op.call(input, weight, bias, activation, negative_slope);
 }
 
-Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output, const at::Tensor& input,
-                              const at::Tensor& weight, std::string_view activation, double negative_slope,
-                              std::array<bool, 3> wanted) {
+Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+                              const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
+                              std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
   static const auto op = find<decltype(linear_act_backward)>("fused_gan::linear_act_backward");
   return op.call(grad, output, input, weight, activation, negative_slope, wanted);
 }

@@ -18,10 +18,11 @@ using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;  // of input, 
 at::Tensor linear_act(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                       std::string_view activation, double negative_slope);
 
-// First derivatives, from the output. `wanted`: of input, weight, bias.
-Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output, const at::Tensor& input,
-                              const at::Tensor& weight, std::string_view activation, double negative_slope,
-                              std::array<bool, 3> wanted);
+// First derivatives, from the output. `wanted`: of input, weight, bias. Only what is needed must be there: the output
+// for every activation but identity, the weight for the input's gradient, the input for the weight's.
+Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+                              const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
+                              std::string_view activation, double negative_slope, std::array<bool, 3> wanted);
 
 // A chain of layers as every operator on it sees it. Biases may be undefined.
 struct Chain {

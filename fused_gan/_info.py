@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fused_gan import _C, _library
+from fused_gan._library import FACTS, native
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
@@ -22,10 +22,10 @@ def build_info() -> dict[str, Any]:
         instruction set of the CPU kernels in use), ``threads`` and ``activations``.
     """
     return {
-        **_library.FACTS,
-        "cpu_capability": _C.cpu_capability(),
+        **FACTS,
+        "cpu_capability": native.cpu_capability(),
         "threads": torch.get_num_threads(),
-        "activations": _C.activations,
+        "activations": native.activations,
     }
 
 
@@ -71,16 +71,16 @@ def plan(
         shape = (samples, layer.in_features, layer.out_features)
         dtype, device = dtype or layer.weight.dtype, device or layer.weight.device
     else:
-        shape = tuple(layer_or_shape)  # type: ignore[assignment]
-        if len(shape) != 3 or samples is not None:
-            raise ValueError(f"shape: expected (samples, in_features, out_features) alone, got {layer_or_shape}")
-    if min(shape) < 0:
-        raise ValueError(f"shape: expected sizes ≥ 0, got {shape}")
-    dtype, kind = dtype or torch.float32, torch.device(device or "cpu").type
+        if not isinstance(layer_or_shape, tuple) or len(layer_or_shape) != 3 or samples is not None:
+            raise ValueError(f"shape: expected (samples, in_features, out_features) alone, got {layer_or_shape!r}")
+        shape = layer_or_shape
+    if any(not isinstance(size, int) or size < 0 for size in shape):
+        raise ValueError(f"shape: expected whole numbers ≥ 0, got {shape}")
+    dtype, kind = dtype or torch.float32, str(device or "cpu").partition(":")[0]
     if dtype not in DTYPES:
         raise ValueError(f"dtype: expected one of {', '.join(map(str, DTYPES))}, got {dtype}")
     if kind not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cpu' or 'cuda', got {kind!r}")
     name = str(dtype).removeprefix("torch.")
-    forward, backward = _C.cpu_plan(name, *shape) if kind == "cpu" else _C.cuda_plan()
+    forward, backward = native.cpu_plan(name, *shape) if kind == "cpu" else native.cuda_plan()
     return Plan(shape, dtype, kind, forward, backward)

@@ -21,11 +21,12 @@ def load() -> dict[str, Any]:
         ImportError: nothing was built, or it was built against another torch; the message names both versions and
             the command that mends it.
     """
-    if not _LIBRARY.exists() or not _FACTS.exists():
-        raise ImportError(
-            f"fused_gan is not built: {_LIBRARY if not _LIBRARY.exists() else _FACTS} is missing. "
-            "In the folder of fused_gan's sources run: pip install --no-build-isolation ."
-        )
+    for pattern in (_FACTS.name, _LIBRARY.name, "_C*.so"):
+        if not any(_HERE.glob(pattern)):
+            raise ImportError(
+                f"fused_gan is not built: {_HERE / pattern} is missing. "
+                "In the folder of fused_gan's sources run: pip install --no-build-isolation ."
+            )
     facts: dict[str, Any] = json.loads(_FACTS.read_text())
     if facts["torch"] != torch.__version__:
         raise ImportError(
@@ -37,3 +38,7 @@ def load() -> dict[str, Any]:
 
 
 FACTS = load()
+
+from fused_gan import _C as native  # noqa: E402  (links to the library, so only after its torch was compared)
+
+__all__ = ["FACTS", "native"]

@@ -16,14 +16,15 @@ static const Kernels* const kBestFirst[] = {
 };
 
 static const Kernels& choose() {
-  const char* wanted = std::getenv("FUSED_GAN_CPU_CAPABILITY");
+  const char* variable = std::getenv("FUSED_GAN_CPU_CAPABILITY");
+  const std::string wanted = variable ? variable : "";
   std::string known;
   for (const Kernels* set : kBestFirst) {
-    const bool named = wanted && std::string(wanted) == set->name;
-    if ((named || !wanted) && set->supported()) return *set;
-    if (set->supported()) known += std::string(known.empty() ? "" : ", ") + set->name;
+    if (!set->supported()) continue;
+    if (wanted.empty() || wanted == set->name) return *set;
+    known += std::string(known.empty() ? "" : ", ") + set->name;
   }
-  throw std::runtime_error("FUSED_GAN_CPU_CAPABILITY is '" + std::string(wanted) + "', expected one of: " + known);
+  throw std::runtime_error("FUSED_GAN_CPU_CAPABILITY is '" + wanted + "', expected one of: " + known);
 }
 
 const Kernels& kernels() {

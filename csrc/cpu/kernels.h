@@ -20,7 +20,8 @@ struct Float16 {
   uint16_t bits;
 };
 
-constexpr int64_t kPanel = 64;  // samples in one packed panel of the batch
+constexpr int64_t kPanel = 64;        // samples in one packed panel of the batch
+constexpr int64_t kDepthBlock = 512;  // rows of B that stay in the second cache while all rows of A pass
 
 // Element (i, k) is data[i * row + k * column].
 template <class T> struct Strided {
@@ -60,13 +61,14 @@ template <class T> struct ProductKernels {
   void (*forward_dot)(Activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
                       int64_t y_row, int64_t samples, int64_t outputs, int64_t depth);
 
-  // c (rows, columns) = a (rows, depth) · b (depth, columns).
+  // c (rows, columns) = a (rows, depth) · b (depth, columns), the depth in blocks of depth_block ≤ kDepthBlock.
   void (*product)(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
-                  int64_t depth);
+                  int64_t depth, int64_t depth_block);
 
   // The step down a chain: dz (rows, columns) = (a · b) ⊙ act'(y) and bias_gradient = its column sums, unless null.
   void (*product_gradient)(Activation, Strided<T> a, const T* b, int64_t b_row, const T* y, int64_t y_row, T* dz,
-                           int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth);
+                           int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth,
+                           int64_t depth_block);
 };
 
 struct Kernels {

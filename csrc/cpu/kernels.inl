@@ -35,7 +35,8 @@ namespace {
 
 // ---- tiling: registers first ----
 // A micro-tile keeps kRows × kVectors accumulators, kVectors of B and one broadcast in registers: 29 of AVX-512's 32,
-// 15 of AVX2's 16.
+// 15 of AVX2's 16. Each block of the depth is summed on its own and then added to C: the error of a long sum grows with
+// the number of blocks, not with the depth.
 #if FUSED_GAN_VECTOR_BYTES == 64
 constexpr int kTileRows = 6, kTileVectors = 4;
 constexpr int kDotRows = 4, kDotColumns = 4;
@@ -44,8 +45,7 @@ constexpr int kTileRows = 6, kTileVectors = 2;
 constexpr int kDotRows = 2, kDotColumns = 4;
 #endif
 constexpr int kDotStrip = 8;  // rows often lie 4 KiB apart: more of them than the first cache has ways evict each other
-constexpr int64_t kDepthBlock = 512;  // rows of B that stay in the second cache while all rows of A pass
-constexpr int64_t kRowBlock = 48;     // rows of yᵀ that are finished together, in the first cache
+constexpr int64_t kRowBlock = 48;  // rows of yᵀ that are finished together, in the first cache
 
 inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -53,11 +53,7 @@ template <class T, int kRows, int kVectors>
 FUSED_GAN_FUNCTION void micro_tile(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t depth,
                                    bool accumulate) {
   constexpr int kLanes = Lanes<T>::kCount;
-  Vec<T> sum[kRows][kVectors];
-#pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) sum[r][v] = accumulate ? load_as<Vec<T>>(c + r * c_row + v * kLanes) : Vec<T>{};
+  Vec<T> sum[kRows][kVectors] = {};
   for (int64_t k = 0; k < depth; ++k, b += b_row, a.data += a.column) {
     Vec<T> line[kVectors];
 #pragma GCC unroll 4
@@ -72,7 +68,10 @@ FUSED_GAN_FUNCTION void micro_tile(Strided<T> a, const T* b, int64_t b_row, T* c
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) store_as(c + r * c_row + v * kLanes, sum[r][v]);
+    for (int v = 0; v < kVectors; ++v) {
+      T* to = c + r * c_row + v * kLanes;
+      store_as(to, accumulate ? load_as<Vec<T>>(to) + sum[r][v] : sum[r][v]);
+    }
 }
 
 // The micro-tile with `rows` ≤ kTileRows and `vectors` ≤ kTileVectors chosen at run time.
@@ -119,14 +118,12 @@ void column_block(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, 
 // finished(j, width) is called for each block of columns when all its rows are done and still in the second cache.
 template <class T, class Finished>
 FUSED_GAN_FUNCTION void blocked_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows,
-                                        int64_t columns, int64_t depth, const Finished& finished) {
+                                        int64_t columns, int64_t depth, int64_t depth_block, const Finished& finished) {
   constexpr int64_t kWidth = Lanes<T>::kCount * kTileVectors;
   if (depth == 0)
     for (int64_t r = 0; r < rows; ++r)
       for (int64_t j = 0; j < columns; ++j) c[r * c_row + j] = T(0);
-  // Few rows: the time goes into reading B, so it is read in blocks of a few whole rows.
-  // Short depth: it goes into writing C, so that is written a few whole rows at a time.
-  const int64_t depth_block = rows > 2 * kTileRows ? kDepthBlock : 16;
+  // Short depth: the time goes into writing C, so that is written a few whole rows at a time.
   const int64_t row_block = depth > 16 ? rows : at_most(kTileRows, rows);
   for (int64_t k = 0; k < depth; k += depth_block)
     for (int64_t r = 0; r < rows; r += row_block)
@@ -141,9 +138,9 @@ FUSED_GAN_FUNCTION void blocked_product(Strided<T> a, const T* b, int64_t b_row,
 }
 
 template <class T>
-void product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
-             int64_t depth) {
-  blocked_product<T>(a, b, b_row, c, c_row, rows, columns, depth, [](int64_t, int64_t) {});
+void product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns, int64_t depth,
+             int64_t depth_block) {
+  blocked_product<T>(a, b, b_row, c, c_row, rows, columns, depth, depth_block, [](int64_t, int64_t) {});
 }
 
 // ---- forward: yᵀ = W xᵀ, finished in the first cache ----
@@ -223,16 +220,18 @@ template <class T> struct DotOperands {
   }
 };
 
-// kRows samples × kColumns outputs. The bias is where each sum starts. The last, partial vector is read from kLanes
-// before the end, and what was read before is cleared.
+// Vectors that hold the sums of a tile of kRows samples × kColumns outputs.
 template <class T, int kRows, int kColumns>
-FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<T>& o) {
+constexpr int kGroups = (kRows * kColumns + Lanes<T>::kCount - 1) / Lanes<T>::kCount;
+
+// One tile; `bias` has a value for each of its sums. The last, partial vector is read from kLanes before the end, and
+// what was read before is cleared.
+template <class T, int kRows, int kColumns>
+FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<T>& o,
+                                 const Vec<T> (&bias)[kGroups<T, kRows, kColumns>]) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
-  constexpr int kSums = kRows * kColumns, kGroups = (kSums + kLanes - 1) / kLanes;
-  Vec<T> sum[kGroups * kLanes] = {};
-  if (o.bias)
-#pragma GCC unroll 16
-    for (int i = 0; i < kSums; ++i) sum[i] = Vec<T>{o.bias[i % kColumns]};
+  constexpr int kSums = kRows * kColumns;
+  Vec<T> sum[kGroups<T, kRows, kColumns> * kLanes] = {};
   const auto add = [&](auto load) __attribute__((always_inline)) {
     Vec<T> line[kColumns];
 #pragma GCC unroll 16
@@ -252,11 +251,12 @@ FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<T>& o)
       return clear_before<T>(whole + kLanes - o.depth, load_as<Vec<T>>(row + o.depth - kLanes));
     });
 #pragma GCC unroll 4
-  for (int group = 0; group < kGroups; ++group) {
+  for (int group = 0; group < kGroups<T, kRows, kColumns>; ++group) {
     Vec<T> rows[kLanes];
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) rows[i] = sum[group * kLanes + i];
-    const Vec<T> y = Activations::forward(activation.index, sums_of_rows(rows), broadcast(T(activation.slope)));
+    const Vec<T> y =
+        Activations::forward(activation.index, sums_of_rows(rows) + bias[group], broadcast(T(activation.slope)));
     const bool side_by_side = kRows == 1 || (kColumns == 1 && o.y_row == 1);
     const int count = kSums - group * kLanes < kLanes ? kSums - group * kLanes : kLanes;
     if (side_by_side) store_some(o.y + group * kLanes, y, count);
@@ -271,8 +271,13 @@ FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<T>& o)
 // A rectangle of y in whole tiles of kRows × kColumns; its right and lower edge are left to the caller.
 template <class T, int kRows, int kColumns>
 void dots(Activation activation, const DotOperands<T>& o, int64_t samples, int64_t outputs) {
-  for (int64_t n = 0; n + kColumns <= outputs; n += kColumns)
-    for (int64_t s = 0; s + kRows <= samples; s += kRows) dot_tile<T, kRows, kColumns>(activation, o.at(s, n));
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  for (int64_t n = 0; n + kColumns <= outputs; n += kColumns) {
+    Vec<T> bias[kGroups<T, kRows, kColumns>] = {};
+    if (o.bias)
+      for (int i = 0; i < kRows * kColumns; ++i) bias[i / kLanes][i % kLanes] = o.bias[n + i % kColumns];
+    for (int64_t s = 0; s + kRows <= samples; s += kRows) dot_tile<T, kRows, kColumns>(activation, o.at(s, n), bias);
+  }
 }
 
 template <class T>
@@ -345,8 +350,9 @@ void gradient(Activation activation, const S* dy, int64_t dy_row, const S* y, in
 
 template <class T>
 void product_gradient(Activation activation, Strided<T> a, const T* b, int64_t b_row, const T* y, int64_t y_row, T* dz,
-                      int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth) {
-  blocked_product<T>(a, b, b_row, dz, dz_row, rows, columns, depth, [&](int64_t j, int64_t width) {
+                      int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth,
+                      int64_t depth_block) {
+  blocked_product<T>(a, b, b_row, dz, dz_row, rows, columns, depth, depth_block, [&](int64_t j, int64_t width) {
     gradient<T>(activation, dz + j, dz_row, y + j, y_row, dz + j, dz_row, bias_gradient ? bias_gradient + j : nullptr,
                 rows, width);
   });

@@ -62,7 +62,7 @@ template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Ten
   cpu::over_grid(c.size(0), cpu::products<T>().row_tile, c.size(1), cpu::kLine / sizeof(T), c.numel() * depth,
                  [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
                    cpu::products<T>().product({left + r * row, row, column}, right + j, b_row, to + r * c_row + j,
-                                              c_row, r_end - r, j_end - j, depth);
+                                              c_row, r_end - r, j_end - j, depth, plan::depth_block(c.size(0)));
                  });
   return c;
 }
@@ -75,9 +75,9 @@ at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
 }
 
 Gradients linear_act_backward_cpu(const at::Tensor& grad, const std::optional<at::Tensor>& output,
-                                  const at::Tensor& input, const at::Tensor& weight, std::string_view activation,
-                                  double negative_slope, std::array<bool, 3> wanted) {
-  const Activation act{check_linear_act_backward(grad, output, input, weight, activation, negative_slope),
+                                  const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
+                                  std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
+  const Activation act{check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted),
                        negative_slope};
   const bool changes = activation != Identity::kName;  // otherwise dz is dy
   const at::Tensor dy = cpu::with_dense_rows(as_matrix(grad));
@@ -89,8 +89,9 @@ Gradients linear_act_backward_cpu(const at::Tensor& grad, const std::optional<at
     with_storage(dy.scalar_type(),
                  [&](auto storage) { cpu::gradient_pass<decltype(storage)>(act, dy, y, dz, bias_gradient); });
   if (!dz.defined()) dz = dy;
-  return {wanted[0] ? product(dz, weight).view(input.sizes()) : at::Tensor(),
-          wanted[1] ? product(dz.t(), as_matrix(input)) : at::Tensor(), bias_gradient};
+  return {
+      wanted[0] ? product(dz, *weight).view(C10_AS_INTARRAYREF_SLOW(with_last(grad, weight->size(1)))) : at::Tensor(),
+      wanted[1] ? product(dz.t(), as_matrix(*input)) : at::Tensor(), bias_gradient};
 }
 
 }  // namespace

@@ -65,14 +65,16 @@ template <class T> struct Step {
                        const cpu::Strided<T> a{gradient + r * dz_row, dz_row, 1};
                        if (sums_columns)
                          cpu::products<T>().product_gradient(activation_below, a, w + j, w_row, y + j, ins, to + j, ins,
-                                                             cpu::offset(sums, j), rows, j_end - j, outs);
+                                                             cpu::offset(sums, j), rows, j_end - j, outs,
+                                                             plan::depth_block(rows));
                        else
-                         cpu::products<T>().product(a, w + j, w_row, to + r * ins + j, ins, r_end - r, j_end - j, outs);
+                         cpu::products<T>().product(a, w + j, w_row, to + r * ins + j, ins, r_end - r, j_end - j, outs,
+                                                    plan::depth_block(rows));
                      });
       if (weight_gradient.defined())
         cpu::on_part(across, part, outs, row_tile, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
           cpu::products<T>().product({gradient + r, 1, dz_row}, from + j, x_row, weights + r * ins + j, ins, r_end - r,
-                                     j_end - j, rows);
+                                     j_end - j, rows, plan::depth_block(outs));
         });
     });
     if (y_below.defined() && !sums_columns) cpu::gradient_pass<T>(activation_below, below, y_below, below, below_bias);
@@ -132,8 +134,7 @@ std::vector<at::Tensor> mlp_backward_cpu(const at::Tensor& grad, at::TensorList 
                                          at::TensorList weights, const lists::Names& activations, double negative_slope,
                                          bool input_wanted, const lists::Flags& weights_wanted,
                                          const lists::Flags& biases_wanted) {
-  Chain chain{weights.vec(), {}, activations.vec(), negative_slope};
-  chain.biases.resize(chain.depth());
+  const Chain chain = lists::chain(weights, activations, negative_slope);
   const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
   const std::vector<int> indices = check_mlp_backward(grad, outputs, input, chain, wanted);
   if (input.scalar_type() == at::kFloat)

@@ -8,6 +8,8 @@
 #include <cstdint>
 #include <utility>
 
+#include "kernels.h"
+
 namespace fused_gan::plan {
 
 // The blocked products compute in these; the others take torch's product and one fused pass after it.
@@ -27,6 +29,10 @@ inline Forward forward(int64_t samples, int64_t outputs, int64_t lanes) {
   return 2 * samples <= lanes || outputs <= 4 ? Forward::kDot : Forward::kPanel;
 }
 
+// With few rows the time goes into reading B, so it is read in blocks of a few whole rows. Chosen from the whole
+// matrix, not from a thread's share, so that the number of threads changes no bit of the result.
+inline int64_t depth_block(int64_t rows) { return rows > 12 ? cpu::kDepthBlock : 16; }
+
 struct Grid {
   int64_t row_parts, column_parts;
 };
@@ -39,7 +45,7 @@ inline Grid grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column
   Grid best{1, 1};
   int64_t smallest = row_units * column_units;
   for (int64_t parts = std::min(threads, row_units); parts >= 1; --parts) {
-    const int64_t others = std::min(threads / parts, column_units);
+    const int64_t others = std::clamp<int64_t>(threads / parts, 1, std::max<int64_t>(column_units, 1));
     const int64_t largest = units_of(row_units, parts) * units_of(column_units, others);
     if (largest < smallest) {
       smallest = largest;

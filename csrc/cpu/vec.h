@@ -73,9 +73,11 @@ template <> struct Storage<Float16> {
   using Bits = VecBits<float>;
   FUSED_GAN_FUNCTION static Vec<float> load(const Float16* from) {
     const Bits half = __builtin_convertvector(load_as<Half>(from), Bits);
-    // Exponent and mantissa at float's places, then the difference of the biases as a factor: right for denormals too.
+    // Exponent and mantissa at float's places. A denormal is given the exponent of 2^-14, which is then taken off: no
+    // float on the way is denormal, which a processor told to flush those would lose.
     const Bits aligned = (half & 0x7fff) << 13;
-    const Bits value = bit_cast<Bits>(bit_cast<Vec<float>>(aligned) * 0x1p112f);
+    const Bits denormal = bit_cast<Bits>(bit_cast<Vec<float>>(aligned | 0x38800000) - 0x1p-14f);
+    const Bits value = aligned < 0x00800000 ? denormal : aligned + (112 << 23);
     const Bits magnitude = aligned >= 0x0f800000 ? (value | 0x7f800000) : value;  // Inf and NaN keep the top exponent
     return bit_cast<Vec<float>>(magnitude | ((half & 0x8000) << 16));
   }
@@ -152,7 +154,7 @@ template <> struct ExpConstants<double> {
   static constexpr double kLn2Low = 0x1.ef35793c7673p-45;
   static constexpr double kRound = 0x1.8p52;
   static constexpr int kMantissa = 52, kBias = 1023;
-  static constexpr int kLambertLast = 21;
+  static constexpr int kLambertLast = 23;
   static constexpr double kLowest = -708, kHighest = 720;
 };
 
@@ -189,10 +191,9 @@ template <class T> FUSED_GAN_FUNCTION Vec<T> sigmoid_of(Vec<T> z) {
   return 1 / (1 + power);
 }
 
-// tanh of x = |z|, each branch as base - numerator / denominator, so that one division serves both:
-//     x < 0.8     x - x u / (u + c), u = x², c = 3 + u / (5 + u / (7 + …)), Lambert's continued fraction, evaluated
-//                 from its end as a fraction n / d; the correction is at most a sixth of x, so its rounding hardly
-//                 shows
+// tanh of x = |z|, each branch as base - base · numerator / denominator, so that one division serves both:
+//     x < 0.9     x - x u / (u + c), u = x², c = 3 + u / (5 + u / (7 + …)), Lambert's continued fraction, evaluated
+//                 from its end as a fraction n / d; at most a quarter of x comes off, so its rounding hardly shows
 //     otherwise   1 - 2 / (e^2x + 1)
 template <class T> FUSED_GAN_FUNCTION Vec<T> tanh_of(Vec<T> z) {
   constexpr T kOne = 22;  // from here on tanh is 1 in float and in double
@@ -212,11 +213,11 @@ template <class T> FUSED_GAN_FUNCTION Vec<T> tanh_of(Vec<T> z) {
   const ExpPieces<T> e = exp_pieces<T>(x + x);
   const Vec<T> power = power_of_two<T>(e.n);
 
-  const auto small = x < T(0.8);
+  const auto small = x < T(0.9);
   const Vec<T> base = select<Vec<T>>(small, x, broadcast(T(1)));
-  const Vec<T> numerator = select<Vec<T>>(small, x * u * d, broadcast(T(2)));
-  const Vec<T> denominator = select<Vec<T>>(small, n + u * d, (power * e.tail + power) + 1);
-  return bit_cast<Vec<T>>(bit_cast<VecBits<T>>(base - numerator / denominator) | sign);
+  const Vec<T> numerator = select<Vec<T>>(small, u * d, broadcast(T(2)));
+  const Vec<T> denominator = select<Vec<T>>(small, n + u * d, power * e.tail + (power + 1));
+  return bit_cast<Vec<T>>(bit_cast<VecBits<T>>(base - base * (numerator / denominator)) | sign);
 }
 
 // ---- sums down the rows ----

@@ -81,11 +81,11 @@ at::Tensor as_readable_matrix(const at::Tensor& tensor) {
 
 // grad, output (..., out); input (..., in); weight (out, in). output may be none for identity.
 Gradients linear_act_backward_cuda(const at::Tensor& grad, const std::optional<at::Tensor>& output,
-                                   const at::Tensor& input, const at::Tensor& weight, std::string_view activation,
-                                   double negative_slope, std::array<bool, 3> wanted) {
-  const cuda::Activation act{check_linear_act_backward(grad, output, input, weight, activation, negative_slope),
+                                   const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
+                                   std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
+  const cuda::Activation act{check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted),
                              negative_slope};
-  const Scope scope(input);
+  const Scope scope(grad);
   const bool changes = activation != Identity::kName;  // otherwise dz is dy
   const at::Tensor dy = as_readable_matrix(grad), y = changes ? as_readable_matrix(*output) : at::Tensor();
   const int64_t rows = dy.size(0), columns = dy.size(1);
@@ -102,8 +102,9 @@ Gradients linear_act_backward_cuda(const at::Tensor& grad, const std::optional<a
     check_launch(cuda::gradient(arguments, mutable_data(workspace), c10::cuda::getCurrentCUDAStream()), "gradient", dy);
   }
   if (!dz.defined()) dz = dy;
-  return {wanted[0] ? at::mm(dz, weight).view(input.sizes()) : at::Tensor(),
-          wanted[1] ? at::mm(dz.t(), as_matrix(input)) : at::Tensor(), bias_gradient};
+  return {
+      wanted[0] ? at::mm(dz, *weight).view(C10_AS_INTARRAYREF_SLOW(with_last(grad, weight->size(1)))) : at::Tensor(),
+      wanted[1] ? at::mm(dz.t(), as_matrix(*input)) : at::Tensor(), bias_gradient};
 }
 
 }  // namespace

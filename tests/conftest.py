@@ -1,0 +1,61 @@
+"""What every test file shares: the devices to run on, slow tests off by default, hypothesis without surprises."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+# Before torch is imported: threads that wait for each other sleep. On a busy machine, spinning makes tests six times as
+# long.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import hypothesis
+import pytest
+import torch
+
+import fused_gan
+
+DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and fused_gan.build_info()["cuda"] else [])
+
+# The same examples on every run, so that a change alone turns a test red. To look for new ones:
+# pytest tests/test_properties.py --hypothesis-profile=explore
+_COMMON = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("same", derandomize=True, database=None, **_COMMON)
+hypothesis.settings.register_profile("explore", max_examples=5000, **_COMMON)
+hypothesis.settings.load_profile("same")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes or many GB; runs with --slow")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--slow"):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: pytest --slow runs it"))
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each device that this build has kernels for."""
+    return torch.device(request.param)
+
+
+@pytest.fixture(autouse=True)
+def same_numbers() -> None:
+    """The same random numbers in a test, whichever others run before it."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def use_threads() -> Iterator[Callable[[int], None]]:
+    """torch.set_num_threads for the length of a test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)

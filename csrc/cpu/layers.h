@@ -6,6 +6,7 @@
 
 #include "kernels.h"
 #include "plan.h"
+#include "scratch.h"
 
 namespace fused_gan::cpu {
 
@@ -72,17 +73,18 @@ void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_u
              [&](int64_t part) { on_part(grid, part, rows, row_unit, columns, column_unit, f); });
 }
 
-// The batch in panels of 64 samples, each feature-major: packed[panel][feature][64].
-template <class T> at::Tensor empty_panels(int64_t samples, int64_t features, const at::Tensor& like) {
-  return at::empty({plan::units_of(samples, kPanel) * kPanel * features}, like.options());
+// The batch in panels of 64 samples, each feature-major: panels[panel][feature][64].
+inline Scratch panels_for(int64_t samples, int64_t features, at::ScalarType dtype) {
+  return {plan::units_of(samples, kPanel) * kPanel * features, dtype};
 }
 
-template <class T> at::Tensor pack_batch(const at::Tensor& x) {
+template <class T> Scratch pack_batch(const at::Tensor& x) {
   const int64_t samples = x.size(0), features = x.size(1), row = x.stride(0);
-  const at::Tensor packed = empty_panels<T>(samples, features, x);
+  const int64_t panels = plan::units_of(samples, kPanel);
+  Scratch packed = panels_for(samples, features, x.scalar_type());
   const T* from = data<T>(x);
-  T* to = mutable_data<T>(packed);
-  over_grid(plan::units_of(samples, kPanel), 1, features, kLine / sizeof(T), packed.numel() * plan::kMoveCost,
+  T* to = packed.data<T>();
+  over_grid(panels, 1, features, kLine / sizeof(T), panels * kPanel * features * plan::kMoveCost,
             [&](int64_t p, int64_t p_end, int64_t k, int64_t k_end) {
               for (; p < p_end; ++p)
                 products<T>().pack(from + p * kPanel * row, row, std::min(kPanel, samples - p * kPanel), k, k_end,
@@ -96,10 +98,10 @@ template <class T> plan::Forward forward_plan(int64_t samples, const at::Tensor&
 }
 
 // y (samples, out) = act(x (samples, in) · wᵀ + bias), in blocks that never leave the cache unfinished.
-// `packed` is x in panels, or undefined; `next` takes y in panels, or is undefined.
+// `packed` is x in panels, or null; `next` takes y in panels, or is null.
 template <class T>
 void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
-                   const at::Tensor& y, at::Tensor packed = {}, const at::Tensor& next = {}) {
+                   const at::Tensor& y, const T* packed = nullptr, T* next = nullptr) {
   const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0), work = samples * depth * outputs;
   const int64_t y_row = y.stride(0), line = kLine / sizeof(T);
   const T* b = data<T>(bias);
@@ -116,31 +118,33 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
     return;
   }
 
-  if (!packed.defined()) packed = pack_batch<T>(x);
-  const T *weight = data<T>(w), *panels = data<T>(packed);
-  T* next_panels = mutable_data<T>(next);
+  const Scratch own = packed ? Scratch() : pack_batch<T>(x);
+  const T *weight = data<T>(w), *panels = packed ? packed : own.data<T>();
   const int64_t w_row = w.stride(0), w_column = w.stride(1);
   over_grid(outputs, line, plan::units_of(samples, kPanel), 1, work,
             [&](int64_t n, int64_t n_end, int64_t p, int64_t p_end) {
               for (; p < p_end; ++p)
                 products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + p * kPanel * depth,
                                       offset(b, n), to + p * kPanel * y_row + n, y_row,
-                                      offset(next_panels, (p * outputs + n) * kPanel), n_end - n,
+                                      offset(next, (p * outputs + n) * kPanel), n_end - n,
                                       std::min(kPanel, samples - p * kPanel), depth);
             });
 }
 
-// dz = dy ⊙ act'(y) and its column sums, in one pass; dz, sums and y (for identity) may be undefined, dz may be dy.
+// A matrix whose rows are dense and `row` elements apart.
+template <class S> struct Rows {
+  const S* data;
+  int64_t row;
+};
+template <class S> Rows<S> rows_of(const at::Tensor& t) { return {data<S>(t), t.defined() ? t.stride(0) : 0}; }
+
+// dz (rows, columns), dense, = dy ⊙ act'(y), and `sums` its column sums, in one pass. dz, sums and y (for identity) may
+// be null, dz may be dy.
 template <class S>
-void gradient_pass(Activation activation, const at::Tensor& dy, const at::Tensor& y, const at::Tensor& dz,
-                   const at::Tensor& sums) {
-  const int64_t rows = dy.size(0), columns = dy.size(1), dy_row = dy.stride(0);
-  const int64_t y_row = y.defined() ? y.stride(0) : 0, dz_row = dz.defined() ? dz.stride(0) : 0;
-  const S *from = data<S>(dy), *outputs = data<S>(y);
-  S *to = mutable_data<S>(dz), *totals = mutable_data<S>(sums);
-  over_range(columns, kLine / sizeof(S), dy.numel() * plan::kMoveCost, [&](int64_t n, int64_t n_end) {
-    pointwise<S>().gradient(activation, from + n, dy_row, offset(outputs, n), y_row, offset(to, n), dz_row,
-                            offset(totals, n), rows, n_end - n);
+void gradient_pass(Activation activation, int64_t rows, int64_t columns, Rows<S> dy, Rows<S> y, S* dz, S* sums) {
+  over_range(columns, kLine / sizeof(S), rows * columns * plan::kMoveCost, [&](int64_t n, int64_t n_end) {
+    pointwise<S>().gradient(activation, dy.data + n, dy.row, offset(y.data, n), y.row, offset(dz, n), columns,
+                            offset(sums, n), rows, n_end - n);
   });
 }
 

@@ -86,8 +86,11 @@ Gradients linear_act_backward_cpu(const at::Tensor& grad, const std::optional<at
   at::Tensor dz = changes && (wanted[0] || wanted[1]) ? at::empty(dy.sizes(), dy.options()) : at::Tensor();
   at::Tensor bias_gradient = wanted[2] ? at::empty({dy.size(1)}, dy.options()) : at::Tensor();
   if (dz.defined() || bias_gradient.defined())
-    with_storage(dy.scalar_type(),
-                 [&](auto storage) { cpu::gradient_pass<decltype(storage)>(act, dy, y, dz, bias_gradient); });
+    with_storage(dy.scalar_type(), [&](auto storage) {
+      using S = decltype(storage);
+      cpu::gradient_pass<S>(act, dy.size(0), dy.size(1), cpu::rows_of<S>(dy), cpu::rows_of<S>(y),
+                            cpu::mutable_data<S>(dz), cpu::mutable_data<S>(bias_gradient));
+    });
   if (!dz.defined()) dz = dy;
   return {
       wanted[0] ? product(dz, *weight).view(C10_AS_INTARRAYREF_SLOW(with_last(grad, weight->size(1)))) : at::Tensor(),

@@ -17,107 +17,120 @@ using cpu::Activation;
 template <class T>
 std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chain, const std::vector<int>& indices) {
   std::vector<at::Tensor> outputs;
-  at::Tensor x = cpu::with_dense_rows(as_matrix(input)), packed;
+  at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const int64_t samples = x.size(0);
+  const auto takes_panels = [&](size_t i) {
+    return i < chain.depth() && cpu::forward_plan<T>(samples, chain.weights[i]) == plan::Forward::kPanel;
+  };
+  cpu::Scratch packed;  // x in panels, where the layer before has left it so
   for (size_t i = 0; i < chain.depth(); ++i) {
     const at::Tensor& weight = chain.weights[i];
     const auto& bias = chain.biases[i];
     outputs.push_back(
         at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(i == 0 ? input : outputs.back(), weight)), input.options()));
     const at::Tensor y = outputs.back().view({samples, weight.size(0)});
-    const bool feeds_panels = cpu::forward_plan<T>(samples, weight) == plan::Forward::kPanel && i + 1 < chain.depth() &&
-                              cpu::forward_plan<T>(samples, chain.weights[i + 1]) == plan::Forward::kPanel;
-    const at::Tensor next = feeds_panels ? cpu::empty_panels<T>(samples, weight.size(0), input) : at::Tensor();
+    cpu::Scratch next = takes_panels(i) && takes_panels(i + 1)
+                            ? cpu::panels_for(samples, weight.size(0), input.scalar_type())
+                            : cpu::Scratch();
     cpu::forward_layer<T>({indices[i], chain.negative_slope}, x, weight,
-                          bias && bias->defined() ? bias->contiguous() : at::Tensor(), y, packed, next);
+                          present(bias) ? bias->contiguous() : at::Tensor(), y, packed.data<T>(), next.data<T>());
     x = y;
-    packed = next;
+    packed = std::move(next);
   }
   return outputs;
 }
 
-// One layer down: of dz (rows, out), x (rows, in) and the weight (out, in), the weight gradient and the gradient below.
+// One layer down, from dz (rows, outs), the weight (outs, ins) and the layer's input x (rows, ins).
 template <class T> struct Step {
-  const at::Tensor &dz, &x, &weight;
-  at::Tensor weight_gradient = {};         // undefined where not wanted
-  at::Tensor below = {}, below_bias = {};  // dz of the layer below and its bias gradient; or the input's gradient
-  Activation activation_below = {0, 0.};   // of the layer below, and
-  at::Tensor y_below = {};                 // its output, undefined for the input
+  int64_t rows, outs, ins;
+  cpu::Rows<T> dz, weight, x;
+  T* weight_gradient;     // (outs, ins), dense; null where not wanted
+  T* below;               // dz of the layer below, or the input's gradient, (rows, ins), dense; null where not wanted
+  bool below_is_layer;    // whose output is x, with
+  Activation activation;  // and
+  T* bias_gradient;       // (ins), null where not wanted
 
   void run() const {
-    const int64_t rows = dz.size(0), outs = dz.size(1), ins = weight.size(1), line = cpu::kLine / sizeof(T);
-    const int64_t threads = cpu::threads_for(rows * outs * ins), row_tile = cpu::products<T>().row_tile;
+    const auto& kernels = cpu::products<T>();
+    const int64_t threads = cpu::threads_for(rows * outs * ins), unit = kernels.row_tile, line = cpu::kLine / sizeof(T);
     // The bias gradient below is summed over all rows by the thread that has its columns; where there are too few
     // columns for that, it is left to a pass of its own.
-    const bool sums_columns = y_below.defined() && plan::units_of(ins, line) >= threads;
-    const plan::Grid down = plan::grid(sums_columns ? 1 : rows, row_tile, ins, line, threads);
-    const plan::Grid across = plan::grid(outs, row_tile, ins, line, threads);
-    const T *gradient = cpu::data<T>(dz), *w = cpu::data<T>(weight), *from = cpu::data<T>(x);
-    const T* y = cpu::data<T>(y_below);
-    T *to = cpu::mutable_data<T>(below), *sums = cpu::mutable_data<T>(below_bias);
-    T* weights = cpu::mutable_data<T>(weight_gradient);
-    const int64_t dz_row = dz.stride(0), w_row = weight.stride(0), x_row = x.stride(0);
-
+    const bool finishes = below_is_layer && plan::units_of(ins, line) >= threads;
+    const int64_t row_units = finishes ? 1 : rows;
+    const plan::Grid down = plan::grid(row_units, unit, ins, line, threads);
+    const plan::Grid across = plan::grid(outs, unit, ins, line, threads);
     cpu::over_parts(threads, [&](int64_t part) {
-      if (below.defined())
-        cpu::on_part(down, part, sums_columns ? 1 : rows, row_tile, ins, line,
-                     [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
-                       const cpu::Strided<T> a{gradient + r * dz_row, dz_row, 1};
-                       if (sums_columns)
-                         cpu::products<T>().product_gradient(activation_below, a, w + j, w_row, y + j, ins, to + j, ins,
-                                                             cpu::offset(sums, j), rows, j_end - j, outs,
-                                                             plan::depth_block(rows));
-                       else
-                         cpu::products<T>().product(a, w + j, w_row, to + r * ins + j, ins, r_end - r, j_end - j, outs,
-                                                    plan::depth_block(rows));
-                     });
-      if (weight_gradient.defined())
-        cpu::on_part(across, part, outs, row_tile, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
-          cpu::products<T>().product({gradient + r, 1, dz_row}, from + j, x_row, weights + r * ins + j, ins, r_end - r,
-                                     j_end - j, rows, plan::depth_block(outs));
+      if (below)
+        cpu::on_part(down, part, row_units, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
+          const cpu::Strided<T> a{dz.data + r * dz.row, dz.row, 1};
+          const T* b = weight.data + j;
+          if (finishes)
+            kernels.product_gradient(activation, a, b, weight.row, x.data + j, x.row, below + j, ins,
+                                     cpu::offset(bias_gradient, j), rows, j_end - j, outs, plan::depth_block(rows));
+          else
+            kernels.product(a, b, weight.row, below + r * ins + j, ins, r_end - r, j_end - j, outs,
+                            plan::depth_block(rows));
+        });
+      if (weight_gradient)
+        cpu::on_part(across, part, outs, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
+          kernels.product({dz.data + r, 1, dz.row}, x.data + j, x.row, weight_gradient + r * ins + j, ins, r_end - r,
+                          j_end - j, rows, plan::depth_block(outs));
         });
     });
-    if (y_below.defined() && !sums_columns) cpu::gradient_pass<T>(activation_below, below, y_below, below, below_bias);
+    if (below_is_layer && !finishes)
+      cpu::gradient_pass<T>(activation, rows, ins, {below, ins}, x, below, bias_gradient);
   }
 };
 
 template <class T>
 ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
                               const Chain& chain, const std::vector<int>& indices, const ChainWanted& wanted) {
-  const size_t depth = chain.depth();
+  const size_t depth = chain.depth(), last = depth - 1;
   ChainGradients gradients{{}, std::vector<at::Tensor>(depth), std::vector<at::Tensor>(depth)};
   const auto empty = [&](bool asked, at::IntArrayRef sizes) {
     return asked ? at::empty(sizes, input.options()) : at::Tensor();
   };
   const auto output = [&](size_t i) { return cpu::with_dense_rows(as_matrix(outputs[i])); };
   const auto bias_gradient = [&](size_t i) {
-    return gradients.biases[i] = empty(wanted.biases[i], {chain.weights[i].size(0)});
+    return cpu::mutable_data<T>(gradients.biases[i] = empty(wanted.biases[i], {chain.weights[i].size(0)}));
   };
 
-  const size_t last = depth - 1;
-  at::Tensor dz = cpu::with_dense_rows(as_matrix(grad));
+  const at::Tensor dy = cpu::with_dense_rows(as_matrix(grad));
+  const int64_t rows = dy.size(0);
+  cpu::Rows<T> dz = cpu::rows_of<T>(dy);
+  cpu::Scratch above;  // holds dz, but for the chain's own gradient
   const bool changes = chain.activations[last] != Identity::kName;
   if (changes || wanted.biases[last]) {
-    const at::Tensor dy = dz;
-    if (changes) dz = at::empty(dy.sizes(), dy.options());
-    cpu::gradient_pass<T>({indices[last], chain.negative_slope}, dy, changes ? output(last) : at::Tensor(),
-                          changes ? dz : at::Tensor(), bias_gradient(last));
+    const int64_t columns = dy.size(1);
+    const at::Tensor y = changes ? output(last) : at::Tensor();
+    if (changes) above = cpu::Scratch(rows * columns, input.scalar_type());
+    cpu::gradient_pass<T>({indices[last], chain.negative_slope}, rows, columns, dz, cpu::rows_of<T>(y), above.data<T>(),
+                          bias_gradient(last));
+    if (changes) dz = {above.data<T>(), columns};
   }
   for (size_t i = depth; i-- > 0 && (wanted.below(i) || wanted.weights[i]);) {
     const at::Tensor x = i == 0 ? cpu::with_dense_rows(as_matrix(input)) : output(i - 1);
     const at::Tensor weight = cpu::with_dense_rows(chain.weights[i]);
-    Step<T> step{dz, x, weight};
-    step.weight_gradient = gradients.weights[i] = empty(wanted.weights[i], weight.sizes());
-    step.below = empty(wanted.below(i), x.sizes());
-    if (i > 0 && wanted.below(i)) {
-      step.below_bias = bias_gradient(i - 1);
-      step.activation_below = {indices[i - 1], chain.negative_slope};
-      step.y_below = x;
-    }
-    step.run();
-    dz = step.below;
+    const int64_t outs = weight.size(0), ins = weight.size(1);
+    const bool to_layer = i > 0 && wanted.below(i);
+    cpu::Scratch below = to_layer ? cpu::Scratch(rows * ins, input.scalar_type()) : cpu::Scratch();
+    if (i == 0) gradients.input = empty(wanted.input, input.sizes());
+    gradients.weights[i] = empty(wanted.weights[i], weight.sizes());
+    Step<T>{rows,
+            outs,
+            ins,
+            dz,
+            cpu::rows_of<T>(weight),
+            cpu::rows_of<T>(x),
+            cpu::mutable_data<T>(gradients.weights[i]),
+            to_layer ? below.data<T>() : cpu::mutable_data<T>(gradients.input),
+            to_layer,
+            {to_layer ? indices[i - 1] : 0, chain.negative_slope},
+            to_layer ? bias_gradient(i - 1) : nullptr}
+        .run();
+    above = std::move(below);
+    dz = {above.data<T>(), ins};
   }
-  if (wanted.input) gradients.input = dz.view(input.sizes());
   return gradients;
 }
 

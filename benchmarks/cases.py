@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,6 +36,24 @@ LAYERS = (
 )
 BATCHES = (1, 16, 64, 256, 1024)
 
+
+@dataclass(frozen=True)
+class Chain:
+    """A fully connected network."""
+
+    name: str
+    widths: tuple[int, ...]
+    activations: tuple[str, ...]
+
+
+CHAINS = (
+    Chain("generator", (100, 256, 512, 1024, 784), ("relu", "relu", "relu", "tanh")),
+    Chain("tanh generator", (100, 256, 512, 1024, 784), ("tanh", "tanh", "tanh", "tanh")),
+    Chain("discriminator", (784, 1024, 512, 256, 1), ("leaky_relu", "leaky_relu", "leaky_relu", "identity")),
+    Chain("VAE decoder", (32, 64, 128, 784), ("relu", "relu", "sigmoid")),
+)
+CHAIN_BATCHES = (64, 256, 1024)
+
 # mkldnn::_linear_pointwise's name for each activation, and the scalars that it wants.
 ONEDNN = {
     "identity": ("none", []),
@@ -45,6 +64,27 @@ ONEDNN = {
 }
 
 Variants = dict[str, Callable[[], object]]
+
+# One compiled function for all cases: torch.compile specialises it to each, and must not give up after the eighth.
+torch._dynamo.config.recompile_limit = 10_000
+torch._dynamo.config.accumulated_recompile_limit = 10_000
+compiled_layer = torch.compile(reference.linear_act, dynamic=False)
+
+
+def stock_chain(
+    input: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+    slope: float,
+) -> Tensor:
+    """A chain in stock layers."""
+    for weight, bias, activation in zip(weights, biases, activations, strict=True):
+        input = reference.linear_act(input, weight, bias, activation, slope)
+    return input
+
+
+compiled_chain = torch.compile(stock_chain, dynamic=False)
 
 
 class LayerCase:
@@ -64,7 +104,6 @@ class LayerCase:
             self.weight.mul_(layer.in_features**-0.5)
         self.bias = randn(layer.out_features)
         self.grad = randn(batch, layer.out_features).detach()
-        self.compiled = torch.compile(reference.linear_act, dynamic=False)
 
     def _forward(self, function: Callable[..., Tensor]) -> Callable[[], object]:
         arguments = (self.input.detach(), self.weight.detach(), self.bias.detach(), self.layer.activation, SLOPE)
@@ -83,7 +122,7 @@ class LayerCase:
         variants = {
             "fused_gan": self._forward(fused_gan.linear_act),
             "eager": self._forward(reference.linear_act),
-            "compile": self._forward(self.compiled),
+            "compile": self._forward(compiled_layer),
         }
         if self.input.device.type == "cpu" and self.input.dtype in (torch.float32, torch.bfloat16):
             name, scalars = ONEDNN[self.layer.activation]
@@ -98,6 +137,45 @@ class LayerCase:
         return {
             "fused_gan": self._both(fused_gan.linear_act, self.bias, name),
             "eager": self._both(reference.linear_act, self.bias, name),
-            "compile": self._both(self.compiled, self.bias, name),
+            "compile": self._both(compiled_layer, self.bias, name),
             "floor": self._both(fused_gan.linear_act, None, "identity"),
+        }
+
+
+class ChainCase:
+    """A chain with its tensors. The discriminator's input needs a gradient, as it comes from a generator."""
+
+    def __init__(self, chain: Chain, batch: int, dtype: torch.dtype, device: str = "cpu") -> None:
+        generator = torch.Generator().manual_seed(0)
+
+        def randn(*shape: int, scale: float = 1) -> Tensor:
+            return (torch.randn(shape, generator=generator) * scale).to(device, dtype)
+
+        pairs = list(pairwise(chain.widths))
+        self.chain = chain
+        self.input = randn(batch, chain.widths[0]).requires_grad_(chain.name == "discriminator")
+        self.weights = [randn(b, a, scale=a**-0.5).requires_grad_() for a, b in pairs]
+        self.biases = [randn(b).requires_grad_() for _, b in pairs]
+        self.grad = randn(batch, chain.widths[-1])
+        products = [2 * batch * a * b for a, b in pairs]
+        self.flops = 3 * sum(products) - (0 if self.input.requires_grad else products[0])
+
+    def _both(self, function: Callable[..., Tensor], bare: bool = False) -> Callable[[], object]:
+        biases = [None] * len(self.biases) if bare else self.biases
+        activations = ["identity"] * len(self.biases) if bare else self.chain.activations
+        tensors = [self.input, *self.weights, *([] if bare else self.biases)]
+        wanted = [tensor for tensor in tensors if tensor.requires_grad]
+
+        def run() -> object:
+            output = function(self.input, self.weights, biases, activations, SLOPE)
+            return torch.autograd.grad(output, wanted, self.grad)
+
+        return run
+
+    def forward_backward(self) -> Variants:
+        return {
+            "fused_gan": self._both(fused_gan.mlp),
+            "eager": self._both(stock_chain),
+            "compile": self._both(compiled_chain),
+            "floor": self._both(fused_gan.mlp, bare=True),
         }

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import fused_gan
@@ -71,13 +72,22 @@ def row(record: dict[str, Any]) -> list[str]:
     return [
         record["name"].removeprefix("bench_"),
         f"{ours * 1e6:.1f}",
-        *(f"{ratio[name]:.2f}" if name in ratio else "" for name in ("eager", "compile", "onednn")),
+        *(f"{ratio[name]:.2f}" if name in ratio else "" for name in ("eager", "compile", "onednn", "usual")),
         f"{1 / ratio['floor']:.2f}" if "floor" in ratio else "",
         f"{info['flops'] / ours * 1e-9:.0f}",
     ]
 
 
-HEADER = ["case", "µs", "eager ÷ ours", "compile ÷ ours", "oneDNN ÷ ours", "ours ÷ bare product", "GFLOP/s"]
+HEADER = [
+    "case",
+    "µs",
+    "eager ÷ ours",
+    "compile ÷ ours",
+    "oneDNN ÷ ours",
+    "usual loop ÷ ours",
+    "ours ÷ bare product",
+    "GFLOP/s",
+]
 
 
 def geometric_means(records: list[dict[str, Any]]) -> list[str]:
@@ -105,7 +115,7 @@ def main() -> None:
 
     table = Table(*HEADER, title=about["machine"])
     for cells in rows:
-        table.add_row(*cells)
+        table.add_row(*map(escape, cells))
     console = Console()
     console.print(table)
     console.print("\n".join(means))

@@ -1,52 +1,62 @@
-"""Layers."""
+"""Layers: Linear with its activation, and Sequentials that run whole chains of them as one operator."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from fused_gan.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
-from fused_gan.ops import linear_act
+from fused_gan.activations import DEFAULT_NEGATIVE_SLOPE
+from fused_gan.chain import FusedSequential
+from fused_gan.linear import FusedLinear
+
+__all__ = ["FusedLinear", "FusedMLP", "FusedSequential"]
 
 
-class FusedLinear(nn.Linear):
-    """``nn.Linear`` followed by an activation, as one operator.
+class FusedMLP(FusedSequential):
+    """A fully connected network of `FusedLinear`s that runs as one operator.
 
-    An ``nn.Linear`` in every other respect: the same ``state_dict``, the same initial values from the same seed.
+    The initial values are those of ``nn.Sequential(nn.Linear, act, nn.Linear, act, ...)`` from the same seed, and so is
+    the ``state_dict`` but for the keys: layer i is "i.weight" and "i.bias" here, "2i.weight" and "2i.bias" there.
 
     Args:
-        in_features, out_features, bias, device, dtype: as for ``nn.Linear``.
-        activation: "identity", "relu", "leaky_relu", "tanh" or "sigmoid".
-        negative_slope: of leaky_relu, at least 0.
+        widths: features of the input, of each hidden layer, and of the output: at least two numbers.
+        activation: after each layer but the last: "identity", "relu", "leaky_relu", "tanh" or "sigmoid".
+        output_activation: after the last layer.
+        negative_slope: of every leaky_relu, at least 0.
+        bias, device, dtype: of every layer, as for ``nn.Linear``.
 
     Shape:
-        ``(..., in_features)`` to ``(..., out_features)``.
+        ``(..., widths[0])`` to ``(..., widths[-1])``.
 
     Raises:
-        ValueError: the activation is unknown or the slope negative.
+        ValueError: fewer than two widths, an unknown activation, or a negative slope.
     """
 
     def __init__(
         self,
-        in_features: int,
-        out_features: int,
-        bias: bool = True,
+        widths: Sequence[int],
         activation: str = "relu",
+        output_activation: str = "identity",
         negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+        bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if activation not in ACTIVATIONS:
-            raise ValueError(f"activation: expected one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}")
-        if not negative_slope >= 0:
-            raise ValueError(f"negative_slope: expected a number ≥ 0, got {negative_slope}")
-        super().__init__(in_features, out_features, bias, device, dtype)
-        self.activation = activation
-        self.negative_slope = negative_slope
+        if len(widths) < 2:
+            raise ValueError(f"widths: expected at least two numbers (input and output), got {widths!r}")
+        names = [activation] * (len(widths) - 2) + [output_activation]
+        super().__init__(
+            *(
+                FusedLinear(inputs, outputs, bias, name, negative_slope, device, dtype)
+                for (inputs, outputs), name in zip(pairwise(widths), names, strict=True)
+            )
+        )
 
-    def forward(self, input: Tensor) -> Tensor:
-        return linear_act(input, self.weight, self.bias, self.activation, self.negative_slope)
-
-    def extra_repr(self) -> str:
-        slope = f", negative_slope={self.negative_slope}" if self.activation == "leaky_relu" else ""
-        return f"{super().extra_repr()}, activation={self.activation!r}{slope}"
+    def __getitem__(self, idx: slice | int) -> nn.Sequential | nn.Module:
+        if isinstance(idx, slice):  # nn.Sequential calls type(self) with the children
+            return FusedSequential(OrderedDict(list(self._modules.items())[idx]))
+        return super().__getitem__(idx)

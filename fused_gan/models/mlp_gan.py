@@ -14,7 +14,7 @@ from torch import nn
 
 from fused_gan.activations import ACTIVATIONS
 from fused_gan.errors import require
-from fused_gan.nn import FusedLinear
+from fused_gan.nn import FusedLinear, FusedSequential
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class MLPGANConfig:
         """
         widths = (self.z_dim, *self.generator_widths, math.prod(image_shape))
         layers = self._stack(widths, self.activation, self.output_activation)
-        return nn.Sequential(*layers, nn.Unflatten(1, tuple(image_shape)))
+        return FusedSequential(*layers, nn.Unflatten(1, tuple(image_shape)))
 
     def build_discriminator(self, image_shape: Sequence[int]) -> nn.Sequential:
         """A discriminator of float32 weights from torch's default random stream.
@@ -93,7 +93,7 @@ class MLPGANConfig:
         """
         widths = (math.prod(image_shape), *self.discriminator_widths, 1)
         layers = self._stack(widths, self.discriminator_activation, "identity")
-        return nn.Sequential(nn.Flatten(1), *layers)
+        return FusedSequential(nn.Flatten(1), *layers)
 
     def _stack(self, widths: Sequence[int], activation: str, output_activation: str) -> Iterator[nn.Module]:
         last = len(widths) - 2

@@ -1,0 +1,73 @@
+"""For the tests of fuse(): which operators a call runs, and whether a fused network does what the stock one does."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from fused_gan import chain, linear, rewrite
+
+
+@contextmanager
+def recorded() -> Iterator[list[list[str]]]:
+    """The activations of each operator that runs, in order."""
+    ran: list[list[str]] = []
+
+    def linear_act(input, weight, bias, activation, slope):  # type: ignore[no-untyped-def]
+        ran.append([activation])
+        return real_linear_act(input, weight, bias, activation, slope)
+
+    def mlp(input, weights, biases, activations, slope):  # type: ignore[no-untyped-def]
+        ran.append(list(activations))
+        return real_mlp(input, weights, biases, activations, slope)
+
+    real_linear_act, real_mlp = chain.linear_act, chain.mlp
+    with (
+        mock.patch.object(chain, "linear_act", linear_act),
+        mock.patch.object(rewrite, "linear_act", linear_act),
+        mock.patch.object(linear, "linear_act", linear_act),
+        mock.patch.object(chain, "mlp", mlp),
+    ):
+        yield ran
+
+
+def operators_run(model: Callable[..., object], *args: object) -> list[list[str]]:
+    with recorded() as ran:
+        model(*args)
+    return ran
+
+
+def step(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
+    """The output, all gradients and all buffers after one forward and backward from the same random state."""
+    model.zero_grad()
+    x = x.detach().requires_grad_()
+    torch.manual_seed(1)
+    output = model(x)
+    output.square().sum().backward()
+    results = {"output": output.detach(), "gradient of input": x.grad}
+    results |= {f"gradient of {name}": p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return results | {name: buffer.clone() for name, buffer in model.named_buffers()}
+
+
+def assert_same_step(fused: nn.Module, stock: nn.Module, x: Tensor) -> None:
+    """Both in float64, where two orders of summation are the same but for the last digits."""
+    ours, theirs = step(copy.deepcopy(fused), x), step(copy.deepcopy(stock), x)
+    assert ours.keys() == theirs.keys()
+    for name, result in ours.items():
+        torch.testing.assert_close(result, theirs[name], rtol=1e-9, atol=1e-11, msg=lambda t, n=name: f"{n}: {t}")
+
+
+@contextmanager
+def one_process() -> Iterator[DeviceMesh]:
+    """A process group of this process alone."""
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    try:
+        yield init_device_mesh("cpu", (1,))
+    finally:
+        distributed.destroy_process_group()

@@ -45,6 +45,7 @@ constexpr int kTileRows = 6, kTileVectors = 2;
 constexpr int kDotRows = 2, kDotColumns = 4;
 #endif
 constexpr int kDotStrip = 8;  // rows often lie 4 KiB apart: more of them than the first cache has ways evict each other
+constexpr int64_t kShortDepth = 2;
 constexpr int64_t kRowBlock = 48;  // rows of yᵀ that are finished together, in the first cache
 
 inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -115,14 +116,30 @@ void column_block(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, 
   }
 }
 
+// A depth of a few: all the time goes into writing C, so that is written row by row, as it lies.
+template <class T>
+void short_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
+                   int64_t depth) {
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  for (int64_t r = 0; r < rows; ++r)
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      const int64_t count = at_most(kLanes, columns - j);
+      Vec<T> sum = {};
+      for (int64_t k = 0; k < depth; ++k)
+        sum += broadcast(a.data[r * a.row + k * a.column]) * load_some(b + k * b_row + j, count);
+      store_some(c + r * c_row + j, sum, count);
+    }
+}
+
 // finished(j, width) is called for each block of columns when all its rows are done and still in the second cache.
 template <class T, class Finished>
 FUSED_GAN_FUNCTION void blocked_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows,
                                         int64_t columns, int64_t depth, int64_t depth_block, const Finished& finished) {
   constexpr int64_t kWidth = Lanes<T>::kCount * kTileVectors;
-  if (depth == 0)
-    for (int64_t r = 0; r < rows; ++r)
-      for (int64_t j = 0; j < columns; ++j) c[r * c_row + j] = T(0);
+  if (depth <= kShortDepth) {
+    short_product<T>(a, b, b_row, c, c_row, rows, columns, depth);
+    return finished(0, columns);
+  }
   // Short depth: the time goes into writing C, so that is written a few whole rows at a time.
   const int64_t row_block = depth > 16 ? rows : at_most(kTileRows, rows);
   for (int64_t k = 0; k < depth; k += depth_block)
@@ -134,7 +151,7 @@ FUSED_GAN_FUNCTION void blocked_product(Strided<T> a, const T* b, int64_t b_row,
                         k > 0);
         if (row_block == rows && k + depth_block >= depth) finished(j, width);
       }
-  if (row_block < rows || rows == 0 || depth == 0) finished(0, columns);
+  if (row_block < rows || rows == 0) finished(0, columns);
 }
 
 template <class T>

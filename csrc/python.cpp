@@ -24,10 +24,17 @@ Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, i
   const int64_t lanes = dtype == "float32" ? kernels.product_float.column_tile : kernels.product_double.column_tile;
   const std::string threads =
       plan::worth_sharing(samples * in_features * out_features) ? ", shared by all threads" : ", on one thread";
-  const std::string forward =
-      plan::forward(samples, out_features, lanes) == plan::Forward::kDot
-          ? "rows against rows as they lie" + set + ": too few samples or outputs to repay packing the batch"
-          : "blocks of W · packed batch" + set + ", bias and activation while they are in cache";
+  std::string forward;
+  switch (plan::forward(samples, in_features, out_features, lanes)) {
+    case plan::Forward::kDot:
+      forward = "rows against rows as they lie" + set + ": too few samples or outputs to repay packing";
+      break;
+    case plan::Forward::kPanel:
+      forward = "blocks of W · packed batch" + set + ", bias and activation while they are in cache";
+      break;
+    case plan::Forward::kRows:
+      forward = "blocks of the batch · packed W" + set + ", bias and activation while they are in cache";
+  }
   return {forward + threads,
           "one pass for activation gradient and bias gradient" + set + ", then blocked products" + threads};
 }

@@ -1,5 +1,7 @@
 // AVX-512: every x86-64 processor with F, BW, DQ and VL.
 #if defined(__x86_64__)
+#include <immintrin.h>
+
 #include <cmath>
 #include <cstdint>
 #include <utility>

@@ -57,6 +57,10 @@ template <class T> struct ProductKernels {
   void (*forward)(Activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, T* next,
                   int64_t outputs, int64_t samples, int64_t depth);
 
+  // The same for many samples: x as it lies, and w packed, panel[k][n] for at most kPanel outputs. depth > 0.
+  void (*forward_rows)(Activation, const T* x, int64_t x_row, const T* panel, const T* bias, T* y, int64_t y_row,
+                       int64_t samples, int64_t outputs, int64_t depth);
+
   // The same for few samples or few outputs: both operands read along k as they lie, nothing packed.
   void (*forward_dot)(Activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
                       int64_t y_row, int64_t samples, int64_t outputs, int64_t depth);

@@ -45,7 +45,6 @@ constexpr int kTileRows = 6, kTileVectors = 2;
 constexpr int kDotRows = 2, kDotColumns = 4;
 #endif
 constexpr int kDotStrip = 8;  // rows often lie 4 KiB apart: more of them than the first cache has ways evict each other
-constexpr int64_t kShortDepth = 2;
 constexpr int64_t kRowBlock = 48;  // rows of yᵀ that are finished together, in the first cache
 
 inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -55,6 +54,11 @@ FUSED_GAN_FUNCTION void micro_tile(Strided<T> a, const T* b, int64_t b_row, T* c
                                    bool accumulate) {
   constexpr int kLanes = Lanes<T>::kCount;
   Vec<T> sum[kRows][kVectors] = {};
+  if (!accumulate)  // C is cold: it comes while the sums are made
+#pragma GCC unroll 8
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(c + r * c_row + v * kLanes, 1);
   for (int64_t k = 0; k < depth; ++k, b += b_row, a.data += a.column) {
     Vec<T> line[kVectors];
 #pragma GCC unroll 4
@@ -88,47 +92,62 @@ void tile(int64_t rows, int64_t vectors, Strided<T> a, const T* b, int64_t b_row
 }
 
 // ---- c = a b ----
-// One block of B (depth × at most a tile's columns) against `rows` rows. A width that is no multiple of a vector goes
-// through padded copies of B's and C's block.
+// One block of B (depth × at most a tile's columns) against `rows` rows; finished(r, height) when rows of C are done. A
+// width that is no multiple of a vector goes through padded copies of B's and C's block.
+template <class T, class Finished>
+FUSED_GAN_FUNCTION void column_block(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows,
+                                     int64_t columns, int64_t depth, bool accumulate, const Finished& finished) {
+  constexpr int64_t kLanes = Lanes<T>::kCount, kWidth = kLanes * kTileVectors;
+  const int64_t vectors = (columns + kLanes - 1) / kLanes;
+  const auto rows_of_a = [&](int64_t r) { return Strided<T>{a.data + r * a.row, a.row, a.column}; };
+  if (columns % kLanes == 0) {
+    for (int64_t r = 0; r < rows; r += kTileRows) {
+      const int64_t height = at_most(kTileRows, rows - r);
+      tile<T>(height, vectors, rows_of_a(r), b, b_row, c + r * c_row, c_row, depth, accumulate);
+      finished(r, height);
+    }
+    return;
+  }
+  T padded_b[kDepthBlock * kWidth], padded_c[kTileRows * kWidth];
+  const int64_t width = vectors * kLanes;
+  const auto count = [&](int64_t j) { return at_most(kLanes, columns - j); };
+  for (int64_t k = 0; k < depth; ++k)
+    for (int64_t j = 0; j < width; j += kLanes)
+      store_as(padded_b + k * width + j, load_some(b + k * b_row + j, count(j)));
+  for (int64_t r = 0; r < rows; r += kTileRows) {
+    const int64_t height = at_most(kTileRows, rows - r);
+    tile<T>(height, vectors, rows_of_a(r), padded_b, width, padded_c, width, depth, false);
+    for (int64_t i = 0; i < height; ++i)
+      for (int64_t j = 0; j < width; j += kLanes) {
+        T* to = c + (r + i) * c_row + j;
+        const Vec<T> sum = load_as<Vec<T>>(padded_c + i * width + j);
+        store_some(to, accumulate ? load_some(to, count(j)) + sum : sum, count(j));
+      }
+    finished(r, height);
+  }
+}
 template <class T>
 void column_block(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
                   int64_t depth, bool accumulate) {
-  constexpr int64_t kLanes = Lanes<T>::kCount, kWidth = kLanes * kTileVectors;
-  const int64_t vectors = (columns + kLanes - 1) / kLanes;
-  if (columns % kLanes == 0) {
-    for (int64_t r = 0; r < rows; r += kTileRows)
-      tile<T>(at_most(kTileRows, rows - r), vectors, {a.data + r * a.row, a.row, a.column}, b, b_row, c + r * c_row,
-              c_row, depth, accumulate);
-    return;
-  }
-  T padded_b[kDepthBlock * kWidth], padded_c[kTileRows * kWidth] = {};
-  const int64_t width = vectors * kLanes;
-  for (int64_t k = 0; k < depth; ++k)
-    for (int64_t j = 0; j < width; ++j) padded_b[k * width + j] = j < columns ? b[k * b_row + j] : T(0);
-  for (int64_t r = 0; r < rows; r += kTileRows) {
-    const int64_t height = at_most(kTileRows, rows - r);
-    tile<T>(height, vectors, {a.data + r * a.row, a.row, a.column}, padded_b, width, padded_c, width, depth, false);
-    for (int64_t i = 0; i < height; ++i)
-      for (int64_t j = 0; j < columns; ++j) {
-        T& to = c[(r + i) * c_row + j];
-        to = accumulate ? to + padded_c[i * width + j] : padded_c[i * width + j];
-      }
-  }
+  column_block<T>(a, b, b_row, c, c_row, rows, columns, depth, accumulate, [](int64_t, int64_t) {});
 }
 
 // A depth of a few: all the time goes into writing C, so that is written row by row, as it lies.
-template <class T>
-void short_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
-                   int64_t depth) {
+template <class T, int kDepth>
+void short_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t j = 0; j < columns; j += kLanes) {
-      const int64_t count = at_most(kLanes, columns - j);
+  for (int64_t r = 0; r < rows; ++r) {
+    Vec<T> element[kDepth + 1];  // no array is empty
+    for (int k = 0; k < kDepth; ++k) element[k] = broadcast(a.data[r * a.row + k * a.column]);
+    const auto finish = [&](int64_t j, int64_t count) __attribute__((always_inline)) {
       Vec<T> sum = {};
-      for (int64_t k = 0; k < depth; ++k)
-        sum += broadcast(a.data[r * a.row + k * a.column]) * load_some(b + k * b_row + j, count);
+      for (int k = 0; k < kDepth; ++k) sum += element[k] * load_some(b + k * b_row + j, count);
       store_some(c + r * c_row + j, sum, count);
-    }
+    };
+    int64_t j = 0;
+    for (; j + kLanes <= columns; j += kLanes) finish(j, kLanes);
+    if (j < columns) finish(j, columns - j);
+  }
 }
 
 // finished(j, width) is called for each block of columns when all its rows are done and still in the second cache.
@@ -136,8 +155,10 @@ template <class T, class Finished>
 FUSED_GAN_FUNCTION void blocked_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows,
                                         int64_t columns, int64_t depth, int64_t depth_block, const Finished& finished) {
   constexpr int64_t kWidth = Lanes<T>::kCount * kTileVectors;
-  if (depth <= kShortDepth) {
-    short_product<T>(a, b, b_row, c, c_row, rows, columns, depth);
+  if (depth <= 2) {
+    if (depth == 0) short_product<T, 0>(a, b, b_row, c, c_row, rows, columns);
+    else if (depth == 1) short_product<T, 1>(a, b, b_row, c, c_row, rows, columns);
+    else short_product<T, 2>(a, b, b_row, c, c_row, rows, columns);
     return finished(0, columns);
   }
   // Short depth: the time goes into writing C, so that is written a few whole rows at a time.
@@ -218,6 +239,35 @@ void forward(Activation activation, Strided<T> w, const T* panel, const T* bias,
                           k > 0);
       finish<T, decltype(act)>(block, bias ? bias + n : nullptr, broadcast(T(activation.slope)), y + n, y_row,
                                next ? next + n * kPanel : nullptr, height, samples);
+    }
+  });
+}
+
+// ---- forward for many samples: y = x Wᵀ, W packed, each tile of y finished in the first cache ----
+template <class T>
+void forward_rows(Activation activation, const T* x, int64_t x_row, const T* panel, const T* bias, T* y, int64_t y_row,
+                  int64_t samples, int64_t outputs, int64_t depth) {
+  constexpr int64_t kLanes = Lanes<T>::kCount, kWidth = kLanes * kTileVectors;
+  Activations::visit(activation.index, [&](auto act) {
+    const Vec<T> slope = broadcast(T(activation.slope));
+    for (int64_t j = 0; j < outputs; j += kWidth) {
+      const int64_t width = at_most(kWidth, outputs - j);
+      for (int64_t k = 0; k < depth; k += kDepthBlock) {
+        const bool last = k + kDepthBlock >= depth;
+        column_block<T>({x + k, x_row, 1}, panel + k * kPanel + j, kPanel, y + j, y_row, samples, width,
+                        at_most(kDepthBlock, depth - k), k > 0,
+                        [&](int64_t r, int64_t height) __attribute__((always_inline)) {
+                          if (!last) return;
+                          for (int64_t n = 0; n < width; n += kLanes) {
+                            const int64_t count = at_most(kLanes, width - n);
+                            const Vec<T> b = bias ? load_some(bias + j + n, count) : Vec<T>{};
+                            for (int64_t i = 0; i < height; ++i) {
+                              T* to = y + (r + i) * y_row + j + n;
+                              store_some(to, decltype(act)::forward(load_some(to, count) + b, slope), count);
+                            }
+                          }
+                        });
+      }
     }
   });
 }
@@ -347,13 +397,32 @@ FUSED_GAN_FUNCTION void gradient_strip(Vec<typename Storage<S>::Compute> slope, 
   for (int v = 0; v < kVectors; ++v) store_some(bias_gradient + v * kLanes, sum[v].value(), count);
 }
 
+// A single dense column (a critic's output): whole vectors of it, then the sum of the lanes.
+template <class S, class Act>
+void gradient_column(Vec<typename Storage<S>::Compute> slope, const S* dy, const S* y, S* dz, S* bias_gradient,
+                     int64_t rows) {
+  using T = typename Storage<S>::Compute;
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  Sum<T> sum;
+  for (int64_t r = 0; r < rows; r += kLanes) {
+    const int64_t count = at_most(kLanes, rows - r);
+    const Vec<T> upper = load_some(dy + r, count);
+    const Vec<T> value = Act::gradient(upper, y ? load_some(y + r, count) : upper, slope);
+    sum.add(count == kLanes ? value : keep_first<T>(count, value), r / kLanes);
+    if (dz) store_some(dz + r, value, count);
+  }
+  if (bias_gradient) store_some(bias_gradient, broadcast(sum.of_lanes()), 1);
+}
+
 template <class S>
 void gradient(Activation activation, const S* dy, int64_t dy_row, const S* y, int64_t y_row, S* dz, int64_t dz_row,
               S* bias_gradient, int64_t rows, int64_t columns) {
   using T = typename Storage<S>::Compute;
   constexpr int64_t kLanes = Lanes<T>::kCount;
+  const bool dense_column = columns == 1 && dy_row == 1 && (!y || y_row == 1) && (!dz || dz_row == 1);
   Activations::visit(activation.index, [&](auto act) {
     const Vec<T> slope = broadcast(T(activation.slope));
+    if (dense_column) return gradient_column<S, decltype(act)>(slope, dy, y, dz, bias_gradient, rows);
     const auto strip = [&](auto vectors, int64_t j, int64_t width) {
       gradient_strip<S, decltype(act), vectors.value>(slope, dy + j, dy_row, y ? y + j : nullptr, y_row,
                                                       dz ? dz + j : nullptr, dz_row,
@@ -377,7 +446,8 @@ void product_gradient(Activation activation, Strided<T> a, const T* b, int64_t b
 
 // ---- the table ----
 template <class T> constexpr ProductKernels<T> products() {
-  return {kTileRows, Lanes<T>::kCount, pack<T>, forward<T>, forward_dot<T>, product<T>, product_gradient<T>};
+  return {kTileRows,       Lanes<T>::kCount, pack<T>,    forward<T>,
+          forward_rows<T>, forward_dot<T>,   product<T>, product_gradient<T>};
 }
 template <class S> constexpr PointwiseKernels<S> pointwise() { return {activate<S>, gradient<S>}; }
 

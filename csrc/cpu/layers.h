@@ -73,12 +73,12 @@ void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_u
              [&](int64_t part) { on_part(grid, part, rows, row_unit, columns, column_unit, f); });
 }
 
-// The batch in panels of 64 samples, each feature-major: panels[panel][feature][64].
-inline Scratch panels_for(int64_t samples, int64_t features, at::ScalarType dtype) {
-  return {plan::units_of(samples, kPanel) * kPanel * features, dtype};
+// A matrix in panels of 64 rows, each column-major: panels[panel][column][64].
+inline Scratch panels_for(int64_t rows, int64_t columns, at::ScalarType dtype) {
+  return {plan::units_of(rows, kPanel) * kPanel * columns, dtype};
 }
 
-template <class T> Scratch pack_batch(const at::Tensor& x) {
+template <class T> Scratch pack_rows(const at::Tensor& x) {
   const int64_t samples = x.size(0), features = x.size(1), row = x.stride(0);
   const int64_t panels = plan::units_of(samples, kPanel);
   Scratch packed = panels_for(samples, features, x.scalar_type());
@@ -94,7 +94,7 @@ template <class T> Scratch pack_batch(const at::Tensor& x) {
 }
 
 template <class T> plan::Forward forward_plan(int64_t samples, const at::Tensor& w) {
-  return plan::forward(samples, w.size(0), products<T>().column_tile);
+  return plan::forward(samples, w.size(1), w.size(0), products<T>().column_tile);
 }
 
 // y (samples, out) = act(x (samples, in) · wᵀ + bias), in blocks that never leave the cache unfinished.
@@ -107,7 +107,21 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
   const T* b = data<T>(bias);
   T* to = mutable_data<T>(y);
 
-  if (forward_plan<T>(samples, w) == plan::Forward::kDot) {
+  const plan::Forward how = forward_plan<T>(samples, w);
+  if (how == plan::Forward::kRows) {
+    const Scratch weights = pack_rows<T>(with_dense_rows(w));
+    const T *from = data<T>(x), *panels = weights.data<T>();
+    const int64_t x_row = x.stride(0);
+    over_grid(samples, products<T>().row_tile, plan::units_of(outputs, kPanel), 1, work,
+              [&](int64_t s, int64_t s_end, int64_t p, int64_t p_end) {
+                for (; p < p_end; ++p)
+                  products<T>().forward_rows(activation, from + s * x_row, x_row, panels + p * kPanel * depth,
+                                             offset(b, p * kPanel), to + s * y_row + p * kPanel, y_row, s_end - s,
+                                             std::min(kPanel, outputs - p * kPanel), depth);
+              });
+    return;
+  }
+  if (how == plan::Forward::kDot) {
     const at::Tensor rows = with_dense_rows(w);
     const T *from = data<T>(x), *weight = data<T>(rows);
     const int64_t x_row = x.stride(0), w_row = rows.stride(0);
@@ -118,11 +132,11 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
     return;
   }
 
-  const Scratch own = packed ? Scratch() : pack_batch<T>(x);
+  const Scratch own = packed ? Scratch() : pack_rows<T>(x);
   const T *weight = data<T>(w), *panels = packed ? packed : own.data<T>();
   const int64_t w_row = w.stride(0), w_column = w.stride(1);
-  over_grid(outputs, line, plan::units_of(samples, kPanel), 1, work,
-            [&](int64_t n, int64_t n_end, int64_t p, int64_t p_end) {
+  over_grid(plan::units_of(samples, kPanel), 1, outputs, line, work,
+            [&](int64_t p, int64_t p_end, int64_t n, int64_t n_end) {
               for (; p < p_end; ++p)
                 products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + p * kPanel * depth,
                                       offset(b, n), to + p * kPanel * y_row + n, y_row,

@@ -53,9 +53,9 @@ template <class T> struct Step {
   void run() const {
     const auto& kernels = cpu::products<T>();
     const int64_t threads = cpu::threads_for(rows * outs * ins), unit = kernels.row_tile, line = cpu::kLine / sizeof(T);
-    // The bias gradient below is summed over all rows by the thread that has its columns; where there are too few
-    // columns for that, it is left to a pass of its own.
-    const bool finishes = below_is_layer && plan::units_of(ins, line) >= threads;
+    // With few rows the threads split the columns, and each finishes its own: activation gradient and bias sums while
+    // they are in the cache. With many they split the rows, and a pass follows.
+    const bool finishes = below_is_layer && rows < plan::kManyRows && plan::units_of(ins, line) >= threads;
     const int64_t row_units = finishes ? 1 : rows;
     const plan::Grid down = plan::grid(row_units, unit, ins, line, threads);
     const plan::Grid across = plan::grid(outs, unit, ins, line, threads);

@@ -2,8 +2,9 @@
 // tanh and sigmoid, and loads and stores in each storage type. Included once per instruction set, inside its namespace
 // (see kernels.inl), so that the same source becomes AVX-512, AVX2 or whatever the target has.
 //
-// No standard header's inline functions are used here or in kernels.inl: compiled for AVX-512 they could be the copy
-// that the linker keeps for the whole library, and an older processor would stop on them.
+// No standard header's inline functions (the intrinsics, which always are inlined, apart) are used here or in
+// kernels.inl: compiled for AVX-512 they could be the copy that the linker keeps for the whole library, and an older
+// processor would stop on them.
 
 template <class T> struct Lanes {
   static constexpr int kCount = FUSED_GAN_VECTOR_BYTES / sizeof(T);
@@ -40,12 +41,33 @@ template <class V, class P> FUSED_GAN_FUNCTION V bit_cast(P p) {
 template <class T> FUSED_GAN_FUNCTION Vec<T> broadcast(T value) { return value + -Vec<T>{}; }
 template <class V> FUSED_GAN_FUNCTION V select(decltype(V{} < V{}) mask, V yes, V no) { return mask ? yes : no; }
 
-// v with zeros in the lanes before `first`.
+// v with zeros behind the first `count` lanes, and before lane `first`.
+template <class T> FUSED_GAN_FUNCTION Vec<T> keep_first(int64_t count, Vec<T> v) {
+  VecBits<T> lane;
+  for (int i = 0; i < Lanes<T>::kCount; ++i) lane[i] = i;
+  return select<Vec<T>>(lane < typename VectorOf<T>::integer(count), v, Vec<T>{});
+}
 template <class T> FUSED_GAN_FUNCTION Vec<T> clear_before(int64_t first, Vec<T> v) {
   VecBits<T> lane;
   for (int i = 0; i < Lanes<T>::kCount; ++i) lane[i] = i;
   return select<Vec<T>>(lane >= typename VectorOf<T>::integer(first), v, Vec<T>{});
 }
+
+#if FUSED_GAN_VECTOR_BYTES == 64
+// The lanes whose bit is set; the others are zero, and memory behind them is not touched.
+FUSED_GAN_FUNCTION Vec<float> masked_load(const float* from, uint32_t lanes) {
+  return _mm512_maskz_loadu_ps(__mmask16(lanes), from);
+}
+FUSED_GAN_FUNCTION Vec<double> masked_load(const double* from, uint32_t lanes) {
+  return _mm512_maskz_loadu_pd(__mmask8(lanes), from);
+}
+FUSED_GAN_FUNCTION void masked_store(float* to, Vec<float> v, uint32_t lanes) {
+  _mm512_mask_storeu_ps(to, __mmask16(lanes), v);
+}
+FUSED_GAN_FUNCTION void masked_store(double* to, Vec<double> v, uint32_t lanes) {
+  _mm512_mask_storeu_pd(to, __mmask8(lanes), v);
+}
+#endif
 
 // ---- storage types: what lies in memory, and the type that is computed with ----
 template <class S> struct Storage {  // float and double: themselves
@@ -97,6 +119,9 @@ template <> struct Storage<Float16> {
 template <class S> FUSED_GAN_FUNCTION Vec<typename Storage<S>::Compute> load_some(const S* from, int64_t count) {
   constexpr int64_t kLanes = Lanes<typename Storage<S>::Compute>::kCount;
   if (count == kLanes) return Storage<S>::load(from);
+#if FUSED_GAN_VECTOR_BYTES == 64
+  if constexpr (sizeof(S) >= 4) return masked_load(from, (1u << count) - 1);
+#endif
   S buffer[kLanes] = {};
   for (int64_t i = 0; i < count; ++i) buffer[i] = from[i];
   return Storage<S>::load(buffer);
@@ -104,6 +129,9 @@ template <class S> FUSED_GAN_FUNCTION Vec<typename Storage<S>::Compute> load_som
 template <class S> FUSED_GAN_FUNCTION void store_some(S* to, Vec<typename Storage<S>::Compute> v, int64_t count) {
   constexpr int64_t kLanes = Lanes<typename Storage<S>::Compute>::kCount;
   if (count == kLanes) return Storage<S>::store(to, v);
+#if FUSED_GAN_VECTOR_BYTES == 64
+  if constexpr (sizeof(S) >= 4) return masked_store(to, v, (1u << count) - 1);
+#endif
   S buffer[kLanes];
   Storage<S>::store(buffer, v);
   for (int64_t i = 0; i < count; ++i) to[i] = buffer[i];
@@ -230,6 +258,11 @@ template <> struct Sum<float> {
   Wide total = {};
   FUSED_GAN_FUNCTION void add(Vec<float> v, int64_t) { total += __builtin_convertvector(v, Wide); }
   FUSED_GAN_FUNCTION Vec<float> value() const { return __builtin_convertvector(total, Vec<float>); }
+  FUSED_GAN_FUNCTION float of_lanes() const {
+    double sum = 0;
+    for (int i = 0; i < Lanes<float>::kCount; ++i) sum += total[i];
+    return float(sum);
+  }
 };
 template <> struct Sum<double> {
   Vec<double> block = {}, total = {};
@@ -241,4 +274,9 @@ template <> struct Sum<double> {
     }
   }
   FUSED_GAN_FUNCTION Vec<double> value() const { return total + block; }
+  FUSED_GAN_FUNCTION double of_lanes() const {
+    double sum = 0;
+    for (int i = 0; i < Lanes<double>::kCount; ++i) sum += value()[i];
+    return sum;
+  }
 };

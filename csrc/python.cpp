@@ -18,6 +18,13 @@ using Words = std::tuple<std::string, std::string>;  // on the forward and on th
 Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, int64_t out_features) {
   const cpu::Kernels& kernels = cpu::kernels();
   const std::string set = std::string(" (") + kernels.name + ")";
+  if (dtype == "bfloat16" && plan::pairs(samples * in_features * out_features) && cpu::paired_kernels()) {
+    const std::string how = " (avx512_bf16), sums in float32";
+    return {plan::paired_forward(samples, in_features) == plan::Forward::kRows
+                ? "blocks of the batch · packed W" + how + ", bias and activation while they are in cache"
+                : "blocks of W · packed batch" + how + ", bias and activation while they are in cache",
+            "one pass for activation gradient and bias gradient" + set + ", then paired products" + how};
+  }
   if (dtype != "float32" && dtype != "float64")
     return {"torch's product with bias, then one pass for the activation" + set + ": no blocked product in " + dtype,
             "one pass for activation gradient and bias gradient" + set + ", then torch's products"};

@@ -32,4 +32,13 @@ const Kernels& kernels() {
   return chosen;
 }
 
+const PairedKernels* paired_kernels() {
+#if defined(__x86_64__)
+  static const bool usable = &kernels() == &avx512::kKernels && avx512_bf16::kKernels.supported();
+  return usable ? &avx512_bf16::kKernels : nullptr;
+#else
+  return nullptr;
+#endif
+}
+
 }  // namespace fused_gan::cpu

@@ -75,6 +75,49 @@ template <class T> struct ProductKernels {
                            int64_t depth_block);
 };
 
+// Products in bfloat16 on an instruction that multiplies pairs along the depth. Sums are in float32.
+constexpr int64_t kPairedGroup = 48;                       // rows of C that are finished together
+constexpr int64_t kPairedDepth = 1024, kPairedRows = 480;  // a packed block of B and one of C share the second cache
+constexpr int64_t kPairedWorkspace = (kPairedDepth / 2 + kPairedRows) * kPanel;  // 32-bit words, a thread
+
+// A: in the g-th kPairedGroup rows, the pair of depth 2 k and 2 k + 1 in row i is data[g * group + i * row + k * pair]
+// and the element after it.
+struct Pairs {
+  const BFloat16* data;
+  int64_t row, pair, group;
+};
+
+// B: element (k, j) is data[k * row + j] if across, else data[j * row + k].
+struct PairedOperand {
+  const BFloat16* data;
+  int64_t row;
+  bool across;
+};
+
+struct Range {
+  int64_t begin, end;
+};
+
+struct PairedKernels {
+  int64_t row_tile;  // rows of C that the micro-kernel finishes together
+  bool (*supported)();
+
+  // y (samples, outputs) = act(x · wᵀ + bias), the batch being A's rows or B's columns. Of the product's rows those of
+  // the range; where the outputs are the rows, it begins at a multiple of 16.
+  void (*forward_rows)(Activation, Pairs x, PairedOperand w, const BFloat16* bias, BFloat16* y, int64_t y_row,
+                       Range samples, int64_t outputs, int64_t depth, uint32_t* workspace);
+  void (*forward_columns)(Activation, Pairs w, PairedOperand x, const BFloat16* bias, BFloat16* y, int64_t y_row,
+                          int64_t samples, Range outputs, int64_t depth, uint32_t* workspace);
+
+  // c (rows, columns) = a · b, the rows of the range.
+  void (*product)(Pairs a, PairedOperand b, BFloat16* c, int64_t c_row, Range rows, int64_t columns, int64_t depth,
+                  uint32_t* workspace);
+
+  // The transposed matrix as A: to[j / kPairedGroup][k][j % kPairedGroup] = the pair of elements (2 k, j) and
+  // (2 k + 1, j), zeros where there is none.
+  void (*pair_rows)(const BFloat16* from, int64_t row, int64_t rows, int64_t columns, uint32_t* to);
+};
+
 struct Kernels {
   const char* name;  // "avx512", "avx2", "portable"
   bool (*supported)();
@@ -89,8 +132,14 @@ struct Kernels {
 // The best that this processor supports, or the one that FUSED_GAN_CPU_CAPABILITY names.
 const Kernels& kernels();
 
+// Null where the processor has no such instruction, or FUSED_GAN_CPU_CAPABILITY names a set without it.
+const PairedKernels* paired_kernels();
+
 namespace avx512 {
 extern const Kernels kKernels;
+}
+namespace avx512_bf16 {
+extern const PairedKernels kKernels;
 }
 namespace avx2 {
 extern const Kernels kKernels;

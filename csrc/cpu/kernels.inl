@@ -1,34 +1,8 @@
-// The CPU kernels, compiled once per instruction set by isa_*.cpp, which set FUSED_GAN_ISA, FUSED_GAN_VECTOR_BYTES and
-// the compiler's target before they include this file.
-#include <cstddef>
-#include <cstdint>
-#include <utility>
-
-#include "../activations.h"
-#include "kernels.h"
+// The CPU kernels, compiled once per instruction set by isa_*.cpp.
+#include "isa.h"
 
 #define FUSED_GAN_STRING(name) FUSED_GAN_STRING_OF(name)
 #define FUSED_GAN_STRING_OF(name) #name
-
-namespace fused_gan::cpu::FUSED_GAN_ISA {
-namespace {
-
-#include "vec.h"
-
-}  // namespace
-}  // namespace fused_gan::cpu::FUSED_GAN_ISA
-
-// The vectors of each instruction set are types of their own, so these never meet another file's.
-template <> struct fused_gan::Math<fused_gan::cpu::FUSED_GAN_ISA::Vec<float>> {
-  using Vec = fused_gan::cpu::FUSED_GAN_ISA::Vec<float>;
-  FUSED_GAN_FUNCTION static Vec tanh(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::tanh_of<float>(z); }
-  FUSED_GAN_FUNCTION static Vec sigmoid(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::sigmoid_of<float>(z); }
-};
-template <> struct fused_gan::Math<fused_gan::cpu::FUSED_GAN_ISA::Vec<double>> {
-  using Vec = fused_gan::cpu::FUSED_GAN_ISA::Vec<double>;
-  FUSED_GAN_FUNCTION static Vec tanh(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::tanh_of<double>(z); }
-  FUSED_GAN_FUNCTION static Vec sigmoid(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::sigmoid_of<double>(z); }
-};
 
 namespace fused_gan::cpu::FUSED_GAN_ISA {
 namespace {

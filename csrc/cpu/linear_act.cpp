@@ -3,6 +3,7 @@
 
 #include "../checks.h"
 #include "layers.h"
+#include "paired.h"
 
 namespace fused_gan {
 namespace {
@@ -26,6 +27,11 @@ template <class F> void with_storage(at::ScalarType dtype, F&& f) {
 // Operators called here have their dtypes already; backward may run inside an autocast region.
 using NoAutocast = c10::impl::ExcludeDispatchKeyGuard;
 
+// Null where torch's product is to be taken.
+const cpu::PairedKernels* paired_kernels_for(at::ScalarType dtype, int64_t work) {
+  return dtype == at::kBFloat16 && plan::pairs(work) ? cpu::paired_kernels() : nullptr;
+}
+
 // torch's product, then one pass in place.
 at::Tensor forward_in_two(Activation activation, const at::Tensor& input, const at::Tensor& weight,
                           const std::optional<at::Tensor>& bias) {
@@ -43,12 +49,14 @@ at::Tensor forward_in_two(Activation activation, const at::Tensor& input, const 
 at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                           std::string_view activation, double negative_slope) {
   const Activation act{check_linear_act(input, weight, bias, activation, negative_slope), negative_slope};
-  if (!plan::has_product(input.scalar_type())) return forward_in_two(act, input, weight, bias);
+  const cpu::PairedKernels* paired = paired_kernels_for(input.scalar_type(), input.numel() * weight.size(0));
+  if (!paired && !plan::has_product(input.scalar_type())) return forward_in_two(act, input, weight, bias);
   const at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const at::Tensor b = bias && bias->defined() ? bias->contiguous() : at::Tensor();
   at::Tensor y = at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(input, weight)), input.options());
   const at::Tensor rows = y.view({x.size(0), weight.size(0)});
-  if (input.scalar_type() == at::kFloat) cpu::forward_layer<float>(act, x, weight, b, rows);
+  if (paired) cpu::paired_forward(*paired, act, x, weight, b, rows);
+  else if (input.scalar_type() == at::kFloat) cpu::forward_layer<float>(act, x, weight, b, rows);
   else cpu::forward_layer<double>(act, x, weight, b, rows);
   return y;
 }
@@ -70,6 +78,8 @@ template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Ten
 at::Tensor product(const at::Tensor& a, const at::Tensor& b) {
   if (a.scalar_type() == at::kFloat) return blocked_product<float>(a, cpu::with_dense_rows(b));
   if (a.scalar_type() == at::kDouble) return blocked_product<double>(a, cpu::with_dense_rows(b));
+  if (const cpu::PairedKernels* paired = paired_kernels_for(a.scalar_type(), a.numel() * b.size(1)))
+    return cpu::paired_product(*paired, a, b);
   const NoAutocast guard(c10::autocast_dispatch_keyset);
   return at::mm(a, b);
 }

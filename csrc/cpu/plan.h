@@ -12,7 +12,8 @@
 
 namespace fused_gan::plan {
 
-// The blocked products compute in these; the others take torch's product and one fused pass after it.
+// The blocked products compute in these; bfloat16 has the paired products where the processor has the instruction;
+// what is left takes torch's product and one fused pass after it.
 inline bool has_product(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kDouble; }
 
 // Costs in multiply-adds, measured on one AVX-512 core: moving an element through a pointwise pass, activating one.
@@ -29,6 +30,15 @@ enum class Forward {
 inline Forward forward(int64_t samples, int64_t depth, int64_t outputs, int64_t lanes) {
   if (2 * samples <= lanes || outputs <= 4) return Forward::kDot;
   return depth > 0 && samples >= std::min<int64_t>(512, 2 * depth) ? Forward::kRows : Forward::kPanel;
+}
+
+// The instruction takes denormal numbers for zero. Stock uses it too (through oneDNN), for products above this size.
+inline bool pairs(int64_t work) { return work > 16 * 16 * 16; }
+
+// bfloat16 on paired products. kRows packs W again in every thread, kPanel transposes y: 5.6 samples' worth of
+// multiply-adds a thread against 11 of the depth.
+inline Forward paired_forward(int64_t samples, int64_t depth) {
+  return samples >= std::max<int64_t>(128, depth) ? Forward::kRows : Forward::kPanel;
 }
 
 // With few rows the time goes into reading B, so it is read in blocks of a few whole rows. Chosen from the whole

@@ -82,11 +82,12 @@ template <> struct Storage<BFloat16> {  // the upper half of a float
   FUSED_GAN_FUNCTION static Vec<float> load(const BFloat16* from) {
     return bit_cast<Vec<float>>(__builtin_convertvector(load_as<Half>(from), VecBits<float>) << 16);
   }
-  FUSED_GAN_FUNCTION static void store(BFloat16* to, Vec<float> v) {
+  FUSED_GAN_FUNCTION static Half rounded(Vec<float> v) {  // to nearest, ties to even
     const VecBits<float> bits = bit_cast<VecBits<float>>(v);
-    const VecBits<float> rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;  // to nearest, ties to even
-    store_as(to, __builtin_convertvector(v == v ? rounded : VecBits<float>{} + 0x7fc0, Half));
+    const VecBits<float> upper = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    return __builtin_convertvector(v == v ? upper : VecBits<float>{} + 0x7fc0, Half);
   }
+  FUSED_GAN_FUNCTION static void store(BFloat16* to, Vec<float> v) { store_as(to, rounded(v)); }
 };
 
 template <> struct Storage<Float16> {

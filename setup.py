@@ -4,12 +4,14 @@ Environment variables:
     FUSED_GAN_CUDA        0 turns the CUDA kernels off
     FORCE_CUDA            1 demands them, also where no GPU is visible
     TORCH_CUDA_ARCH_LIST  CUDA architectures, default "8.0+PTX;9.0a"
+    CUTLASS_PATH          folder with include/cutlass, default that of the package nvidia-cutlass
     MAX_JOBS              compilers that run at the same time
 """
 
 from __future__ import annotations
 
 import glob
+import importlib.util
 import json
 import os
 import re
@@ -48,13 +50,30 @@ DEFAULT_ARCHITECTURES = "8.0+PTX;9.0a"
 OPERATORS = "fused_gan.libfused_gan"  # loaded by torch.ops.load_library, linked by fused_gan._C
 CXX_WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
 CXX_FLAGS = ["-O3", "-g0", "-std=c++20", "-fno-math-errno", *CXX_WARNINGS]
+# -DNDEBUG: ptxas serialises wgmma around calls, and asserts are calls.
 NVCC_FLAGS = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "-lineinfo", "-DNDEBUG"]
+# Only sm_90a has the instructions. torch's macros would take conversions of half away that CUTLASS makes use of.
+HOPPER_SOURCES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc" / "cuda").glob("wgmma_*.cu"))
+HOPPER_FLAGS = [
+    "-gencode=arch=compute_90a,code=sm_90a",
+    "-diag-suppress=2908",  # a deprecation in CUTLASS's own headers
+    "-U__CUDA_NO_HALF_OPERATORS__",
+    "-U__CUDA_NO_HALF_CONVERSIONS__",
+    "-U__CUDA_NO_HALF2_OPERATORS__",
+    "-U__CUDA_NO_BFLOAT16_CONVERSIONS__",
+]
 
 
 def stop(message: str) -> None:
     """End the build with a word that stands out at the end of pip's output."""
     rule = "=" * 100
     sys.exit(f"\n{rule}\nfused_gan: {message}\n{rule}")
+
+
+def say(message: str) -> None:
+    """A word on standard error that stands out between the compilers' lines."""
+    rule = "*" * 100
+    print(f"\n{rule}\nfused_gan: {message}\n{rule}\n", file=sys.stderr)
 
 
 def check_torch() -> None:
@@ -91,6 +110,26 @@ def wants_cuda() -> tuple[bool, str]:
     return not missing, "there is not " + " and not ".join(missing) if missing else "toolkit and torch have CUDA"
 
 
+def find_cutlass() -> Path | None:
+    """The folder that holds include/cutlass: CUTLASS_PATH, or in the package nvidia-cutlass."""
+    if path := os.environ.get("CUTLASS_PATH"):
+        if not Path(path, "include", "cutlass", "cutlass.h").exists():
+            stop(f"CUTLASS_PATH={path}: expected a folder with include/cutlass/cutlass.h, there is none.")
+        return Path(path)
+    package = importlib.util.find_spec("cutlass_library")
+    source = Path(package.origin).parent / "source" if package and package.origin else None
+    return source if source and Path(source, "include", "cutlass", "cutlass.h").exists() else None
+
+
+def wants_wgmma(cutlass: Path | None) -> tuple[bool, str]:
+    """Whether to compile the products for Hopper's tensor cores, and why (not)."""
+    if "9.0a" not in os.environ["TORCH_CUDA_ARCH_LIST"]:
+        return False, "TORCH_CUDA_ARCH_LIST does not name 9.0a"
+    if cutlass is None:
+        return False, "no CUTLASS headers (pip install --no-deps nvidia-cutlass, or set CUTLASS_PATH)"
+    return True, str(cutlass)
+
+
 def cuda_header_flags() -> list[str]:
     """Where torch's headers find what a slim toolkit lacks (cusparse.h, cublas_v2.h): in pip's packages.
 
@@ -113,12 +152,16 @@ class BuildExtension(TorchBuildExtension):
     def finalize_options(self) -> None:
         check_torch()
         self.with_cuda, reason = wants_cuda()
+        cutlass, self.with_wgmma = None, False
         if self.with_cuda:
             os.environ.setdefault("TORCH_CUDA_ARCH_LIST", DEFAULT_ARCHITECTURES)
+            cutlass = find_cutlass()
+            self.with_wgmma, lacking = wants_wgmma(cutlass)
+            if not self.with_wgmma:
+                say(f"NO HOPPER TENSOR CORE PRODUCTS (wgmma) in this build: {lacking}.")
         else:
-            rule = "*" * 100
-            print(f"\n{rule}\nfused_gan: CPU-ONLY BUILD, no CUDA kernels: {reason}.\n{rule}\n", file=sys.stderr)
-        self.distribution.ext_modules = extensions(self.with_cuda)
+            say(f"CPU-ONLY BUILD, no CUDA kernels: {reason}.")
+        self.distribution.ext_modules = extensions(self.with_cuda, cutlass if self.with_wgmma else None)
         super().finalize_options()
         self.extensions[-1].library_dirs.append(str(Path(self.build_lib, "fused_gan")))
 
@@ -127,6 +170,20 @@ class BuildExtension(TorchBuildExtension):
         super().run()
         if self.inplace:
             self.write_facts(ROOT / "fused_gan")
+
+    def build_extension(self, ext: Extension) -> None:
+        """The products for Hopper are compiled for it alone: for each other architecture CUTLASS's headers would be
+        gone through once more, a minute a file, for kernels without content."""
+        if ext.name == OPERATORS and self.with_wgmma:
+            objects = self.compiler.compile(
+                HOPPER_SOURCES,
+                output_dir=str(Path(self.build_temp, "sm_90a")),
+                macros=ext.define_macros,
+                include_dirs=ext.include_dirs,
+                extra_postargs={"cxx": CXX_FLAGS, "nvcc": [*NVCC_FLAGS, *HOPPER_FLAGS]},
+            )
+            ext.extra_objects = [*ext.extra_objects, *objects]
+        super().build_extension(ext)
 
     def get_ext_filename(self, ext_name: str) -> str:
         if ext_name.endswith("libfused_gan"):  # no Python in it, so no Python version in its name
@@ -139,6 +196,7 @@ class BuildExtension(TorchBuildExtension):
             "torch": torch.__version__,
             "cuda": torch.version.cuda if self.with_cuda else None,
             "cuda_architectures": os.environ["TORCH_CUDA_ARCH_LIST"] if self.with_cuda else None,
+            "wgmma": self.with_wgmma,
             "compiler": os.environ.get("CXX", "c++"),
             "cxx_flags": " ".join(CXX_FLAGS),
         }
@@ -146,19 +204,22 @@ class BuildExtension(TorchBuildExtension):
         (folder / "build.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
-def extensions(with_cuda: bool) -> list[Extension]:
-    """The operator library, then the module that links to it."""
+def extensions(with_cuda: bool, cutlass: Path | None) -> list[Extension]:
+    """The operator library, then the module that links to it. With `cutlass`, the products for Hopper too."""
     openmp = [] if sys.platform == "darwin" else ["-fopenmp"]  # macOS builds of torch have a thread pool of their own
     sources = [
         str(path.relative_to(ROOT))
         for pattern in ("*.cpp", "cpu/*.cpp", *(("cuda/*.cpp", "cuda/*.cu") if with_cuda else ()))
         for path in sorted((ROOT / "csrc").glob(pattern))
-        if path.name != "python.cpp"
+        if path.name != "python.cpp" and not path.name.startswith("wgmma_")
     ]
     macros = [("FUSED_GAN_WITH_CUDA", None)] if with_cuda else []
+    if cutlass:
+        macros.append(("FUSED_GAN_WITH_WGMMA", None))
     operators = (CUDAExtension if with_cuda else CppExtension)(
         OPERATORS,
         sources,
+        include_dirs=[str(cutlass / "include"), str(cutlass / "tools/util/include")] if cutlass else [],
         define_macros=macros,
         extra_compile_args={
             "cxx": CXX_FLAGS + openmp + (cuda_header_flags() if with_cuda else []),

@@ -4,11 +4,15 @@
 
 #include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "activations.h"
 #include "cpu/kernels.h"
 #include "cpu/plan.h"
+#ifdef FUSED_GAN_WITH_CUDA
+#include "cuda/plan.h"
+#endif
 
 namespace {
 
@@ -46,14 +50,65 @@ Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, i
           "one pass for activation gradient and bias gradient" + set + ", then blocked products" + threads};
 }
 
-Words cuda_plan() {
 #ifdef FUSED_GAN_WITH_CUDA
-  return {"cuBLAS product, then one kernel for bias and activation (in 16-bit types the bias is in the product)",
-          "one kernel for activation gradient and bias gradient, then cuBLAS products"};
-#else
-  throw pybind11::value_error("device: 'cuda' is not in this build of fused_gan (CPU only)");
-#endif
+namespace plan_cuda = cuda::plan;
+
+cuda::Precision precision(const std::string& name) {
+  for (const auto& [known, value] : {std::pair("bfloat16", cuda::Precision::kBFloat16),
+                                     {"float16", cuda::Precision::kFloat16},
+                                     {"tf32", cuda::Precision::kTf32},
+                                     {"float32", cuda::Precision::kFloat32}})
+    if (name == known) return value;
+  throw pybind11::value_error("precision: expected 'bfloat16', 'float16', 'tf32' or 'float32', got '" + name + "'");
 }
+
+cuda::Direction direction(const std::string& name) {
+  if (name == "forward") return cuda::Direction::kForward;
+  if (name == "backward") return cuda::Direction::kBackward;
+  throw pybind11::value_error("direction: expected 'forward' or 'backward', got '" + name + "'");
+}
+
+cuda::Kernel kernel(const std::string& name) {
+  if (const cuda::KernelFacts* found = cuda::find_kernel(name)) return found->kernel;
+  throw pybind11::value_error("kernel: there is none called '" + name + "'");
+}
+
+// What a product is: precision, direction, rows, columns, depth, aligned, epilogue.
+using Product = std::tuple<std::string, std::string, int64_t, int64_t, int64_t, bool, bool>;
+using Device = std::tuple<int, int>;  // capability, multiprocessors
+
+cuda::Shape shape(const Product& p) {
+  return {precision(std::get<0>(p)),
+          direction(std::get<1>(p)),
+          std::get<2>(p),
+          std::get<3>(p),
+          std::get<4>(p),
+          std::get<5>(p),
+          std::get<6>(p)};
+}
+plan_cuda::Device device(const Device& d) { return {std::get<0>(d), std::get<1>(d)}; }
+
+// kernel, parts of the depth, whether it was measured
+std::tuple<std::string, int, bool> cuda_decision(const Product& product, const Device& on) {
+  const plan_cuda::Decision decision = plan_cuda::decide(shape(product), device(on));
+  return {std::string(cuda::facts(decision.choice.kernel).name), decision.choice.splits,
+          decision.source == plan_cuda::Source::kMeasured};
+}
+
+// kernel, parts of the depth, estimated microseconds, what is in its way
+std::vector<std::tuple<std::string, int, double, std::string>> cuda_candidates(const Product& product,
+                                                                               const Device& on) {
+  std::vector<std::tuple<std::string, int, double, std::string>> all;
+  for (const plan_cuda::Candidate& c : plan_cuda::candidates(shape(product), device(on)))
+    all.emplace_back(std::string(cuda::facts(c.choice.kernel).name), c.choice.splits, c.microseconds, c.obstacle);
+  return all;
+}
+
+void cuda_keep(const Product& product, const Device& on, const std::string& name, int splits) {
+  const std::string obstacle = plan_cuda::keep(shape(product), device(on), {kernel(name), splits});
+  if (!obstacle.empty()) throw pybind11::value_error("kernel: '" + name + "' cannot run this product: " + obstacle);
+}
+#endif
 
 }  // namespace
 
@@ -64,5 +119,12 @@ PYBIND11_MODULE(_C, m) {
   m.def("cpu_capability", [] { return cpu::kernels().name; });
   m.def("cpu_plan", cpu_plan, pybind11::arg("dtype"), pybind11::arg("samples"), pybind11::arg("in_features"),
         pybind11::arg("out_features"));
-  m.def("cuda_plan", cuda_plan);
+#ifdef FUSED_GAN_WITH_CUDA
+  m.def("cuda_decision", cuda_decision, pybind11::arg("product"), pybind11::arg("device"));
+  m.def("cuda_candidates", cuda_candidates, pybind11::arg("product"), pybind11::arg("device"));
+  m.def("cuda_keep", cuda_keep, pybind11::arg("product"), pybind11::arg("device"), pybind11::arg("kernel"),
+        pybind11::arg("splits"));
+  m.def("cuda_forget", plan_cuda::forget);
+  m.def("cuda_kept", plan_cuda::kept);
+#endif
 }

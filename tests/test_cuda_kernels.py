@@ -1,78 +1,99 @@
-"""The hand-written CUDA kernels compute the right thing, executed on a CPU.
+"""The CUDA kernels compute the right thing, executed on a CPU.
 
 nvcc compiles them to PTX, and a CUDA runtime for CPUs (its folder is named by FUSED_GAN_CUDACPU) interprets that under
-its checks of bounds, initialisation and races. tests/cuda/test_pointwise.cpp holds the comparisons.
+its checks of bounds, initialisation and races. tests/cuda/test_pointwise.cpp and test_product.cpp hold the comparisons.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from cuda_programs import build, execute, find_cuda_home, find_cutlass
 
-ROOT = Path(__file__).parent.parent
 NOT_EXECUTED = "the CUDA kernels were not executed: "
 
 # The settings of one run: which PTX runs, what is checked, in which order warps and blocks run.
-RUNS = {
+RACES = {"RACECHECK": "1", "INITCHECK": "shared"}
+SM_90 = {"CAPABILITY": "90"}
+POINTWISE_RUNS = {
     "sm_80": {},
-    "sm_90a": {"CAPABILITY": "90"},
+    "sm_90a": SM_90,
     "initialisation": {"INITCHECK": "1"},
-    "races and shared initialisation": {"RACECHECK": "1", "INITCHECK": "shared"},
-    "random order 1": {"RACECHECK": "1", "INITCHECK": "shared", "SCHEDULE_SEED": "1"},
-    "random order 2": {"RACECHECK": "1", "INITCHECK": "shared", "SCHEDULE_SEED": "2"},
-    "random order 3, sm_90a": {"RACECHECK": "1", "INITCHECK": "shared", "SCHEDULE_SEED": "3", "CAPABILITY": "90"},
+    "races and shared initialisation": RACES,
+    "random order 1": RACES | {"SCHEDULE_SEED": "1"},
+    "random order 2": RACES | {"SCHEDULE_SEED": "2"},
+    "random order 3, sm_90a": RACES | SM_90 | {"SCHEDULE_SEED": "3"},
+}
+PRODUCT_RUNS = {
+    "in order": {},
+    # Copies land as early as they may: what overwrites a stage that is still read shows here.
+    "early copies, random order": {"CPASYNC": "early", "SCHEDULE_SEED": "1"},
+    "races and shared initialisation, random order": RACES | {"SCHEDULE_SEED": "2"},
 }
 
 
-def find_cuda_home() -> Path | None:
-    """The toolkit's folder: CUDA_HOME, the one above the nvcc in PATH (which may be a wrapper), or the usual place."""
-    in_path = shutil.which("nvcc")
-    candidates = [os.environ.get("CUDA_HOME"), in_path and Path(in_path).parent.parent, "/usr/local/cuda"]
-    wanted = ("bin/nvcc", "include/cuda_runtime_api.h")
-    return next((Path(home) for home in candidates if home and all(Path(home, file).exists() for file in wanted)), None)
+@pytest.fixture(scope="module")
+def runtime() -> str:
+    folder = os.environ.get("FUSED_GAN_CUDACPU")
+    if not folder:
+        pytest.skip(NOT_EXECUTED + "FUSED_GAN_CUDACPU does not name the folder of a CUDA runtime for CPUs")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def program() -> Path:
-    """The test program, built once and again only where a source has changed."""
-    runtime = os.environ.get("FUSED_GAN_CUDACPU")
-    if not runtime:
-        pytest.skip(NOT_EXECUTED + "FUSED_GAN_CUDACPU does not name the folder of a CUDA runtime for CPUs")
-    cuda_home = find_cuda_home()
-    if cuda_home is None:
+def cuda_home() -> Path:
+    home = find_cuda_home()
+    if home is None:
         pytest.skip(NOT_EXECUTED + "no CUDA toolkit with nvcc in CUDA_HOME, PATH or /usr/local/cuda")
-    folder = ROOT / "build" / "cuda-tests"
-    make = [
-        "make",
-        "-C",
-        str(ROOT / "tests" / "cuda"),
-        f"CUDACPU={runtime}",
-        f"BUILD={folder}",
-        f"CUDA_HOME={cuda_home}",
-    ]
-    built = subprocess.run(make, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout[-4000:] + built.stderr[-4000:]
-    return folder / "test_pointwise"
+    return home
 
 
-def execute(program: Path, settings: dict[str, str]) -> str:
-    """Run the program under `settings`, fail with its report if it does, and return the bias gradients' fingerprint."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("CUDACPU_")}
-    environment = clean | {f"CUDACPU_{name}": value for name, value in settings.items()}
-    run = subprocess.run([program], env=environment, capture_output=True, text=True, check=False, timeout=600)
-    report = run.stdout[-4000:] + run.stderr[-4000:]
-    assert run.returncode == 0, report
-    compared = re.search(r"^\d+ plans and (\d+) tensors, 0 failures\nbias gradients (\w+)$", run.stdout, re.MULTILINE)
-    assert compared, report
-    assert int(compared[1]) > 4000, report
-    return compared[2]
-
-
-def test_kernels_match_the_reference_and_repeat_bit_for_bit(program: Path) -> None:
-    fingerprints = {name: execute(program, settings) for name, settings in RUNS.items()}
+def test_pointwise_kernels_match_the_reference_and_repeat_bit_for_bit(runtime: str, cuda_home: Path) -> None:
+    program = build("test_pointwise", cuda_home, runtime)
+    fingerprints = {}
+    for name, settings in POINTWISE_RUNS.items():
+        printed = execute([program], settings)
+        found = re.search(r"^\d+ plans and (\d+) tensors, 0 failures\nbias gradients (\w+)$", printed, re.MULTILINE)
+        assert found, printed
+        assert int(found[1]) > 4000, printed
+        fingerprints[name] = found[2]
     assert len(set(fingerprints.values())) == 1, fingerprints
+
+
+def product_results(program: Path, precision: str, settings: dict[str, str]) -> tuple[int, str]:
+    """How many tensors were compared, and the fingerprint of all results."""
+    printed = execute([program, precision], settings)
+    found = re.search(r"^(\d+) tensors, 0 failures\nresults (\w+)$", printed, re.MULTILINE)
+    assert found, printed
+    return int(found[1]), found[2]
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "tf32", "float32"])
+def test_products_match_the_reference_and_repeat_bit_for_bit(precision: str, runtime: str, cuda_home: Path) -> None:
+    """The kernels of sm_80, in both directions, whatever tile, activation, alignment and number of parts."""
+    program = build("test_product", cuda_home, runtime)
+    results = {name: product_results(program, precision, settings) for name, settings in PRODUCT_RUNS.items()}
+    assert len(set(results.values())) == 1, results
+    assert min(tensors for tensors, _ in results.values()) > 300
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "tf32"])
+def test_products_of_hopper_match_the_reference(precision: str, runtime: str, cuda_home: Path) -> None:
+    """The wgmma kernels beside those of sm_80, as a device of capability 9.0 runs them."""
+    cutlass = find_cutlass()
+    if cutlass is None:
+        pytest.skip(NOT_EXECUTED + "no CUTLASS headers (CUTLASS_PATH, or pip install --no-deps nvidia-cutlass)")
+    program = build("test_product", cuda_home, runtime, cutlass)
+    in_order, other = (product_results(program, precision, SM_90 | order) for order in ({}, {"SCHEDULE_SEED": "3"}))
+    assert in_order == other
+    older, _ = product_results(program, precision, {})
+    assert in_order[0] >= older + 20  # that many more tensors come from wgmma
+
+
+def test_plan_and_arithmetic(cuda_home: Path) -> None:
+    for cutlass in (None, find_cutlass()):
+        printed = execute([build("test_plan", cuda_home, cutlass=cutlass)], {})
+        assert re.search(r"^\d{4,} checks, 0 failures$", printed, re.MULTILINE), printed

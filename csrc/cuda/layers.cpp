@@ -1,0 +1,191 @@
+#include "layers.h"
+
+#include <ATen/Context.h>
+#include <ATen/OpMathType.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include "../activations.h"
+#include "plan.h"
+
+namespace fused_gan::cuda {
+namespace {
+
+Dtype dtype_of(const at::Tensor& tensor) {
+  switch (tensor.scalar_type()) {
+    case at::kFloat:
+      return Dtype::kFloat32;
+    case at::kDouble:
+      return Dtype::kFloat64;
+    case at::kBFloat16:
+      return Dtype::kBFloat16;
+    default:
+      return Dtype::kFloat16;  // checks.h lets no other through
+  }
+}
+
+// What PyTorch's settings want of a float32 product, in the old API (allow_tf32, set_float32_matmul_precision) and the
+// new one (fp32_precision); both end up here.
+Precision precision_of(at::ScalarType dtype) {
+  if (dtype == at::kBFloat16) return Precision::kBFloat16;
+  if (dtype == at::kHalf) return Precision::kFloat16;
+  const auto wanted = at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL);
+  return wanted == at::Float32Precision::TF32 ? Precision::kTf32 : Precision::kFloat32;
+}
+
+const void* data(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr() : nullptr; }
+void* mutable_data(const at::Tensor& tensor) { return tensor.defined() ? tensor.mutable_data_ptr() : nullptr; }
+
+Matrix matrix(const at::Tensor& tensor) {
+  if (!tensor.defined()) return {};
+  return {tensor.const_data_ptr(), tensor.stride(0), tensor.stride(1)};
+}
+
+// The current device; each thread remembers the last one, as asking for its attributes takes longer than planning.
+const plan::Device& current_device() {
+  thread_local int known = -1;
+  thread_local plan::Device device;
+  int index = 0;
+  C10_CUDA_CHECK(cudaGetDevice(&index));
+  if (index == known) return device;
+  int major = 0, minor = 0;
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&device.multiprocessors, cudaDevAttrMultiProcessorCount, index));
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index));
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index));
+  device.capability = 10 * major + minor;
+  known = index;
+  return device;
+}
+
+void check_launch(cudaError_t error, std::string_view kernel, const at::Tensor& tensor) {
+  TORCH_CHECK(error == cudaSuccess, "fused_gan: launching the CUDA kernel '", kernel, "' for ", tensor.scalar_type(),
+              " of shape ", tensor.sizes(), " failed: ", cudaGetErrorString(error));
+}
+
+// Whether the product kernels can read it: elements of a row side by side, rows not on top of each other.
+bool has_dense_rows(const at::Tensor& tensor) {
+  const int64_t columns = tensor.size(1);
+  return (columns <= 1 || tensor.stride(1) == 1) && (tensor.size(0) <= 1 || tensor.stride(0) >= columns);
+}
+
+// Elements from row to row; of a single row torch keeps any number.
+int64_t row_stride(const at::Tensor& tensor) { return tensor.size(0) > 1 ? tensor.stride(0) : tensor.size(1); }
+
+// The gradient kernel reads rows whose elements lie side by side, or are one and the same; others are copied first.
+at::Tensor as_readable_matrix(const at::Tensor& matrix) {
+  return matrix.size(1) <= 1 || matrix.stride(1) <= 1 ? matrix : matrix.contiguous();
+}
+
+// The plan's choice; the library's product where ours cannot read the operands.
+Choice choose(const ProductArguments& p, bool readable, bool epilogue) {
+  if (!readable) return {Kernel::kLibrary};
+  return plan::decide({p.precision, p.direction, p.rows, p.columns, p.depth, is_aligned(p), epilogue}, current_device())
+      .choice;
+}
+
+void run(const ProductArguments& p, Choice choice, const at::Tensor& result) {
+  const int64_t bytes = product_workspace(p, choice);
+  const at::Tensor workspace = bytes ? at::empty({bytes}, result.options().dtype(at::kByte)) : at::Tensor();
+  check_launch(product(p, choice, mutable_data(workspace), c10::cuda::getCurrentCUDAStream()),
+               facts(choice.kernel).name, result);
+}
+
+// torch's product, then one kernel in place.
+at::Tensor forward_in_two(Activation act, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const bool changes = Activations::kNames[act.index] != std::string_view(Identity::kName);
+  // A product in 16 bits has to take the bias along: rounded before it, it would lose what the bias cancels.
+  const bool bias_in_product = bias.defined() && (!changes || at::isReducedFloatingType(x.scalar_type()));
+  at::Tensor y = bias_in_product ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
+  if (!changes) return y;
+  const at::Tensor late_bias = bias_in_product ? at::Tensor() : bias;
+  const ActivateArguments arguments{
+      dtype_of(y), act, mutable_data(y), data(late_bias), y.size(0), y.size(1), current_device().multiprocessors};
+  check_launch(activate(arguments, c10::cuda::getCurrentCUDAStream()), "activate", y);
+  return y;
+}
+
+bool is_identity(Activation act) { return Activations::kNames[act.index] == std::string_view(Identity::kName); }
+
+}  // namespace
+
+at::Tensor forward_layer(Activation act, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const at::Tensor dense_bias = bias.defined() ? bias.contiguous() : bias;
+  if (x.scalar_type() == at::kDouble) return forward_in_two(act, x, weight, dense_bias);
+  ProductArguments p{};
+  p.precision = precision_of(x.scalar_type());
+  p.direction = Direction::kForward;
+  p.activation = act;
+  p.a = data(x);
+  p.b = data(weight);
+  p.a_stride = row_stride(x);
+  p.b_stride = row_stride(weight);
+  p.bias = data(dense_bias);
+  p.rows = x.size(0);
+  p.columns = weight.size(0);
+  p.depth = x.size(1);
+  const Choice choice = choose(p, has_dense_rows(x) && has_dense_rows(weight), !is_identity(act));
+  if (choice.kernel == Kernel::kLibrary) return forward_in_two(act, x, weight, dense_bias);
+  const at::Tensor y = at::empty({p.rows, p.columns}, x.options());
+  p.c = mutable_data(y);
+  p.multiprocessors = current_device().multiprocessors;
+  run(p, choice, y);
+  return y;
+}
+
+LayerGradient gradient_layer(Activation act, const at::Tensor& upper, const at::Tensor& output, bool dz_wanted,
+                             bool bias_wanted) {
+  const bool changes = !is_identity(act);  // otherwise dz is dy
+  const at::Tensor dy = as_readable_matrix(upper), y = changes ? as_readable_matrix(output) : at::Tensor();
+  const int64_t rows = dy.size(0), columns = dy.size(1);
+  LayerGradient gradient{changes && dz_wanted ? at::empty({rows, columns}, dy.options()) : at::Tensor(),
+                         bias_wanted ? at::empty({columns}, dy.options()) : at::Tensor()};
+  if (gradient.dz.defined() || bias_wanted) {
+    const GradientArguments arguments{dtype_of(dy),
+                                      act,
+                                      matrix(dy),
+                                      matrix(y),
+                                      mutable_data(gradient.dz),
+                                      mutable_data(gradient.bias),
+                                      rows,
+                                      columns,
+                                      current_device().multiprocessors};
+    const int64_t scratch = gradient_workspace(arguments);
+    const at::Tensor workspace =
+        scratch ? at::empty({scratch}, dy.options().dtype(at::toOpMathType(dy.scalar_type()))) : at::Tensor();
+    check_launch(cuda::gradient(arguments, mutable_data(workspace), c10::cuda::getCurrentCUDAStream()), "gradient", dy);
+  }
+  if (!changes && dz_wanted) gradient.dz = dy;
+  return gradient;
+}
+
+LayerGradient backward_layer(Activation act, const at::Tensor& dz, const at::Tensor& weight, const at::Tensor& y,
+                             bool bias_wanted) {
+  const bool changes = !is_identity(act);
+  const auto in_two = [&] { return gradient_layer(act, at::mm(dz, weight), y, true, bias_wanted); };
+  if (dz.scalar_type() == at::kDouble) return in_two();
+  ProductArguments p{};
+  p.precision = precision_of(dz.scalar_type());
+  p.direction = Direction::kBackward;
+  p.activation = act;
+  p.a = data(dz);
+  p.b = data(weight);
+  p.a_stride = row_stride(dz);
+  p.b_stride = row_stride(weight);
+  p.below = data(y);
+  p.below_stride = row_stride(y);
+  p.rows = dz.size(0);
+  p.columns = weight.size(1);
+  p.depth = dz.size(1);
+  const bool readable = has_dense_rows(dz) && has_dense_rows(weight) && has_dense_rows(y);
+  const Choice choice = choose(p, readable, changes || bias_wanted);
+  if (choice.kernel == Kernel::kLibrary) return in_two();
+  const LayerGradient gradient{at::empty({p.rows, p.columns}, dz.options()),
+                               bias_wanted ? at::empty({p.columns}, dz.options()) : at::Tensor()};
+  p.c = mutable_data(gradient.dz);
+  p.bias_gradient = mutable_data(gradient.bias);
+  p.multiprocessors = current_device().multiprocessors;
+  run(p, choice, gradient.dz);
+  return gradient;
+}
+
+}  // namespace fused_gan::cuda

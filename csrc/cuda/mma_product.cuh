@@ -1,0 +1,373 @@
+// A product on the tensor cores of sm_80 and newer (mma.sync), with the activation, the activation gradient and the
+// bias gradient in its epilogue. A block computes a tile of c: operands come through a ring of stages in shared memory
+// by asynchronous copies, each warp multiplies its share of the tile, the sums pass through shared memory once more so
+// that the epilogue sees whole rows. One file per precision instantiates it (mma_*.cu).
+#pragma once
+
+#include <atomic>
+
+#include "../activations.h"
+#include "kernels.h"
+#include "mma.cuh"
+#include "storage.cuh"
+
+namespace fused_gan::cuda::mma {
+
+constexpr int kStageBytes = 128;  // of the depth, in one stage of a K-major operand: eight chunks of 16 bytes
+
+// Where an operand's elements lie in shared memory: rows of kRowBytes, whose chunks of 16 bytes are permuted so that
+// the eight rows that a fragment load touches fall into different banks.
+template <int kRowBytes_> struct RowsOfDepth {  // (rows or columns of c, depth)
+  static constexpr int kRowBytes = kRowBytes_;
+  static_assert(kRowBytes == 128);
+  __device__ static uint32_t offset(int row, int byte) { return row * kRowBytes + (byte ^ (row % 8 * 16)); }
+};
+template <int kRowBytes_, int kElementBytes> struct RowsOfColumns {  // (depth, columns of c)
+  static constexpr int kRowBytes = kRowBytes_;
+  __device__ static uint32_t offset(int row, int byte) {
+    // 16-bit elements are read eight rows at a time (ldmatrix), 32-bit ones by lanes of four rows × eight columns.
+    const int turn = kElementBytes == 4 ? row % 4 * 2 : kRowBytes == 64 ? row / 2 % 4 : row % 8;
+    return row * kRowBytes + (byte ^ (turn * 16));
+  }
+};
+
+// What one thread brings of a tile of kRows rows, kAccess bytes at a time; what lies outside of the matrix is zero.
+template <class T, class Layout, int kRows, int kThreads, int kAccess> class TileCopy {
+  static constexpr int kPerRow = Layout::kRowBytes / kAccess, kRowStep = kThreads / kPerRow;
+  static_assert(kThreads % kPerRow == 0 && kRows % kRowStep == 0);
+  const T* from_;
+  int64_t stride_, rows_left_, columns_left_;
+  int row_, byte_;
+
+ public:
+  // matrix (rows, columns), rows `stride` elements apart; the tile begins at (row, column).
+  __device__ TileCopy(const void* matrix, int64_t stride, int64_t row, int64_t rows, int64_t column, int64_t columns)
+      : stride_(stride), row_(threadIdx.x / kPerRow), byte_(threadIdx.x % kPerRow * kAccess) {
+    rows_left_ = rows - row - row_;
+    column += byte_ / int(sizeof(T));
+    columns_left_ = columns - column;
+    from_ = static_cast<const T*>(matrix) + (row + row_) * stride + column;
+  }
+  __device__ void start(uint32_t stage) const {
+    const int valid = int(min(max(columns_left_, int64_t(0)) * int64_t(sizeof(T)), int64_t(kAccess)));
+#pragma unroll
+    for (int i = 0; i < kRows / kRowStep; ++i)
+      copy_async<kAccess>(stage + Layout::offset(row_ + i * kRowStep, byte_), from_ + i * kRowStep * stride_,
+                          i * kRowStep < rows_left_ ? valid : 0);
+  }
+  __device__ void advance_columns(int count) {
+    from_ += count;
+    columns_left_ -= count;
+  }
+  __device__ void advance_rows(int count) {
+    from_ += count * stride_;
+    rows_left_ -= count;
+  }
+};
+
+// A block's tile of c, its warps side by side on it, and the stages in flight.
+template <int kRows_, int kColumns_, int kWarpRows_, int kWarpColumns_, int kStages_> struct TileShape {
+  static constexpr int kRows = kRows_, kColumns = kColumns_;                  // of the block
+  static constexpr int kWarpRows = kWarpRows_, kWarpColumns = kWarpColumns_;  // of a warp
+  static constexpr int kWarpsDown = kRows / kWarpRows, kWarpsAcross = kColumns / kWarpColumns;
+  static constexpr int kThreads = 32 * kWarpsDown * kWarpsAcross, kStages = kStages_;
+  // The epilogue's rows are padded, so that the fragments' eight rows fall into different banks.
+  static constexpr int kEpilogueStride = kColumns + 8;
+  static constexpr int kSharedBytes =
+      std::max(kStages * (kRows + kColumns) * kStageBytes, kRows * kEpilogueStride * int(sizeof(float)));
+};
+
+template <Precision kPrecision, Direction kDirection, class Shape, int kAccess> struct Product {
+  using Math = Arithmetic<kPrecision>;
+  using T = typename Math::Element;
+  static constexpr bool kForward = kDirection == Direction::kForward;
+  static constexpr int kDepth = kStageBytes / sizeof(T);  // of a stage
+  static constexpr int kSteps = kStageBytes / 32;         // fragments in a stage: 32 bytes of the depth each
+  static constexpr int kTilesDown = Shape::kWarpRows / 16, kTilesAcross = Shape::kWarpColumns / 8;  // of a warp
+  static constexpr int kWidth = kAccess == 16 ? kVector<T> : 1;  // elements that the epilogue moves at once
+  using ALayout = RowsOfDepth<kStageBytes>;
+  using BLayout =
+      std::conditional_t<kForward, RowsOfDepth<kStageBytes>, RowsOfColumns<Shape::kColumns* int(sizeof(T)), sizeof(T)>>;
+  using ACopy = TileCopy<T, ALayout, Shape::kRows, Shape::kThreads, kAccess>;
+  using BCopy = TileCopy<T, BLayout, kForward ? Shape::kColumns : kDepth, Shape::kThreads, kAccess>;
+  using Sums = Tile[kTilesDown][kTilesAcross];
+
+  // A warp's operands for one step, as they come from shared memory.
+  struct Operands {
+    uint32_t a[kTilesDown][4], b[kTilesAcross / 2][4];
+
+    // warp_row, warp_column: where the warp's share begins in the tile.
+    __device__ void load(uint32_t a_stage, uint32_t b_stage, int warp_row, int warp_column, int step) {
+      const int lane = threadIdx.x % 32;
+#pragma unroll
+      for (int i = 0; i < kTilesDown; ++i)
+        load_matrices(a[i], a_stage + ALayout::offset(warp_row + i * 16 + lane % 16, step * 32 + lane / 16 * 16));
+#pragma unroll
+      for (int i = 0; i < kTilesAcross / 2; ++i) {
+        const int column = warp_column + i * 16;
+        if constexpr (kForward) {
+          load_matrices(b[i],
+                        b_stage + BLayout::offset(column + lane / 16 * 8 + lane % 8, step * 32 + lane / 8 % 2 * 16));
+        } else if constexpr (sizeof(T) == 2) {
+          load_matrices_transposed(
+              b[i], b_stage + BLayout::offset(step * 16 + lane % 16, (column + lane / 16 * 8) * int(sizeof(T))));
+        } else {
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const int row = step * 8 + j % 2 * 4 + lane % 4;
+            const int byte = (column + j / 2 * 8 + lane / 4) * int(sizeof(T));
+            asm volatile("ld.shared.b32 %0, [%1];" : "=r"(b[i][j]) : "r"(b_stage + BLayout::offset(row, byte)));
+          }
+        }
+      }
+    }
+    __device__ void multiply(Sums& sums) const {
+      typename Math::template Fragment<4> left[kTilesDown];
+#pragma unroll
+      for (int i = 0; i < kTilesDown; ++i) left[i].prepare(a[i]);
+#pragma unroll
+      for (int j = 0; j < kTilesAcross; ++j) {
+        typename Math::template Fragment<2> right;
+        right.prepare({b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]});
+#pragma unroll
+        for (int i = 0; i < kTilesDown; ++i) Math::multiply(sums[i][j], left[i], right);
+      }
+    }
+  };
+
+  // sums += the warp's share of a stage.
+  __device__ static void multiply_stage(Sums& sums, uint32_t a_stage, uint32_t b_stage, int warp_row, int warp_column) {
+    Operands operands[2];
+    operands[0].load(a_stage, b_stage, warp_row, warp_column, 0);
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      if (step + 1 < kSteps) operands[(step + 1) % 2].load(a_stage, b_stage, warp_row, warp_column, step + 1);
+      operands[step % 2].multiply(sums);
+    }
+  }
+
+  // The sum at (row, column) over depth [begin, end) in plain float32.
+  __device__ static float plain_sum(const ProductArguments& p, int64_t row, int64_t column, int64_t begin,
+                                    int64_t end) {
+    const T *a = static_cast<const T*>(p.a) + row * p.a_stride, *b = static_cast<const T*>(p.b);
+    float sum = 0;
+    for (int64_t k = begin; k < end; ++k)
+      sum = fmaf(float(a[k]), float(kForward ? b[column * p.b_stride + k] : b[k * p.b_stride + column]), sum);
+    return sum;
+  }
+  // Split in two, an infinity becomes NaN, the largest numbers infinite, and the second half of a tiny number is lost:
+  // then the sum is not finite, or tiny itself.
+  __device__ static bool is_doubtful(float sum) {
+    const float size = fabsf(sum);
+    return !(size <= 0x1.fffffep127f) || (size < 0x1p-100f && size > 0);
+  }
+};
+
+// c (rows, columns) or its parts, as ProductArguments and Partials say; depth_part: a multiple of a stage's depth.
+template <Precision kPrecision, Direction kDirection, class Shape, int kAccess>
+__global__ void __launch_bounds__(Shape::kThreads)
+    mma_kernel(const ProductArguments p, const Partials partials, int64_t depth_part) {
+  using P = Product<kPrecision, kDirection, Shape, kAccess>;
+  using T = typename P::T;
+  constexpr int kWidth = P::kWidth;
+  extern __shared__ __align__(128) char shared[];
+
+  // Blocks that run at the same time lie in a square rather than in a line: they share more of a and b in L2.
+  constexpr int64_t kGroup = 8;
+  const int64_t tiles_down = (p.rows + Shape::kRows - 1) / Shape::kRows;
+  const int64_t tiles_across = (p.columns + Shape::kColumns - 1) / Shape::kColumns;
+  const int64_t group = blockIdx.x / (kGroup * tiles_across), in_group = blockIdx.x % (kGroup * tiles_across);
+  const int64_t group_rows = min(kGroup, tiles_down - group * kGroup);
+  const int64_t tile_row = group * kGroup + in_group % group_rows, tile_column = in_group / group_rows;
+  const int64_t row = tile_row * Shape::kRows, column = tile_column * Shape::kColumns;
+  const int64_t begin = blockIdx.y * depth_part, end = min(begin + depth_part, p.depth);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int warp_row = warp / Shape::kWarpsAcross * Shape::kWarpRows;
+  const int warp_column = warp % Shape::kWarpsAcross * Shape::kWarpColumns;
+
+  typename P::Sums sums = {};
+  {
+    typename P::ACopy a(p.a, p.a_stride, row, p.rows, begin, end);
+    typename P::BCopy b = P::kForward ? typename P::BCopy(p.b, p.b_stride, column, p.columns, begin, end)
+                                      : typename P::BCopy(p.b, p.b_stride, begin, end, column, p.columns);
+    constexpr int kABytes = Shape::kRows * kStageBytes, kRingBytes = kABytes + Shape::kColumns * kStageBytes;
+    const uint32_t ring = shared_address(shared);
+    const int stages = int((end - begin + P::kDepth - 1) / P::kDepth);
+    const auto start = [&](int stage) {
+      if (stage < stages) {
+        const uint32_t slot = ring + stage % Shape::kStages * kRingBytes;
+        a.start(slot);
+        b.start(slot + kABytes);
+        a.advance_columns(P::kDepth);
+        if constexpr (P::kForward) b.advance_columns(P::kDepth);
+        else b.advance_rows(P::kDepth);
+      }
+      commit_copies();  // an empty group too: the waits below count groups
+    };
+#pragma unroll
+    for (int stage = 0; stage < Shape::kStages - 1; ++stage) start(stage);
+    for (int stage = 0; stage < stages; ++stage) {
+      wait_for_copies<Shape::kStages - 2>();
+      __syncthreads();  // the stage has arrived, and nobody reads the slot any more that is filled next
+      start(stage + Shape::kStages - 1);
+      const uint32_t slot = ring + stage % Shape::kStages * kRingBytes;
+      if constexpr (P::Math::kPromotes) {
+        typename P::Sums partial = {};
+        P::multiply_stage(partial, slot, slot + kABytes, warp_row, warp_column);
+#pragma unroll
+        for (int i = 0; i < P::kTilesDown; ++i)
+#pragma unroll
+          for (int j = 0; j < P::kTilesAcross; ++j)
+#pragma unroll
+            for (int k = 0; k < 4; ++k) sums[i][j][k] += partial[i][j][k];
+      } else {
+        P::multiply_stage(sums, slot, slot + kABytes, warp_row, warp_column);
+      }
+    }
+    wait_for_copies<0>();
+    __syncthreads();
+  }
+
+  // The sums as a matrix of rows.
+  float* tile = reinterpret_cast<float*>(shared);
+#pragma unroll
+  for (int i = 0; i < P::kTilesDown; ++i)
+#pragma unroll
+    for (int j = 0; j < P::kTilesAcross; ++j)
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        float* to = tile + (warp_row + i * 16 + half * 8 + lane / 4) * Shape::kEpilogueStride + warp_column + j * 8 +
+                    lane % 4 * 2;
+        *reinterpret_cast<float2*>(to) = make_float2(sums[i][j][half * 2], sums[i][j][half * 2 + 1]);
+      }
+  __syncthreads();
+
+  constexpr int kLanes = Shape::kColumns / kWidth, kRowStep = Shape::kThreads / kLanes;
+  const int first_row = threadIdx.x / kLanes, tile_at = threadIdx.x % kLanes * kWidth;
+  const int64_t at = column + tile_at;
+  float column_sums[kWidth] = {};
+  if (at < p.columns) {
+    float bias[kWidth] = {};
+    if (P::kForward && p.bias && !partials.parts) {
+      const auto pack = Pack<T, kWidth>::load(static_cast<const T*>(p.bias) + at);
+      pack.widen(bias);
+    }
+    Activations::visit(p.activation.index, [&](auto act) {
+      const float slope = float(p.activation.slope);
+      for (int r = first_row; r < Shape::kRows && row + r < p.rows; r += kRowStep) {
+        float values[kWidth];
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) {
+          values[i] = tile[r * Shape::kEpilogueStride + tile_at + i];
+          if constexpr (P::Math::kPromotes)
+            if (P::is_doubtful(values[i])) values[i] = P::plain_sum(p, row + r, at + i, begin, end);
+        }
+        const int64_t place = (row + r) * p.columns + at;
+        if (partials.parts) {
+          float* to = partials.parts + blockIdx.y * p.rows * p.columns + place;
+#pragma unroll
+          for (int i = 0; i < kWidth; i += kWidth > 1 ? 4 : 1) {
+            if constexpr (kWidth > 1)
+              *reinterpret_cast<float4*>(to + i) = make_float4(values[i], values[i + 1], values[i + 2], values[i + 3]);
+            else to[i] = values[i];
+          }
+          continue;
+        }
+        if constexpr (P::kForward) {
+#pragma unroll
+          for (int i = 0; i < kWidth; ++i) values[i] = act.forward(values[i] + bias[i], slope);
+        } else {
+          float y[kWidth] = {};
+          if constexpr (!std::is_same_v<decltype(act), Identity>) {
+            const auto pack = Pack<T, kWidth>::load(static_cast<const T*>(p.below) + (row + r) * p.below_stride + at);
+            pack.widen(y);
+          }
+#pragma unroll
+          for (int i = 0; i < kWidth; ++i) {
+            values[i] = act.gradient(values[i], y[i], slope);
+            column_sums[i] += values[i];
+          }
+        }
+        Pack<T, kWidth> pack;
+        pack.narrow(values);
+        pack.store(static_cast<T*>(p.c) + place);
+      }
+    });
+  }
+
+  if constexpr (!P::kForward) {
+    if (!p.bias_gradient || partials.parts) return;
+    // Over the threads that share columns, by halving.
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) tile[threadIdx.x * kWidth + i] = column_sums[i];
+#pragma unroll
+    for (int half = kRowStep / 2; half > 0; half /= 2) {
+      __syncthreads();
+      if (first_row < half)
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i)
+          tile[threadIdx.x * kWidth + i] += tile[(threadIdx.x + half * kLanes) * kWidth + i];
+    }
+    if (first_row > 0 || at >= p.columns) return;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      const float sum = tile[threadIdx.x * kWidth + i];
+      if (partials.sums) partials.sums[tile_row * partials.sum_stride + at + i] = sum;
+      else static_cast<T*>(p.bias_gradient)[at + i] = Storage<T>::narrow(sum);
+    }
+  }
+}
+
+template <Precision kPrecision, Direction kDirection, class Shape, int kAccess>
+cudaError_t launch(const ProductArguments& p, int splits, const Partials& partials, cudaStream_t stream) {
+  const auto kernel = mma_kernel<kPrecision, kDirection, Shape, kAccess>;
+  if constexpr (Shape::kSharedBytes > 48 * 1024) {
+    // Asked for once a device: a bit each.
+    static std::atomic<uint64_t> allowed = 0;
+    int device = 0;
+    if (const cudaError_t error = cudaGetDevice(&device); error != cudaSuccess) return error;
+    const uint64_t bit = uint64_t(1) << device % 64;
+    if (!(allowed.load() & bit)) {
+      const cudaError_t error =
+          cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::kSharedBytes);
+      if (error != cudaSuccess) return error;
+      allowed.fetch_or(bit);
+    }
+  }
+  constexpr int kDepth = Product<kPrecision, kDirection, Shape, kAccess>::kDepth;
+  const auto divide_up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  const int64_t tiles = divide_up(p.rows, Shape::kRows) * divide_up(p.columns, Shape::kColumns);
+  kernel<<<dim3(unsigned(tiles), unsigned(splits)), Shape::kThreads, Shape::kSharedBytes, stream>>>(
+      p, partials, depth_part(p.depth, splits, kDepth));
+  return cudaGetLastError();
+}
+
+using Large = TileShape<128, 128, 64, 32, 3>;
+using Medium = TileShape<64, 64, 32, 32, 4>;
+using Small = TileShape<32, 32, 16, 16, 6>;
+
+template <Precision kPrecision, Direction kDirection>
+cudaError_t choose(const ProductArguments& p, Choice choice, const Partials& partials, cudaStream_t stream) {
+  constexpr int kElement = sizeof(typename Arithmetic<kPrecision>::Element);
+  switch (choice.kernel) {
+    case Kernel::kMma128x128:
+      return launch<kPrecision, kDirection, Large, 16>(p, choice.splits, partials, stream);
+    case Kernel::kMma64x64:
+      return launch<kPrecision, kDirection, Medium, 16>(p, choice.splits, partials, stream);
+    case Kernel::kMma32x32:
+      return launch<kPrecision, kDirection, Small, 16>(p, choice.splits, partials, stream);
+    case Kernel::kMmaAny:
+      return launch<kPrecision, kDirection, Medium, kElement>(p, choice.splits, partials, stream);
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+template <Precision kPrecision>
+cudaError_t product(const ProductArguments& p, Choice choice, const Partials& partials, cudaStream_t stream) {
+  return p.direction == Direction::kForward ? choose<kPrecision, Direction::kForward>(p, choice, partials, stream)
+                                            : choose<kPrecision, Direction::kBackward>(p, choice, partials, stream);
+}
+
+}  // namespace fused_gan::cuda::mma

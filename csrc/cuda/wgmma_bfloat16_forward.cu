@@ -1,0 +1,12 @@
+// The sm_90a products in bfloat16, forward.
+#include "wgmma_product.cuh"
+
+namespace fused_gan::cuda {
+
+template <>
+cudaError_t wgmma_product<Precision::kBFloat16, Direction::kForward>(const ProductArguments& p, Choice choice,
+                                                                     const Partials& partials, cudaStream_t stream) {
+  return wgmma::product<Precision::kBFloat16, Direction::kForward>(p, choice, partials, stream);
+}
+
+}  // namespace fused_gan::cuda

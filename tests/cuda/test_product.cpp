@@ -1,0 +1,229 @@
+// Executes every product kernel and compares it with the reference: precisions, directions, activations, sizes that
+// fill tiles and sizes that do not, rows apart, any alignment, the depth cut into parts, NaN and infinities. Prints the
+// fingerprint of all results, which has to be the same in every run. Links against the CUDA runtime, or against one
+// that runs on a CPU. With an argument: only the precision of that name.
+#include <string>
+
+#include "../../csrc/activations.h"
+#include "device.h"
+#include "kernels.h"
+
+namespace {
+
+using namespace fused_gan;
+using namespace fused_gan::cuda;
+using reference::Real;
+using reference::Type;
+
+constexpr double kSlope = 0.2;
+constexpr int kSpecialEvery = 61;
+
+int64_t comparisons = 0, failures = 0;
+uint64_t fingerprint = 14695981039346656037u;  // FNV-1a over the bits of all results that are numbers
+
+void report(const std::string& verdict, const std::string& what) {
+  ++comparisons;
+  if (verdict.empty()) return;
+  if (++failures <= 20) std::printf("FAILED %s: %s\n", what.c_str(), verdict.c_str());
+}
+
+template <class T> void add_to_fingerprint(const std::vector<T>& values) {
+  for (const T& value : values) {
+    if (std::isnan(Type<T>::widen(value))) continue;
+    unsigned char bytes[sizeof(T)];
+    std::memcpy(bytes, &value, sizeof(T));
+    for (const unsigned char byte : bytes) fingerprint = (fingerprint ^ byte) * 1099511628211u;
+  }
+}
+
+template <Precision> struct Traits;
+template <> struct Traits<Precision::kBFloat16> {
+  using T = __nv_bfloat16;
+  static constexpr const char* kName = "bfloat16";
+  static constexpr Real kFactorError = 0;  // of a product of two factors, relative
+};
+template <> struct Traits<Precision::kFloat16> {
+  using T = __half;
+  static constexpr const char* kName = "float16";
+  static constexpr Real kFactorError = 0;
+};
+template <> struct Traits<Precision::kTf32> {
+  using T = float;
+  static constexpr const char* kName = "tf32";
+  static constexpr Real kFactorError = 0x1p-9L;  // two factors cut to 11 bits
+};
+template <> struct Traits<Precision::kFloat32> {
+  using T = float;
+  static constexpr const char* kName = "float32";
+  static constexpr Real kFactorError = 0;
+};
+
+// A matrix on the device, `gap` unwritten elements between its rows, `offset` elements behind an aligned address.
+template <class T> class Operand {
+ public:
+  Operand(int64_t rows, int64_t columns, int64_t gap, int64_t offset, auto&& next)
+      : stride_(columns + gap),
+        values_(rows * columns > 0 ? (rows - 1) * stride_ + columns : 0),
+        device_(int64_t(values_.size()), offset) {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t c = 0; c < columns; ++c) values_[r * stride_ + c] = next();
+      if (columns) device_.copy(&values_[r * stride_], r * stride_, columns);
+    }
+  }
+  const T* data() const { return device_.data(); }
+  int64_t stride() const { return stride_; }
+  Real at(int64_t r, int64_t c) const { return Type<T>::widen(values_[r * stride_ + c]); }
+
+ private:
+  int64_t stride_;
+  std::vector<T> values_;
+  DeviceArray<T> device_;
+};
+
+struct Case {
+  int64_t rows, columns, depth;
+  int64_t gap = 0, offset = 0;
+  int splits = 1;
+  bool with_bias = true;  // or with a bias gradient
+  int special_every = 0;
+};
+
+template <Precision kPrecision, Direction kDirection> void test(const KernelFacts& kernel, int index, const Case& c) {
+  using T = typename Traits<kPrecision>::T;
+  constexpr bool kForward = kDirection == Direction::kForward;
+  const std::string name = Activations::kNames[index];
+  const bool reads_below = !kForward && name != "identity";
+  Generator generator(index * 1000 + c.rows * 31 + c.columns * 7 + c.depth);
+  // The largest numbers become infinite when they are rounded to tf32, here as in any tf32 product.
+  const auto value = [&](int special_every) {
+    for (;;) {
+      const T v = generator.value<T>(special_every);
+      if (kPrecision != Precision::kTf32 || !(std::abs(Type<T>::widen(v)) > 0x1p126L) || std::isinf(Type<T>::widen(v)))
+        return v;
+    }
+  };
+  const Operand<T> a(c.rows, c.depth, c.gap, c.offset, [&] { return value(c.special_every); });
+  const Operand<T> b(kForward ? c.columns : c.depth, kForward ? c.depth : c.columns, c.gap, c.offset,
+                     [&] { return value(c.special_every); });
+  const Operand<T> bias(kForward && c.with_bias ? 1 : 0, c.columns, 0, c.offset, [&] { return value(0); });
+  const Operand<T> below(kForward ? 0 : c.rows, c.columns, c.gap, c.offset, [&] {
+    return Type<T>::round(reference::forward(name, Type<T>::widen(value(c.special_every)), kSlope));
+  });
+  DeviceArray<T> result(c.rows * c.columns, c.offset), sums(!kForward && c.with_bias ? c.columns : 0);
+
+  const ProductArguments arguments{
+      kPrecision,   kDirection,     {index, kSlope}, a.data(),    b.data(), a.stride(), b.stride(), bias.data(),
+      below.data(), below.stride(), result.data(),   sums.data(), c.rows,   c.columns,  c.depth,    132};
+  const Choice choice{kernel.kernel, useful_splits(c.depth, c.splits, kPrecision)};
+  DeviceArray<char> workspace(product_workspace(arguments, choice));
+  const std::string what =
+      std::string(kernel.name) + " " + Traits<kPrecision>::kName + (kForward ? " forward " : " backward ") + name +
+      " " + std::to_string(c.rows) + " x " + std::to_string(c.columns) + " x " + std::to_string(c.depth) + ", gap " +
+      std::to_string(c.gap) + ", offset " + std::to_string(c.offset) + ", splits " + std::to_string(choice.splits);
+  check(product(arguments, choice, workspace.data(), nullptr), what.c_str());
+  check(cudaDeviceSynchronize(), what.c_str());
+
+  const auto values = result.values(), sum_values = sums.values();
+  reference::Comparison<T> comparison, sum_comparison;
+  constexpr Real kEpsilon = reference::Arithmetic<T>::kEpsilon;
+  for (int64_t column = 0; column < c.columns; ++column) {
+    Real column_sum = 0, column_size = 0, column_slack = 0;
+    for (int64_t row = 0; row < c.rows; ++row) {
+      Real sum = 0, size = 0;
+      for (int64_t k = 0; k < c.depth; ++k) {
+        const Real term = a.at(row, k) * (kForward ? b.at(column, k) : b.at(k, column));
+        sum += term;
+        size += std::isfinite(term) ? std::abs(term) : 0;
+      }
+      if (kForward && c.with_bias) {
+        sum += bias.at(0, column);
+        size += std::abs(bias.at(0, column));
+      }
+      // What rounding the factors costs, and one rounding of a sum as large as its terms together.
+      Real slack = size * (Traits<kPrecision>::kFactorError + kEpsilon), truth;
+      if constexpr (kForward) {
+        truth = reference::forward(name, sum, kSlope);
+      } else {
+        const Real y = reads_below ? below.at(row, column) : 0;
+        truth = reference::gradient(name, sum, y, kSlope);
+        const Real factor = std::abs(reference::gradient(name, 1, y, kSlope));
+        slack = (std::isfinite(factor) ? slack * factor : 0) + kEpsilon * reference::cancellation(name, sum);
+      }
+      // Where partial sums may overflow, their order decides what comes out.
+      const bool certain = size < 0x1p126L;
+      if (certain) comparison.add(values[row * c.columns + column], truth, slack);
+      column_sum += truth;
+      column_size += certain && std::isfinite(truth) ? std::abs(truth) : certain || std::isinf(truth) ? 0 : 0x1p127L;
+      column_slack += slack;
+    }
+    if (!sum_values.empty() && column_size < 0x1p126L)
+      sum_comparison.add(sum_values[column], column_sum, 4 * kEpsilon * column_size + column_slack);
+  }
+  report(comparison.verdict(), what);
+  if (!sum_values.empty()) report(sum_comparison.verdict(), "bias gradient of " + what);
+  add_to_fingerprint(values);
+  add_to_fingerprint(sum_values);
+}
+
+// A wide element is aligned in multiples of 4, a 16-bit one of 8: these cases keep to 8.
+template <Precision kPrecision, Direction kDirection> void test_kernel(const KernelFacts& kernel) {
+  for (int index = 0; index < Activations::kCount; ++index) {
+    test<kPrecision, kDirection>(kernel, index, {40, 72, 40});
+    test<kPrecision, kDirection>(kernel, index, {24, 40, 72, 8, 0, 1, false, kSpecialEvery});
+    if (kernel.splits) test<kPrecision, kDirection>(kernel, index, {40, 48, 200, 0, 0, 3});
+    if (!kernel.aligned) test<kPrecision, kDirection>(kernel, index, {13, 27, 33, 3, 1});
+  }
+  const int relu = 1, tanh = 3;
+  // Whole tiles, more than one of them in each direction, one row, one column, a depth of more stages than fly at once.
+  test<kPrecision, kDirection>(kernel, relu, {kernel.rows, kernel.columns, 64});
+  test<kPrecision, kDirection>(kernel, tanh, {kernel.rows + 8, kernel.columns + 16, 136, 16});
+  test<kPrecision, kDirection>(kernel, relu, {2 * kernel.rows + 1, 8, 16});
+  test<kPrecision, kDirection>(kernel, tanh, {1, 24, 8});
+  test<kPrecision, kDirection>(kernel, relu, {9, 16, 1032, 0, 0, 1, true, 0});
+  test<kPrecision, kDirection>(kernel, tanh, {0, 16, 16});
+  test<kPrecision, kDirection>(kernel, tanh, {16, 0, 16});
+  if (!is_wgmma(kernel.kernel)) test<kPrecision, kDirection>(kernel, tanh, {16, 16, 0});
+  if (kernel.splits)
+    for (const int splits : {2, 5, 64}) {
+      test<kPrecision, kDirection>(kernel, tanh, {65, 40, 520, 8, 0, splits});
+      test<kPrecision, kDirection>(kernel, relu, {17, 24, 264, 0, 0, splits, false, kSpecialEvery});
+    }
+  if (!kernel.aligned)
+    for (const Case& c : {Case{1, 1, 1},
+                          {5, 3, 7},
+                          {65, 67, 131, 1, 1, 2},
+                          {64, 1, 256},
+                          {33, 100, 1},
+                          {70, 9, 21},
+                          {19, 37, 53, 0, 1, 1, true, 13},
+                          {19, 37, 530, 0, 1, 3, true, kSpecialEvery}})
+      test<kPrecision, kDirection>(kernel, tanh, c);
+}
+
+template <Precision kPrecision> void test_precision(int capability) {
+  for (const KernelFacts& kernel : kKernels) {
+    if (kernel.kernel == Kernel::kLibrary) continue;
+    const auto runs = [&](Direction direction) {
+      return obstacle(kernel.kernel, {kPrecision, direction, 64, 64, 64, true, true}, capability).empty();
+    };
+    if (runs(Direction::kForward)) test_kernel<kPrecision, Direction::kForward>(kernel);
+    if (runs(Direction::kBackward)) test_kernel<kPrecision, Direction::kBackward>(kernel);
+  }
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  const std::string only = count > 1 ? words[1] : "";
+  int major = 0, minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "compute capability");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), "compute capability");
+  const int capability = 10 * major + minor;
+  if (only.empty() || only == "bfloat16") test_precision<Precision::kBFloat16>(capability);
+  if (only.empty() || only == "float16") test_precision<Precision::kFloat16>(capability);
+  if (only.empty() || only == "tf32") test_precision<Precision::kTf32>(capability);
+  if (only.empty() || only == "float32") test_precision<Precision::kFloat32>(capability);
+  std::printf("%lld tensors, %lld failures\nresults %016llx\n", static_cast<long long>(comparisons),
+              static_cast<long long>(failures), static_cast<unsigned long long>(fingerprint));
+  return failures ? 1 : 0;
+}

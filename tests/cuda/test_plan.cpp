@@ -84,7 +84,8 @@ void only_what_can_run_is_chosen() {
   CHECK(!blocked(Kernel::kWgmma128x256, plain, kH100));
   CHECK(
       blocked(Kernel::kWgmma128x256, shape(Precision::kBFloat16, Direction::kForward, int64_t(1) << 31, 8, 8), kH100));
-  CHECK(is_wgmma(plan::decide(plain, kH100).choice.kernel));
+  const Shape wide = shape(Precision::kBFloat16, Direction::kForward, 8192, 8192, 1024);
+  CHECK(is_wgmma(plan::decide(wide, kH100).choice.kernel));
 #else
   CHECK(blocked(Kernel::kWgmma128x256, plain, kH100));
 #endif

@@ -231,7 +231,7 @@ def extensions(with_cuda: bool, cutlass: Path | None) -> list[Extension]:
     module = CppExtension(
         "fused_gan._C",
         ["csrc/python.cpp"],
-        include_dirs=[pybind11.get_include()],
+        include_dirs=[pybind11.get_include(), *([str(Path(CUDA_HOME, "include"))] if with_cuda else [])],
         define_macros=macros,
         extra_compile_args=CXX_FLAGS + openmp,
         libraries=["fused_gan"],

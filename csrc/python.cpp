@@ -12,6 +12,7 @@
 #include "cpu/plan.h"
 #ifdef FUSED_GAN_WITH_CUDA
 #include "cuda/plan.h"
+#include "cuda/precision.h"
 #endif
 
 namespace {
@@ -124,6 +125,7 @@ PYBIND11_MODULE(_C, m) {
   m.def("cuda_candidates", cuda_candidates, pybind11::arg("product"), pybind11::arg("device"));
   m.def("cuda_keep", cuda_keep, pybind11::arg("product"), pybind11::arg("device"), pybind11::arg("kernel"),
         pybind11::arg("splits"));
+  m.def("cuda_float32", [] { return cuda::float32_precision() == cuda::Precision::kTf32 ? "tf32" : "float32"; });
   m.def("cuda_forget", plan_cuda::forget);
   m.def("cuda_kept", plan_cuda::kept);
 #endif

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from fused_gan import cuda_plan
 from fused_gan._library import FACTS, native
 
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -18,7 +19,8 @@ def build_info() -> dict[str, Any]:
 
     Returns:
         A dictionary with ``torch`` (the version built against), ``cuda`` (its version or None), ``cuda_architectures``
-        (of the CUDA kernels, or None for a CPU-only build), ``compiler``, ``cxx_flags``, ``cpu_capability`` (the
+        (of the CUDA kernels, or None for a CPU-only build), ``wgmma`` (whether products for
+        Hopper's tensor cores are among them), ``compiler``, ``cxx_flags``, ``cpu_capability`` (the
         instruction set of the CPU kernels in use), ``threads`` and ``activations``.
     """
     return {
@@ -82,5 +84,5 @@ def plan(
     if kind not in ("cpu", "cuda"):
         raise ValueError(f"device: expected 'cpu' or 'cuda', got {kind!r}")
     name = str(dtype).removeprefix("torch.")
-    forward, backward = native.cpu_plan(name, *shape) if kind == "cpu" else native.cuda_plan()
+    forward, backward = native.cpu_plan(name, *shape) if kind == "cpu" else cuda_plan.explain(name, shape, device)
     return Plan(shape, dtype, kind, forward, backward)

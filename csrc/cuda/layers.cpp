@@ -7,6 +7,7 @@
 
 #include "../activations.h"
 #include "plan.h"
+#include "precision.h"
 
 namespace fused_gan::cuda {
 namespace {
@@ -24,13 +25,9 @@ Dtype dtype_of(const at::Tensor& tensor) {
   }
 }
 
-// What PyTorch's settings want of a float32 product, in the old API (allow_tf32, set_float32_matmul_precision) and the
-// new one (fp32_precision); both end up here.
 Precision precision_of(at::ScalarType dtype) {
   if (dtype == at::kBFloat16) return Precision::kBFloat16;
-  if (dtype == at::kHalf) return Precision::kFloat16;
-  const auto wanted = at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL);
-  return wanted == at::Float32Precision::TF32 ? Precision::kTf32 : Precision::kFloat32;
+  return dtype == at::kHalf ? Precision::kFloat16 : float32_precision();
 }
 
 const void* data(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr() : nullptr; }
@@ -107,6 +104,11 @@ at::Tensor forward_in_two(Activation act, const at::Tensor& x, const at::Tensor&
 bool is_identity(Activation act) { return Activations::kNames[act.index] == std::string_view(Identity::kName); }
 
 }  // namespace
+
+Precision float32_precision() {
+  const auto wanted = at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL);
+  return wanted == at::Float32Precision::TF32 ? Precision::kTf32 : Precision::kFloat32;
+}
 
 at::Tensor forward_layer(Activation act, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
   const at::Tensor dense_bias = bias.defined() ? bias.contiguous() : bias;

@@ -8,12 +8,34 @@ from __future__ import annotations
 import torch
 
 import fused_gan
+from fused_gan import cuda_plan
+from fused_gan._library import native
+
+
+def check_plan() -> None:
+    """The plan answers, follows PyTorch's precision settings in both APIs, and explains itself."""
+    h100 = (90, 132)
+    for new_api, setting, expected in ((False, "high", "tf32"), (True, "ieee", "float32"), (True, "tf32", "tf32")):
+        if new_api:
+            torch.backends.cuda.matmul.fp32_precision = setting
+        else:
+            torch.set_float32_matmul_precision(setting)
+        product = cuda_plan.product("float32", "forward", 4096, 4096, 4096, True)
+        assert product[0] == expected, (setting, product)
+        kernel, splits, measured = native.cuda_decision(product, h100)
+        assert kernel in cuda_plan.NAMES
+        assert splits >= 1
+        assert not measured
+    names = [name for name, *_ in native.cuda_candidates(product, h100)]
+    assert sorted(names) == sorted(cuda_plan.NAMES), names
+    print(fused_gan.plan((64, 512, 1024), dtype=torch.bfloat16, device="cuda"))
 
 
 def main() -> None:
     facts = fused_gan.build_info()
     assert facts["cuda"], f"this is a build without CUDA: {facts}"
-    for operator in ("fused_gan::linear_act", "fused_gan::linear_act_backward"):
+    operators = ("linear_act", "linear_act_backward", "mlp_forward", "mlp_backward")
+    for operator in (f"fused_gan::{name}" for name in operators):
         assert torch._C._dispatch_has_kernel_for_dispatch_key(operator, "CUDA"), f"{operator} has no CUDA kernel"
     assert torch._C._dispatch_has_kernel_for_dispatch_key("fused_gan::linear_act", "AutocastCUDA")
 
@@ -21,6 +43,7 @@ def main() -> None:
     ours = torch.ops.fused_gan.linear_act(x, weight, bias, "tanh", 0.01)
     torch.testing.assert_close(ours, torch.tanh(torch.nn.functional.linear(x, weight, bias)))
 
+    check_plan()
     executed = (
         "a GPU is here: run the test suite" if torch.cuda.is_available() else "no GPU: no kernel was executed here"
     )

@@ -3,6 +3,7 @@
 # bench  ours against stock PyTorch, torch.compile, oneDNN and the floor
 # lint   ruff, mypy, clang-format
 # cuda   compile, link and import the CUDA kernels, in an environment of its own
+# gpu-check  on a machine with an NVIDIA GPU, in its Python environment: build, test, sanitize, tune, benchmark
 # clean  remove environments and builds
 #
 # Needed: python3 ≥ 3.10 with venv, make, a C++20 compiler. Everything else is installed into $(VENV).
@@ -14,12 +15,13 @@ CUDA_VENV  ?= .venv-cuda
 CUDA_TORCH ?= torch==2.11.0# a CUDA 13.0 build
 NVCC       ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 
+CUTLASS     := nvidia-cutlass==4.2.0.0# headers alone are used: without its dependencies
 BUILD_NEEDS := 'setuptools>=77' pybind11 ninja numpy
 SOURCES     := setup.py pyproject.toml $(shell find csrc -type f)
 DEMO_RUN    := runs/demo
 BIN         := $(VENV)/bin
 
-.PHONY: demo test bench lint format cuda clean
+.PHONY: demo test bench lint format cuda gpu-check clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -52,10 +54,15 @@ cuda: $(CUDA_VENV)/installed
 	cd tests && $(abspath $(CUDA_VENV))/bin/python cuda/check_import.py
 endif
 
+# No environment of its own: torch, pytest and the rest are those of $(PYTHON). GPU_FLAGS: see its --help.
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check $(GPU_FLAGS)
+
 $(VENV)/environment $(CUDA_VENV)/environment:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip install --quiet --disable-pip-version-check $(WANTED_TORCH) $(BUILD_NEEDS)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --no-deps $(CUTLASS)
 	@touch $@
 $(VENV)/environment: WANTED_TORCH = $(TORCH)
 $(CUDA_VENV)/environment: WANTED_TORCH = $(CUDA_TORCH)

@@ -59,7 +59,6 @@ class Case:
     precision: Precision
     flops: int
     make: Callable[[tuple[str, ...]], dict[str, Calls]]
-    products: dict[str, int]  # how many library products the floor consists of: informs the reader
 
 
 def compiled(function: Callable[..., Tensor], mode: str) -> Callable[..., Tensor]:
@@ -84,7 +83,7 @@ def layer_forward(layer: Layer, batch: int, precision: Precision) -> Case:
 
     name = f"layer forward, {layer.name}, {batch} × {layer.in_features} → {layer.out_features}, {layer.activation}"
     flops = 2 * batch * layer.in_features * layer.out_features
-    return Case(f"{name}, {precision.name}", precision, flops, make, {"forward": 1})
+    return Case(f"{name}, {precision.name}", precision, flops, make)
 
 
 def chain_training(chain: Chain, batch: int, precision: Precision) -> Case:
@@ -105,7 +104,7 @@ def chain_training(chain: Chain, batch: int, precision: Precision) -> Case:
         return variants
 
     name = f"chain forward + backward, {chain.name}, batch {batch}, {precision.name}"
-    return Case(name, precision, flops, make, {"forward": len(sizes), "backward": 2 * len(sizes) - 1})
+    return Case(name, precision, flops, make)
 
 
 def bare_products(case: ChainCase) -> Callable[[], object]:
@@ -188,7 +187,9 @@ def critic_step(batch: int, fused: bool) -> Callable[[], object]:
         (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
         penalty = (slope.norm(dim=1) - 1).square().mean()
         loss = critic(fake).mean() - critic(real).mean() + 10 * penalty
-        for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True):
+        for parameter, gradient in zip(
+            parameters, torch.autograd.grad(loss, parameters, allow_unused=True), strict=True
+        ):
             parameter.grad = torch.zeros_like(parameter) if gradient is None else gradient
         optimizer.step()
 
@@ -205,7 +206,7 @@ def step_case(name: str, batch: int, make: Callable[[int, bool], Callable[[], ob
             found |= {f"compile {mode}": [gan_step(batch, False, mode)] for mode in modes}
         return found
 
-    return Case(f"{name}, batch {batch}, {precision.name}", precision, flops, variants, {})
+    return Case(f"{name}, batch {batch}, {precision.name}", precision, flops, variants)
 
 
 # ---- the sections ----------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 # lint   ruff, mypy, clang-format
 # cuda   compile, link and import the CUDA kernels, in an environment of its own
 # gpu-check  on a machine with an NVIDIA GPU, in its Python environment: build, test, sanitize, tune, benchmark
+# gpu-library  what gpu-check --library takes: operators and test programs for $(GPU_ARCH) alone, stripped
 # clean  remove environments and builds
 #
 # Needed: python3 ≥ 3.10 with venv, make, a C++20 compiler. Everything else is installed into $(VENV).
@@ -21,7 +22,7 @@ SOURCES     := setup.py pyproject.toml $(shell find csrc -type f)
 DEMO_RUN    := runs/demo
 BIN         := $(VENV)/bin
 
-.PHONY: demo test bench lint format cuda gpu-check clean
+.PHONY: demo test bench lint format cuda gpu-check gpu-library clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -52,11 +53,28 @@ ifeq ($(NVCC),)
 else
 cuda: $(CUDA_VENV)/installed
 	cd tests && $(abspath $(CUDA_VENV))/bin/python cuda/check_import.py
+	PATH=$(dir $(NVCC)):$$PATH $(CUDA_VENV)/bin/python tests/cuda/check_ptxas.py build/cuda.log
 endif
 
 # No environment of its own: torch, pytest and the rest are those of $(PYTHON). GPU_FLAGS: see its --help.
 gpu-check:
 	$(PYTHON) -m benchmarks.gpu_check $(GPU_FLAGS)
+
+GPU_ARCH    ?= 9.0a
+GPU_LIBRARY := build/gpu-library
+
+# For a machine with a GPU, the same torch, and perhaps no CUTLASS and little patience.
+gpu-library: $(CUDA_VENV)/environment
+	FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=$(GPU_ARCH) $(CUDA_VENV)/bin/python setup.py build_ext \
+	    --build-temp build/gpu-temp --build-lib build/gpu-lib
+	$(MAKE) -C tests/cuda -j$$(nproc) DEVICE=sm_$(subst .,,$(GPU_ARCH)) BUILD=$(abspath build/cuda-device) \
+	    CUTLASS=$(abspath $(wildcard $(CUDA_VENV)/lib/python3*/site-packages/cutlass_library/source)) \
+	    $(abspath build/cuda-device)/test_pointwise $(abspath build/cuda-device)/test_product
+	rm -rf $(GPU_LIBRARY) && mkdir -p $(GPU_LIBRARY)
+	cp build/gpu-lib/fused_gan/libfused_gan.so build/gpu-lib/fused_gan/build.json build/cuda-device/test_pointwise \
+	    build/cuda-device/test_product $(GPU_LIBRARY)
+	strip $(GPU_LIBRARY)/libfused_gan.so $(GPU_LIBRARY)/test_pointwise $(GPU_LIBRARY)/test_product
+	@du -h $(GPU_LIBRARY)/*
 
 $(VENV)/environment $(CUDA_VENV)/environment:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, this is " + sys.version)'
@@ -75,7 +93,7 @@ $(VENV)/installed: $(VENV)/environment $(SOURCES)
 $(CUDA_VENV)/installed: $(CUDA_VENV)/environment $(SOURCES)
 	rm -rf build/sdist
 	$(CUDA_VENV)/bin/python setup.py --quiet sdist --dist-dir build/sdist
-	FORCE_CUDA=1 $(CUDA_VENV)/bin/pip install --disable-pip-version-check --no-build-isolation --no-deps \
+	FORCE_CUDA=1 NVCC_APPEND_FLAGS=-Xptxas=-v $(CUDA_VENV)/bin/pip install --disable-pip-version-check --no-build-isolation --no-deps \
 	    --force-reinstall --verbose build/sdist/fused_gan-*.tar.gz > build/cuda.log 2>&1 || { tail -n 60 build/cuda.log; exit 1; }
 	@touch $@
 

@@ -177,7 +177,7 @@ def gan_step(batch: int, fused: bool, compile_mode: str | None = None) -> Callab
 def critic_step(batch: int, fused: bool) -> Callable[[], object]:
     """One step of a WGAN-GP critic: the gradient penalty takes the second order."""
     _, critic = networks(fused)
-    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-4, betas=(0, 0.9), fused=True, capturable=True)
+    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-4, betas=(0.0, 0.9), fused=True, capturable=True)
     real, fake = (torch.rand(batch, IMAGE, device="cuda") * 2 - 1 for _ in range(2))
     parameters = list(critic.parameters())
 

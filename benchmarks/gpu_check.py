@@ -84,7 +84,7 @@ class Check:
                     time.monotonic() - start,
                 )
         lines = log.read_text(errors="replace").strip().splitlines()
-        detail = lines[-1][:200] if lines else ""
+        detail = lines[-1][:200] if len(lines) > 1 else ""
         return self.note(section, "passed" if status == 0 else "failed", detail, time.monotonic() - start)
 
     # ---- the sections ------------------------------------------------------------------------------------------------
@@ -127,18 +127,14 @@ class Check:
     def sanitizer(self) -> None:
         """Every kernel in a program without torch, whose buffers are exactly as large as they should be."""
         tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
-        programs = [ROOT / "build" / "cuda-device" / name for name in ("test_pointwise", "test_product")]
+        folder, names = self.library or ROOT / "build" / "cuda-device", ("test_pointwise", "test_product")
+        programs = [folder / name for name in names]
         if not all(program.exists() for program in programs):
-            make = [
-                "make",
-                "-C",
-                str(ROOT / "tests" / "cuda"),
-                f"-j{os.cpu_count()}",
-                f"BUILD={programs[0].parent}",
-                f"DEVICE={architecture_code()}",
-                *map(str, programs),
-            ]
-            if not self.run("sanitizer build", make):
+            folder = ROOT / "build" / "cuda-device"
+            programs = [folder / name for name in names]
+            make = ["make", "-C", str(ROOT / "tests" / "cuda"), f"-j{os.cpu_count()}", f"BUILD={folder}"]
+            make += [f"DEVICE={architecture_code()}", f"CUTLASS={os.environ.get('CUTLASS_PATH', '')}"]
+            if not self.run("sanitizer build", [*make, *map(str, programs)]):
                 return
         deadline = time.monotonic() + self.seconds
         for program in programs:
@@ -299,7 +295,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu-check", help="folder for everything")
     parser.add_argument("--sections", default="", help="comma-separated; all of them if empty")
-    parser.add_argument("--library", type=Path, help="folder with libfused_gan.so and build.json, built elsewhere")
+    parser.add_argument(
+        "--library",
+        type=Path,
+        help="folder that `make gpu-library` has left elsewhere: libfused_gan.so, build.json, test programs",
+    )
     parser.add_argument("--seconds", type=float, default=540, help="limit of each section")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 import pytest
-from cuda_programs import build, execute, find_cuda_home, find_cutlass
+from cuda_programs import ROOT, build, execute, find_cuda_home, find_cutlass
 
 NOT_EXECUTED = "the CUDA kernels were not executed: "
 
@@ -87,6 +87,8 @@ def test_products_of_hopper_match_the_reference(precision: str, runtime: str, cu
     if cutlass is None:
         pytest.skip(NOT_EXECUTED + "no CUTLASS headers (CUTLASS_PATH, or pip install --no-deps nvidia-cutlass)")
     program = build("test_product", cuda_home, runtime, cutlass)
+    for source in (ROOT / "csrc" / "cuda").glob("wgmma_*.cu"):
+        assert b"wgmma.mma_async" in (program.parent / f"{source.stem}.o").read_bytes(), source.name
     in_order, other = (product_results(program, precision, SM_90 | order) for order in ({}, {"SCHEDULE_SEED": "3"}))
     assert in_order == other
     older, _ = product_results(program, precision, {})

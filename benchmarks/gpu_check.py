@@ -29,6 +29,9 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "fused_gan"
 PACKAGES = ("torch", "triton", "numpy", "pytest", "pytest-benchmark", "hypothesis", "nvidia-cutlass", "rich", "tyro")
+DEVICE_TESTS = [
+    f"tests/test_{name}.py" for name in ("cuda_device", "equivalence", "derivatives", "special_values", "mlp")
+]
 SANITIZERS = ("memcheck", "initcheck", "racecheck", "synccheck")
 TUNED = [(batch, a, b) for batch in (64, 256, 1024, 8192) for a, b in (
     (100, 256), (256, 512), (512, 1024), (1024, 784), (784, 1024), (1024, 512), (512, 256), (1024, 1024), (4096, 4096),
@@ -104,25 +107,15 @@ class Check:
         self.run("build", module_command(), limit=300)
 
     def tests(self) -> None:
-        """The whole suite, on CPU and GPU."""
+        """What looks at the GPU first, then the whole suite."""
         if missing := absent("pytest", "hypothesis", "numpy"):
             self.note("tests", "not run", f"no {missing}")
             return
-        self.run(
-            "tests",
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "tests",
-                "-q",
-                "-x",
-                "--maxfail=25",
-                "--durations=15",
-                f"--junitxml={self.out / 'tests.xml'}",
-            ],
-            {"FUSED_GAN_CUDACPU": ""},
-        )
+        pytest = [sys.executable, "-m", "pytest", "-q", "--maxfail=40", "--continue-on-collection-errors"]
+        environment = {"FUSED_GAN_CUDACPU": ""}  # the kernels run on the GPU here
+        device_tests = [f"--junitxml={self.out / 'tests-device.xml'}", *DEVICE_TESTS, "-k", "cuda"]
+        self.run("tests on the device", [*pytest, *device_tests], environment)
+        self.run("tests", [*pytest, "tests", "--durations=15", f"--junitxml={self.out / 'tests.xml'}"], environment)
 
     def sanitizer(self) -> None:
         """Every kernel in a program without torch, whose buffers are exactly as large as they should be."""

@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "../activations.h"
+#include "alignment.h"
 #include "gradient_plan.h"
 #include "storage.cuh"
 

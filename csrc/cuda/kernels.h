@@ -8,6 +8,7 @@
 #include <limits>
 #include <string_view>
 
+#include "alignment.h"
 #include "product.h"
 
 namespace fused_gan::cuda {
@@ -77,13 +78,11 @@ constexpr int useful_splits(int64_t depth, int wanted, Precision precision) {
   return int(std::max<int64_t>(1, (depth + part - 1) / part));
 }
 
-inline bool is_aligned_16(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
 // Whether every row of every matrix begins at a multiple of 16 bytes.
 inline bool is_aligned(const ProductArguments& p) {
   const int64_t width = 16 / element_bytes(p.precision);
-  const auto fits = [&](const void* data, int64_t stride) { return is_aligned_16(data) && stride % width == 0; };
-  return fits(p.a, p.a_stride) && fits(p.b, p.b_stride) && fits(p.c, p.columns) && is_aligned_16(p.bias) &&
+  const auto fits = [&](const void* data, int64_t stride) { return is_aligned(data) && stride % width == 0; };
+  return fits(p.a, p.a_stride) && fits(p.b, p.b_stride) && fits(p.c, p.columns) && is_aligned(p.bias) &&
          fits(p.below, p.below_stride);
 }
 

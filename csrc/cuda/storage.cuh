@@ -76,8 +76,6 @@ template <class T, int kWidth> class alignas(kWidth * sizeof(T)) Pack {
   }
 };
 
-inline bool is_aligned(const void* pointer) { return reinterpret_cast<uintptr_t>(pointer) % 16 == 0; }
-
 // Calls f(T{}) with the storage type of `dtype`.
 template <class F> auto with_storage(Dtype dtype, F&& f) {
   switch (dtype) {

@@ -13,13 +13,11 @@ from tolerance import assert_as_close_as_stock
 from torch import Tensor
 
 import fused_gan
-from fused_gan import cuda_plan, reference, tuning
+from fused_gan import _library, cuda_plan, reference, tuning
 
-pytestmark = pytest.mark.skipif(
-    not torch.cuda.is_available() or fused_gan.build_info()["cuda"] is None, reason="no GPU, or a build without CUDA"
-)
-if fused_gan.build_info()["cuda"]:
-    from fused_gan._library import native
+if not torch.cuda.is_available() or fused_gan.build_info()["cuda"] is None:
+    pytest.skip("no GPU, or a build without CUDA", allow_module_level=True)
+native = _library.native
 
 PRECISIONS = {
     "bfloat16": (torch.bfloat16, "highest"),

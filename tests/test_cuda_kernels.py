@@ -52,7 +52,7 @@ def cuda_home() -> Path:
 
 
 def test_pointwise_kernels_match_the_reference_and_repeat_bit_for_bit(runtime: str, cuda_home: Path) -> None:
-    program = build("test_pointwise", cuda_home, runtime)
+    program = build("test_pointwise", cuda_home, runtime, find_cutlass())
     fingerprints = {}
     for name, settings in POINTWISE_RUNS.items():
         printed = execute([program], settings)
@@ -74,7 +74,7 @@ def product_results(program: Path, precision: str, settings: dict[str, str]) -> 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16", "tf32", "float32"])
 def test_products_match_the_reference_and_repeat_bit_for_bit(precision: str, runtime: str, cuda_home: Path) -> None:
     """The kernels of sm_80, in both directions, whatever tile, activation, alignment and number of parts."""
-    program = build("test_product", cuda_home, runtime)
+    program = build("test_product", cuda_home, runtime, find_cutlass())
     results = {name: product_results(program, precision, settings) for name, settings in PRODUCT_RUNS.items()}
     assert len(set(results.values())) == 1, results
     assert min(tensors for tensors, _ in results.values()) > 300

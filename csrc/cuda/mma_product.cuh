@@ -173,11 +173,12 @@ __global__ void __launch_bounds__(Shape::kThreads)
   extern __shared__ __align__(128) char shared[];
 
   // Blocks that run at the same time lie in a square rather than in a line: they share more of a and b in L2.
-  constexpr int64_t kGroup = 8;
-  const int64_t tiles_down = (p.rows + Shape::kRows - 1) / Shape::kRows;
-  const int64_t tiles_across = (p.columns + Shape::kColumns - 1) / Shape::kColumns;
-  const int64_t group = blockIdx.x / (kGroup * tiles_across), in_group = blockIdx.x % (kGroup * tiles_across);
-  const int64_t group_rows = min(kGroup, tiles_down - group * kGroup);
+  // In 32 bits, whose divisions are short; the launch has fewer blocks than that.
+  constexpr unsigned kGroup = 8;
+  const unsigned tiles_down = unsigned((p.rows + Shape::kRows - 1) / Shape::kRows);
+  const unsigned tiles_across = unsigned((p.columns + Shape::kColumns - 1) / Shape::kColumns);
+  const unsigned group = blockIdx.x / tiles_across / kGroup, in_group = blockIdx.x - group * kGroup * tiles_across;
+  const unsigned group_rows = min(kGroup, tiles_down - group * kGroup);
   const int64_t tile_row = group * kGroup + in_group % group_rows, tile_column = in_group / group_rows;
   const int64_t row = tile_row * Shape::kRows, column = tile_column * Shape::kColumns;
   const int64_t begin = blockIdx.y * depth_part, end = min(begin + depth_part, p.depth);

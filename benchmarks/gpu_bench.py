@@ -6,6 +6,7 @@ python -m benchmarks.gpu_bench SECTION --out FOLDER [--seconds N] [--compile] [-
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import math
 import time
@@ -67,6 +68,25 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plot(path: Path, records: list[dict[str, Any]]) -> None:
+    """Each variant's time over ours, case by case, on the GPU alone; needs matplotlib."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(name for record in records for name in record["graph"]["ratio"]))
+    figure = Figure(figsize=(10, 1 + 0.3 * len(records)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.axvline(1, color="black", linewidth=0.8)
+    for name in names:
+        at = [row for row, record in enumerate(records) if name in record["graph"]["ratio"]]
+        axes.plot([records[row]["graph"]["ratio"][name] for row in at], at, "o", label=name)
+    axes.set_yticks(range(len(records)), [record["name"] for record in records], fontsize=6)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlabel("time over ours: to the right of 1, ours is faster")
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
 def write(folder: Path, section: str, records: list[dict[str, Any]], left: list[str], failed: dict[str, str]) -> None:
     content = {"results": records, "not_run": left, "failed": failed}
     with atomic_write(folder / f"{section}.json") as path:
@@ -109,7 +129,13 @@ def main() -> int:
         print(f"{record['name']}: {record['graph']['median']['fused_gan'] * 1e6:.1f} µs; ÷ ours: {ratios}", flush=True)
         write(arguments.out, arguments.section, records, [c.name for c in cases[index + 1 :]], failed)
     write(arguments.out, arguments.section, records, [c.name for c in cases[len(records) + len(failed) :]], failed)
-    return 1 if failed or not records else 0
+    if not records:
+        return 1
+    if importlib.util.find_spec("matplotlib") is None:
+        print("no plot: matplotlib is not installed")
+    else:
+        plot(arguments.out / f"{arguments.section}.png", records)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -75,6 +75,12 @@ def test_tables_hold_rates_and_ratios(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "layers.json").read_text())["not_run"] == ["c"]
 
 
+def test_a_plot_is_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    gpu_bench.plot(tmp_path / "layers.png", [record("a", 1.0), record("b", 4.0)])
+    assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_ratios_are_medians_round_by_round() -> None:
     medians, ratios = gpu_timing.summary({"fused_gan": [1, 2, 4], "eager": [2, 6, 8]})
     assert medians == {"fused_gan": 2, "eager": 6}

@@ -26,10 +26,10 @@ Usage = dict[str, dict[str, int]]  # kernel and architecture -> registers, stack
 
 
 def label(symbol: str) -> str:
-    """A kernel's name for people, from its demangled symbol."""
-    if "ActivationForward" in symbol or "ActivationGradient" in symbol:
-        element = next(name for name in ("bfloat16", "tfloat32", "half") if f"cutlass::{name}_t" in symbol)
-        precision = {"half": "float16", "tfloat32": "tf32"}.get(element, element)
+    """A kernel's name for people, from its demangled symbol; CUTLASS's are so long that c++filt leaves them mangled."""
+    element = re.search(r"(tfloat32|bfloat16|half)_t", symbol)
+    if element and ("ActivationForward" in symbol or "ActivationGradient" in symbol):
+        precision = {"half": "float16", "tfloat32": "tf32"}.get(element[1], element[1])
         columns = 256 if "Cooperative" in symbol else 128
         return f"wgmma {precision} {'forward' if 'ActivationForward' in symbol else 'backward'} 128x{columns}"
     if found := re.search(

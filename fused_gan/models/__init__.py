@@ -1,7 +1,24 @@
-"""The systems that can be trained, one file each; `PRESETS` maps a name to its configuration."""
+"""The networks of the systems that can be trained: a file and a configuration each."""
 
+from fused_gan.models.cgan import CGANConfig
+from fused_gan.models.conv_vae import ConvVAEConfig
+from fused_gan.models.dcgan import DCGANConfig
 from fused_gan.models.mlp_gan import MLPGANConfig
+from fused_gan.models.mlp_vae import MLPVAEConfig
+from fused_gan.models.vae import VAENetwork
+from fused_gan.models.wgan import WGANConfig
 
-PRESETS = {"mlp-gan": MLPGANConfig}
+GANModel = MLPGANConfig | DCGANConfig  # the others are subclasses of these
+VAEModel = MLPVAEConfig | ConvVAEConfig
 
-__all__ = ["PRESETS", "MLPGANConfig"]
+__all__ = [
+    "CGANConfig",
+    "ConvVAEConfig",
+    "DCGANConfig",
+    "GANModel",
+    "MLPGANConfig",
+    "MLPVAEConfig",
+    "VAEModel",
+    "VAENetwork",
+    "WGANConfig",
+]

@@ -5,16 +5,15 @@ noise (B, z_dim) → generator → images (B, C, H, W) → discriminator → log
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
-from fused_gan.activations import ACTIVATIONS
-from fused_gan.errors import require
-from fused_gan.nn import FusedLinear, FusedSequential
+from fused_gan.models.fields import range_of, require_activations, require_positive, require_slope, require_widths
+from fused_gan.models.layers import dense
+from fused_gan.nn import FusedSequential
 
 
 @dataclass(frozen=True)
@@ -49,26 +48,17 @@ class MLPGANConfig:
     """Slope of leaky_relu below zero, at least 0."""
 
     def __post_init__(self) -> None:
-        _require_positive("z_dim", self.z_dim)
-        for name in ("generator_widths", "discriminator_widths"):
-            widths = getattr(self, name)
-            require(isinstance(widths, tuple), f"{name}: expected a tuple of integers, got {widths!r}")
-            for width in widths:
-                _require_positive(name, width)
-        for name in ("activation", "discriminator_activation", "output_activation"):
-            value = getattr(self, name)
-            require(value in ACTIVATIONS, f"{name}: expected one of {', '.join(ACTIVATIONS)}, got {value!r}")
-        require(
-            isinstance(self.negative_slope, (int, float)) and 0 <= self.negative_slope < math.inf,
-            f"negative_slope: expected a finite number of at least 0, got {self.negative_slope!r}",
-        )
+        require_positive(self, "z_dim")
+        require_widths(self, "generator_widths", "discriminator_widths")
+        require_activations(self, "activation", "discriminator_activation", "output_activation")
+        require_slope(self)
 
     @property
     def value_range(self) -> tuple[float, float]:
         """(low, high) of the generator's images, to which real images are scaled."""
-        return (0.0, 1.0) if self.output_activation in ("sigmoid", "relu") else (-1.0, 1.0)
+        return range_of(self.output_activation)
 
-    def build_generator(self, image_shape: Sequence[int]) -> nn.Sequential:
+    def build_generator(self, image_shape: Sequence[int]) -> nn.Module:
         """A generator of float32 weights from torch's default random stream.
 
         Args:
@@ -79,10 +69,10 @@ class MLPGANConfig:
             `output_activation` can leave).
         """
         widths = (self.z_dim, *self.generator_widths, math.prod(image_shape))
-        layers = self._stack(widths, self.activation, self.output_activation)
+        layers = dense(widths, self.activation, self.output_activation, self.negative_slope)
         return FusedSequential(*layers, nn.Unflatten(1, tuple(image_shape)))
 
-    def build_discriminator(self, image_shape: Sequence[int]) -> nn.Sequential:
+    def build_discriminator(self, image_shape: Sequence[int]) -> nn.Module:
         """A discriminator of float32 weights from torch's default random stream.
 
         Args:
@@ -92,16 +82,6 @@ class MLPGANConfig:
             A module from images (B, C, H, W) to logits (B, 1): how likely real, before the sigmoid.
         """
         widths = (math.prod(image_shape), *self.discriminator_widths, 1)
-        layers = self._stack(widths, self.discriminator_activation, "identity")
-        return FusedSequential(nn.Flatten(1), *layers)
-
-    def _stack(self, widths: Sequence[int], activation: str, output_activation: str) -> Iterator[nn.Module]:
-        last = len(widths) - 2
-        for index, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
-            chosen = output_activation if index == last else activation
-            yield FusedLinear(inputs, outputs, activation=chosen, negative_slope=self.negative_slope)
-
-
-def _require_positive(name: str, value: object) -> None:
-    valid = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    require(valid, f"{name}: expected a positive integer, got {value!r}")
+        return FusedSequential(
+            nn.Flatten(1), *dense(widths, self.discriminator_activation, "identity", self.negative_slope)
+        )

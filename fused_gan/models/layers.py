@@ -1,0 +1,77 @@
+"""What the networks are put together from: fused chains, convolutions with their activation, and sizes that fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fused_gan.activations import ACTIVATIONS
+from fused_gan.nn import FusedLinear
+
+
+def dense(
+    widths: Sequence[int], activation: str, output_activation: str, negative_slope: float
+) -> Iterator[FusedLinear]:
+    """Fully connected layers between `widths`: `activation` after each, `output_activation` after the last."""
+    last = len(widths) - 2
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        chosen = output_activation if index == last else activation
+        yield FusedLinear(inputs, outputs, activation=chosen, negative_slope=negative_slope)
+
+
+def halving(inputs: int, outputs: int, activation: str, slope: float, normalised: bool) -> Iterator[nn.Module]:
+    """Conv2d(4, 2, 1), which halves height and width, BatchNorm if `normalised`, and the activation."""
+    yield nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not normalised)  # BatchNorm takes a bias away again
+    if normalised:
+        yield nn.BatchNorm2d(outputs)
+    yield ACTIVATIONS[activation].module(slope)
+
+
+def doubling(inputs: int, outputs: int, activation: str, slope: float, normalised: bool) -> Iterator[nn.Module]:
+    """ConvTranspose2d(4, 2, 1), which doubles height and width, BatchNorm if `normalised`, and the activation."""
+    yield nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=not normalised)
+    if normalised:
+        yield nn.BatchNorm2d(outputs)
+    yield ACTIVATIONS[activation].module(slope)
+
+
+class PadTo(nn.Module):
+    """Pad images with `value`, equally on all sides, up to multiples of `multiple`: (B, C, H, W) to (B, C, H', W')."""
+
+    def __init__(self, size: Sequence[int], multiple: int, value: float) -> None:
+        super().__init__()
+        self.size, self.padded, self.value = tuple(size), padded_size(size, multiple), value
+
+    def forward(self, images: Tensor) -> Tensor:
+        height, width = (grown - given for grown, given in zip(self.padded, self.size, strict=True))
+        sides = (width // 2, width - width // 2, height // 2, height - height // 2)
+        return F.pad(images, sides, value=self.value) if any(sides) else images
+
+    def extra_repr(self) -> str:
+        return f"{self.size} to {self.padded}, value={self.value}"
+
+
+class CropTo(nn.Module):
+    """The inverse of `PadTo`: (B, C, H', W') to (B, C, H, W)."""
+
+    def __init__(self, size: Sequence[int], multiple: int) -> None:
+        super().__init__()
+        self.size, self.padded = tuple(size), padded_size(size, multiple)
+
+    def forward(self, images: Tensor) -> Tensor:
+        (height, width), (padded_height, padded_width) = self.size, self.padded
+        top, left = (padded_height - height) // 2, (padded_width - width) // 2
+        return images[:, :, top : top + height, left : left + width]
+
+    def extra_repr(self) -> str:
+        return f"{self.padded} to {self.size}"
+
+
+def padded_size(size: Sequence[int], multiple: int) -> tuple[int, int]:
+    """Height and width, each rounded up to a multiple."""
+    height, width = (math.ceil(side / multiple) * multiple for side in size)
+    return height, width

@@ -1,0 +1,65 @@
+"""The variational autoencoder of fully connected layers (Kingma and Welling, Auto-Encoding Variational Bayes, 2014).
+
+images (B, C, H, W) → encoder → μ, log σ² (B, z_dim) each;  z = μ + σ ε → decoder → images (B, C, H, W)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from fused_gan.models.fields import range_of, require_activations, require_positive, require_slope, require_widths
+from fused_gan.models.layers import dense
+from fused_gan.models.vae import VAENetwork
+from fused_gan.nn import FusedSequential
+
+
+@dataclass(frozen=True)
+class MLPVAEConfig:
+    """Sizes and activations of encoder and decoder.
+
+    Raises:
+        UserError: naming the field, on a value out of range.
+    """
+
+    z_dim: int = 16
+    """Latent dimensions. Those that do not pay for their KL stay unused."""
+
+    widths: tuple[int, ...] = (128, 64, 32)
+    """Hidden layers of the encoder, from the image to the latent; the decoder has them the other way round."""
+
+    activation: str = "relu"
+    """After each hidden layer: identity, relu, leaky_relu, tanh or sigmoid."""
+
+    output_activation: str = "sigmoid"
+    """After the decoder's last layer, from the same list. The data is scaled to its range: [0, 1] for sigmoid and relu,
+    [-1, 1] for the others."""
+
+    negative_slope: float = 0.01
+    """Slope of leaky_relu below zero, at least 0."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "z_dim")
+        require_widths(self, "widths")
+        require_activations(self, "activation", "output_activation")
+        require_slope(self)
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """(low, high) of the decoder's images, to which real images are scaled."""
+        return range_of(self.output_activation)
+
+    def build(self, image_shape: Sequence[int]) -> VAENetwork:
+        """Encoder and decoder of float32 weights from torch's default random stream, for images (C, H, W)."""
+        pixels, slope = math.prod(image_shape), self.negative_slope
+        encoder = dense((pixels, *self.widths, 2 * self.z_dim), self.activation, "identity", slope)
+        decoder = dense((self.z_dim, *self.widths[::-1], pixels), self.activation, "identity", slope)
+        return VAENetwork(
+            FusedSequential(nn.Flatten(1), *encoder),
+            FusedSequential(*decoder, nn.Unflatten(1, tuple(image_shape))),
+            self.output_activation,
+            slope,
+        )

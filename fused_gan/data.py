@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from fused_gan.errors import UserError, require
-from fused_gan.idx import is_idx_name, read_idx_files, read_idx_folder
+from fused_gan.idx import has_idx_images, is_idx_name, read_idx_files, read_idx_folder
+from fused_gan.pictures import fitted, read_picture_folder
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
 
@@ -109,28 +111,45 @@ DATA_SETS = {
 }
 
 
-def load(source: str) -> ImageData:
+def load(source: str, image_size: int | None = None, channels: int | None = None) -> ImageData:
     """Read a data set whole.
 
     Args:
         source: a name in `DATA_SETS`; a folder of IDX files (`*-images*-ubyte`, each optionally `.gz`, with a matching
-            `*-labels*-ubyte` or none; where some are called `train-*`, only these are read); one such file; or an
-            `.npz` with `images`, uint8 (N, H, W) or (N, H, W, 1 or 3), and optionally `labels`, integers (N,).
+            `*-labels*-ubyte` or none; where some are called `train-*`, only these are read); one such file; an `.npz`
+            with `images`, uint8 (N, H, W) or (N, H, W, 1 or 3), and optionally `labels`, integers (N,); or a folder of
+            pictures, or of one folder of them for each class.
+        image_size: resize to this many pixels a side; `fused_gan.pictures` has the rules. None leaves the size.
+        channels: 1 or 3; None leaves what there is.
 
     Raises:
         UserError: naming the data set or file: it is missing, broken, cut short, of another kind, shape or dtype.
     """
+    path = Path(source)
+    if source not in DATA_SETS and path.is_dir() and not has_idx_images(path):
+        return ImageData.from_arrays(source, *read_picture_folder(path, image_size, channels))
+    data = _load_arrays(source, path)
+    height, width = data.images.shape[2:]
+    if (image_size is None or height == width == image_size) and channels in (None, data.images.shape[1]):
+        return data
+    pixels = data.images.permute(0, 2, 3, 1).numpy()
+    pictures = (Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image) for image in pixels)
+    resized = np.stack([np.asarray(fitted(picture, image_size, channels)) for picture in pictures])
+    return ImageData.from_arrays(source, resized, None if data.labels is None else data.labels.numpy())
+
+
+def _load_arrays(source: str, path: Path) -> ImageData:
+    """Data whose images are of one size already."""
     known = DATA_SETS.get(source)
     if known is not None:
         require(known.present(), f"data: {source} is not installed; get it with: {known.remedy}")
         return known.read()
-    path = Path(source)
     if path.is_dir():
         return ImageData.from_arrays(source, *read_idx_folder(path))
     require(path.is_file(), f"data: {source!r} is no file, no folder and none of {', '.join(DATA_SETS)}")
     if path.suffix == ".npz":
         return _read_npz(path)
-    require(is_idx_name(path.name), f"{path}: expected an .npz or an IDX file named *-ubyte or *-ubyte.gz")
+    require(is_idx_name(path.name), f"{path}: expected an .npz, an IDX file named *-ubyte or *-ubyte.gz, or a folder")
     return ImageData.from_arrays(source, *read_idx_files([path]))
 
 

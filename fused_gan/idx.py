@@ -58,6 +58,11 @@ def read_idx(path: Path, dimensions: int) -> Bytes:
     return np.frombuffer(content, np.uint8, offset=header).reshape(shape)
 
 
+def has_idx_images(folder: Path) -> bool:
+    """Whether an IDX image file lies in the folder."""
+    return any(is_idx_name(path.name) and "images" in path.name for path in folder.iterdir())
+
+
 def read_idx_folder(folder: Path) -> tuple[Bytes, Bytes | None]:
     """Read the images and labels in a folder; where some files are called `train*`, only these.
 

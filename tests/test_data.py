@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fused_gan import data
 from fused_gan.data import load
@@ -133,11 +134,11 @@ def test_idx_files_that_do_not_fit_each_other_are_named(folder: Path) -> None:
 def test_sources_that_are_nothing_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'mnist' is no file, no folder and none of mnist-5k, fashion-mnist, digits"):
         load("mnist")
-    with pytest.raises(UserError, match="no IDX image file in this folder"):
+    with pytest.raises(UserError, match=r"expected pictures .*, or folders of them, one a class, got neither"):
         load(str(tmp_path))
-    (tmp_path / "photo.bmp").write_bytes(b"BM")
-    with pytest.raises(UserError, match=r"photo\.bmp: expected an \.npz or an IDX file"):
-        load(str(tmp_path / "photo.bmp"))
+    (tmp_path / "photo.txt").write_bytes(b"BM")
+    with pytest.raises(UserError, match=r"photo\.txt: expected an \.npz, an IDX file named .* or a folder"):
+        load(str(tmp_path / "photo.txt"))
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx(IMAGES[:0]))
     with pytest.raises(UserError, match="holds no pixels"):
         load(str(tmp_path))
@@ -206,7 +207,7 @@ def test_a_broken_npz_is_named(tmp_path: Path, content: bytes, message: str) -> 
 
 def test_samples_written_are_data_that_can_be_read(tmp_path: Path) -> None:
     for images in (IMAGES[:, None], np.stack([IMAGES, IMAGES // 2, 255 - IMAGES], axis=1)):
-        save_samples(tmp_path / "samples.npz", images, seed=4)
+        save_samples(tmp_path / "samples.npz", [images[:4], images[4:]], len(images), seed=4)
         assert np.array_equal(load(str(tmp_path / "samples.npz")).images, images)
         with np.load(tmp_path / "samples.npz") as archive:
             assert archive["seed"] == 4
@@ -229,3 +230,77 @@ def test_a_grid_shows_every_image_in_its_place() -> None:
         top, left = 2 + index // 3 * 7, 2 + index % 3 * 6
         assert np.array_equal(grid[top : top + 5, left : left + 4, 0], image)
     assert (grid[9:14, 14:18] == 255).all(), "the place of the sixth stays white"
+    wide = make_grid(IMAGES[:5, None], columns=5, padding=1)
+    assert wide.shape == (1 * 6 + 1, 5 * 5 + 1, 1)
+    assert np.array_equal(wide[1:6, 21:25, 0], IMAGES[4])
+
+
+# ---- folders of pictures --------------------------------------------------------------------------------------------
+
+
+def save_pictures(folder: Path, images: Any, suffix: str = ".png") -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{index}{suffix}")
+
+
+def test_a_folder_of_pictures(tmp_path: Path) -> None:
+    save_pictures(tmp_path, IMAGES)
+    (tmp_path / "notes.txt").write_text("no picture")
+    read = load(str(tmp_path))
+    assert np.array_equal(read.images[:, 0].numpy(), IMAGES)
+    assert read.labels is None
+    colours = load(str(tmp_path), channels=3).images
+    assert colours.shape == (6, 3, 5, 4)
+    assert np.array_equal(colours[:, 2].numpy(), IMAGES)
+
+
+def test_folders_of_pictures_are_classes_in_the_order_of_their_names(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "cats", IMAGES[:2])
+    save_pictures(tmp_path / "apples", IMAGES[2:3], ".bmp")
+    (tmp_path / "empty").mkdir()
+    read = load(str(tmp_path))
+    assert read.labels is not None
+    assert read.labels.tolist() == [0, 1, 1]
+    assert np.array_equal(read.images[:, 0].numpy(), IMAGES[[2, 0, 1]])
+
+
+def test_size_and_colour_follow_the_stated_rules(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:20, :40]
+    wide = np.stack([rows * 12, columns * 6, rows * 0], -1).astype(np.uint8)
+    clear = np.concatenate([wide, np.zeros((20, 40, 1), np.uint8)], -1)  # transparent all over
+    save_pictures(tmp_path, [wide, clear])
+    read = load(str(tmp_path), image_size=10).images
+    assert read.shape == (2, 3, 10, 10)
+    middle = wide[:, 10:30].reshape(10, 2, 10, 2, 3).mean((1, 3))  # the largest square, halved
+    assert np.abs(read[0].permute(1, 2, 0).numpy()[1:-1, 1:-1] - middle[1:-1, 1:-1]).max() <= 1.5
+    assert (read[1] == 255).all(), "transparency is laid over white"
+    grey = load(str(tmp_path), image_size=10, channels=1).images
+    luma = np.tensordot([0.299, 0.587, 0.114], read[0].numpy(), 1)
+    assert grey.shape == (2, 1, 10, 10)
+    assert np.abs(grey[0, 0].numpy() - luma).max() <= 1.5
+
+
+def test_arrays_are_resized_and_coloured_by_the_same_rules(tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", images=IMAGES, labels=LABELS)
+    read = load(str(tmp_path / "images.npz"), image_size=8, channels=3)
+    save_pictures(tmp_path / "folder", IMAGES)
+    assert torch.equal(read.images, load(str(tmp_path / "folder"), image_size=8, channels=3).images)
+    assert read.labels is not None
+    assert read.labels.tolist() == LABELS.tolist()
+
+
+def test_wrong_pictures_are_named(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "mixed", [IMAGES[0], IMAGES[1][:, :3]])
+    with pytest.raises(UserError, match=r"1\.png: it is 5×3, 0\.png 5×4; give one size to all with --image-size"):
+        load(str(tmp_path / "mixed"))
+    assert load(str(tmp_path / "mixed"), image_size=4).images.shape == (2, 1, 4, 4)
+    whole = (tmp_path / "mixed" / "0.png").read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"no picture at all"):
+        (tmp_path / "mixed" / "0.png").write_bytes(content)
+        with pytest.raises(UserError, match=r"0\.png: cannot be read as a picture"):
+            load(str(tmp_path / "mixed"), image_size=4)
+    save_pictures(tmp_path / "both", IMAGES[:1])
+    save_pictures(tmp_path / "both" / "class", IMAGES[:1])
+    with pytest.raises(UserError, match=r"both: expected pictures .*, got both"):
+        load(str(tmp_path / "both"))

@@ -1,29 +1,23 @@
-"""The command `fused-gan`: train, sample, doctor. Options and help come from the dataclasses."""
+"""The command `fused-gan`. Options and help come from the dataclasses."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
 
 from fused_gan.errors import Diverged, UserError
 
 BAD_INPUT, FAILED = 2, 1
-EXTRAS = ("numpy", "PIL", "rich", "tyro", "safetensors", "mlxtend")  # modules of the extra 'train'
-
-
-class Command(Protocol):
-    """What parsing gives: a dataclass of options that can be carried out."""
-
-    def run(self) -> int:
-        """Do it; return the exit status."""
+EXTRAS = (  # modules of the extra 'train'
+    "numpy", "PIL", "rich", "tyro", "safetensors", "mlxtend", "accelerate", "matplotlib", "tensorboard",
+)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    0: done. 1: it could not be finished (diverged, disk full …). 2: bad input. 128 + n: stopped by signal n (Ctrl-C is
-    130).
+    0: done. 1: it could not be finished (diverged, collapsed, disk full …). 2: bad input. 128 + n: stopped by signal n
+    (Ctrl-C is 130).
 
     Args:
         arguments: the words after `fused-gan`; by default those of the process.
@@ -37,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return report()
         from fused_gan.commands import parse
 
-        return cast("Command", parse(arguments)).run()
+        return parse(arguments).run()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRAS:

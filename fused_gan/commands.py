@@ -2,79 +2,225 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Protocol
 
+import torch
 import tyro
 
 from fused_gan import doctor
-from fused_gan.errors import require
-from fused_gan.images import save_grid, save_samples
-from fused_gan.models import MLPGANConfig
-from fused_gan.training import TrainingConfig, load_sampler, train
+from fused_gan.data import load
+from fused_gan.errors import UserError, require
+from fused_gan.images import save_grid, save_pngs, save_samples
+from fused_gan.models import GANModel, VAEModel
+from fused_gan.training import PRESETS, RunFolder, RunResult, TrainingConfig, load_sampler, resume, train
 from fused_gan.training.config import resolve_device
+from fused_gan.training.presets import from_json
+from fused_gan.training.report import write_report
+
+STOPPED_BY_VERDICT = 1
+OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+
+
+class Command(Protocol):
+    """What parsing gives."""
+
+    def run(self) -> int:
+        """Do it; return the exit status."""
 
 
 @dataclass(frozen=True)
-class TrainMLPGAN:
-    """Train a GAN of fully connected layers.
+class Train:
+    """How `fused-gan train PRESET` was called."""
 
-    Leaves in its run folder: config.json, metrics.jsonl, checkpoint.safetensors, samples/ and samples.png.
-    Ctrl-C ends it early with everything saved.
-    """
-
-    model: MLPGANConfig = field(default_factory=MLPGANConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
+    preset: str
+    model: GANModel | VAEModel
+    training: TrainingConfig
 
     def run(self) -> int:
-        result = train("mlp-gan", self.model, self.training)
-        status = 0
-        if result.stopped_by is not None:
-            print(f"stopped by {result.stopped_by.name} after step {result.steps_done}; everything is saved")
-            status = 128 + result.stopped_by
-        print(f"samples: {result.folder.picture}")
-        return status
+        return _finished(train(self.preset, self.model, self.training))
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run that ended early or was killed, as if it had never stopped."""
+
+    folder: Run
+    """Run folder of the training."""
+
+    steps: int | None = None
+    """Train to this step instead of the configured one."""
+
+    checkpoint: str | None = None
+    """File in the folder checkpoints to go on from; by default the last."""
+
+    device: str | None = None
+    """Another device than before: auto, cpu, cuda or cuda:N."""
+
+    def run(self) -> int:
+        return _finished(resume(self.folder, self.steps, self.checkpoint, self.device))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Generate images with a trained generator: a PNG grid and an NPZ."""
+    """Generate images with a trained system: a PNG grid and an NPZ."""
 
-    folder: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+    folder: Run
     """Run folder of the training."""
 
     count: int = 64
-    """How many images the NPZ gets."""
+    """How many images the NPZ gets. Memory does not grow with it."""
 
     grid: int = 64
     """How many of them, at most, the PNG shows."""
 
     seed: int = 0
-    """Image i depends on the seed and on i alone. The seed of the training gives the images of its own grids."""
+    """Image i depends on the seed, its label and i alone. The training's seed gives the images of its own grids."""
+
+    labels: tuple[int, ...] = ()
+    """For a conditional system: classes, dealt out in turn. By default all of them."""
+
+    truncation: float | None = None
+    """Draw the noise from N(0, 1) cut off at this size: below 1, images get more typical and less diverse."""
+
+    pngs: bool = False
+    """Also write each image as a PNG of its own."""
+
+    checkpoint: str | None = None
+    """File in the folder checkpoints, as best.safetensors; by default the last."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
     out: Path | None = None
-    """Folder for both files; by default the run folder. Existing files of the same name are replaced."""
+    """Folder for the files; by default the run folder. Existing files of the same name are replaced."""
+
+    def __post_init__(self) -> None:
+        for name in ("count", "grid"):
+            value = getattr(self, name)
+            require(value > 0, f"{name}: expected a positive integer, got {value}")
+        require(self.seed >= 0, f"seed: expected 0 or a positive integer, got {self.seed}")
+        require(
+            self.truncation is None or self.truncation > 0,
+            f"truncation: expected a number above 0, got {self.truncation}",
+        )
+
+    def run(self) -> int:
+        sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
+        labels = torch.tensor(list(itertools.islice(itertools.cycle(self.labels), self.count))) if self.labels else None
+        labels = sampler.check_labels(labels, self.count)
+        stem = _made(self.out or self.folder) / f"samples-seed{self.seed}-count{self.count}"
+        shown = min(self.grid, self.count)
+        first = sampler.sample(shown, self.seed, None if labels is None else labels[:shown], self.truncation)
+        save_grid(stem.with_suffix(".png"), first)
+        chunks = sampler.chunks(self.count, self.seed, labels, self.truncation)
+        numbers = None if labels is None else labels.numpy()
+        save_samples(stem.with_suffix(".npz"), chunks, self.count, self.seed, numbers)
+        if self.pngs:
+            _made(stem)
+            done = 0
+            for chunk in sampler.chunks(self.count, self.seed, labels, self.truncation):
+                save_pngs(stem, chunk, done)
+                done += len(chunk)
+            print(f"pictures: {stem}")
+        print(f"images: {stem.with_suffix('.npz')}")
+        print(f"samples: {stem.with_suffix('.png')}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Go from one sample to another, a row of a PNG grid each."""
+
+    folder: Run
+    """Run folder of the training."""
+
+    rows: int = 8
+    """Pairs of samples."""
+
+    columns: int = 10
+    """Images from one to the other, both included."""
+
+    seed: int = 0
+    """Of the noise."""
+
+    checkpoint: str | None = None
+    """File in the folder checkpoints; by default the last."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    out: Path | None = None
+    """The PNG; by default interpolation-seedN.png in the run folder."""
+
+    def __post_init__(self) -> None:
+        require(self.rows > 0, f"rows: expected a positive integer, got {self.rows}")
+        require(self.columns > 1, f"columns: expected an integer above 1, got {self.columns}")
+
+    def run(self) -> int:
+        sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
+        path = self.out or self.folder / f"interpolation-seed{self.seed}.png"
+        _made(path.parent)
+        save_grid(path, sampler.interpolate(self.rows, self.columns, self.seed), self.columns)
+        print(f"interpolation: {path}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Encode and decode images with a trained VAE: a PNG grid, each image beside its reconstruction."""
+
+    folder: Run
+    """Run folder of the training."""
+
+    data: str | None = None
+    """Where the images come from; by default the data of the training."""
+
+    count: int = 32
+    """How many images."""
+
+    checkpoint: str | None = None
+    """File in the folder checkpoints; by default the last."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    out: Path | None = None
+    """The PNG; by default reconstructions-countN.png in the run folder."""
 
     def __post_init__(self) -> None:
         require(self.count > 0, f"count: expected a positive integer, got {self.count}")
-        require(self.grid > 0, f"grid: expected a positive integer, got {self.grid}")
-        require(self.seed >= 0, f"seed: expected 0 or a positive integer, got {self.seed}")
 
     def run(self) -> int:
-        images = load_sampler(self.folder, resolve_device(self.device)).sample(self.count, self.seed)
-        out = self.folder if self.out is None else self.out
-        require(not out.exists() or out.is_dir(), f"out: {out} is a file, expected a folder")
-        out.mkdir(parents=True, exist_ok=True)
-        stem = f"samples-seed{self.seed}-count{self.count}"
-        save_samples(out / f"{stem}.npz", images, self.seed)
-        save_grid(out / f"{stem}.png", images[: self.grid])
-        print(f"images: {out / f'{stem}.npz'}")
-        print(f"samples: {out / f'{stem}.png'}")
+        sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
+        training = RunFolder(self.folder).read_config()["training"]
+        images = load(self.data or training["data"], training["image_size"], training["channels"]).images[: self.count]
+        path = self.out or self.folder / f"reconstructions-count{self.count}.png"
+        pairs = torch.stack((images, torch.from_numpy(sampler.reconstruct(images))), 1).flatten(0, 1)
+        _made(path.parent)
+        save_grid(path, pairs.numpy(), columns=8)
+        print(f"reconstructions: {path}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a run's curves, pictures and verdicts as one HTML page that needs no other file."""
+
+    folder: Run
+    """Run folder of the training."""
+
+    out: Path | None = None
+    """The page; by default report.html in the run folder."""
+
+    def run(self) -> int:
+        print(f"report: {write_report(RunFolder(self.folder), self.out)}")
         return 0
 
 
@@ -86,23 +232,108 @@ class Doctor:
         return doctor.report()
 
 
-def parse(arguments: Sequence[str]) -> TrainMLPGAN | Sample | Doctor:
+def parse(arguments: Sequence[str]) -> Command:
     """The command that `arguments` name.
 
     Raises:
         UserError: an option's value is out of range.
         SystemExit: 2 on words that cannot be parsed, 0 after --help; the text is printed.
     """
-    systems = tyro.extras.SubcommandApp()
-    systems.command(name="mlp-gan")(TrainMLPGAN)
+    arguments = list(arguments)
+    if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1] in PRESETS:
+        return _parse_training(arguments[1], arguments[2:])
     app = tyro.extras.SubcommandApp()
-    app.command(systems, name="train", help="Train a system.")
-    app.command(name="sample")(Sample)
-    app.command(name="doctor")(Doctor)
-    command: TrainMLPGAN | Sample | Doctor = app.cli(
+    app.command(_systems(), name="train", help="Train a system.")
+    for command in (Resume, Sample, Interpolate, Reconstruct, Report, Doctor):
+        app.command(name=command.__name__.lower())(command)
+    parsed: Command = app.cli(
         prog="fused-gan",
-        description="Train GANs on fused layers, and sample from them.",
-        args=list(arguments),
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        description="Train GANs and VAEs on fused layers, and make pictures with them.",
+        args=arguments,
+        config=OPTIONS,
     )
-    return command
+    return parsed
+
+
+def _systems() -> tyro.extras.SubcommandApp:
+    """The presets for `fused-gan train --help`; `_parse_training` explains the fields of one."""
+    systems = tyro.extras.SubcommandApp()
+    for name, preset in PRESETS.items():
+
+        def explain() -> None: ...
+
+        explain.__doc__ = preset.about
+        systems.command(name=name)(explain)
+    return systems
+
+
+def _parse_training(name: str, words: list[str]) -> Train:
+    """`fused-gan train NAME [--config FILE] [--FIELD VALUE …]`; the words win over the file."""
+    file, words = _config_file(words)
+    preset = PRESETS[name]
+    if file is not None:
+        preset = from_json(name, _fields_in(file))
+    # Of the preset's own types, whose fields and docstrings are the options and their help.
+    options = dataclasses.make_dataclass(
+        "Options",
+        [
+            (part, type(value), dataclasses.field(default=value))
+            for part, value in (("model", preset.model), ("training", preset.training))
+        ],
+        frozen=True,
+    )
+    parsed: Any = tyro.cli(
+        options,
+        prog=f"fused-gan train {name}",
+        description=f"{preset.about}\n\nLeaves a run folder with configuration, metrics, pictures and checkpoints. "
+        "Ctrl-C ends it early with everything saved; fused-gan resume goes on. --config FILE reads fields from a JSON "
+        "file, as a run folder's config.json; options given beside it win.",
+        args=words,
+        config=OPTIONS,
+    )
+    return Train(name, parsed.model, parsed.training)
+
+
+def _config_file(words: list[str]) -> tuple[Path | None, list[str]]:
+    """Take `--config FILE` or `--config=FILE` out of the words."""
+    for index, word in enumerate(words):
+        if word == "--config":
+            require(index + 1 < len(words), "config: expected a file after --config, got nothing")
+            return Path(words[index + 1]), words[:index] + words[index + 2 :]
+        if word.startswith("--config="):
+            return Path(word.removeprefix("--config=")), words[:index] + words[index + 1 :]
+    return None, words
+
+
+def _fields_in(file: Path) -> dict[str, Any]:
+    """The fields in a JSON file: {"lr": 1e-4, …}, or nested under "model" and "training" as in config.json."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"config: {file} cannot be read as JSON: {error}") from error
+    require(isinstance(content, dict), f"config: {file}: expected a JSON object, got {type(content).__name__}")
+    if content.keys() >= {"model", "training"}:  # a run's; its folder is its own
+        content = content["model"] | {name: value for name, value in content["training"].items() if name != "out"}
+    fields: dict[str, Any] = content
+    return fields
+
+
+def _finished(result: RunResult) -> int:
+    """Say how a run ended; return the exit status."""
+    status = 0
+    if result.stopped_by is not None:
+        print(f"stopped by {result.stopped_by.name} after step {result.steps_done}; everything is saved")
+        print(f"go on with: fused-gan resume {result.folder.path}")
+        status = 128 + result.stopped_by
+    if result.stopped_by_verdict:
+        print(f"stopped by the health monitor after step {result.steps_done}; everything is saved")
+        status = STOPPED_BY_VERDICT
+    print(f"samples: {result.folder.picture}")
+    return status
+
+
+def _made(folder: Path) -> Path:
+    """The folder, made if need be."""
+    require(not folder.exists() or folder.is_dir(), f"out: {folder} is a file, expected a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

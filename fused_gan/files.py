@@ -30,6 +30,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
     _sync(path.parent)
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that a killed process left in a folder (which need not exist)."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def _sync(path: Path) -> None:
     """Flush a file, or the directory entry of one, to disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +32,19 @@ def to_uint8(images: Tensor, value_range: tuple[float, float]) -> Pixels:
     return pixels
 
 
-def make_grid(images: Pixels, padding: int = 2) -> Pixels:
-    """Lay images out row by row in a grid as near to square as it can be.
+def make_grid(images: Pixels, columns: int | None = None, padding: int = 2) -> Pixels:
+    """Lay images out row by row.
 
     Args:
         images: (N, C, H, W) uint8 with N ≥ 1 and C 1 or 3.
+        columns: images in a row; None makes a grid as near to square as it can be, ⌈√N⌉.
         padding: pixels of white around each image.
 
     Returns:
-        (rows·(H + padding) + padding, columns·(W + padding) + padding, C) uint8, columns = ⌈√N⌉.
+        (rows·(H + padding) + padding, columns·(W + padding) + padding, C) uint8.
     """
     count, channels, height, width = images.shape
-    columns = math.ceil(math.sqrt(count))
+    columns = columns or math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     cell_height, cell_width = height + padding, width + padding
     grid = np.full((rows * cell_height + padding, columns * cell_width + padding, channels), 255, np.uint8)
@@ -52,23 +55,77 @@ def make_grid(images: Pixels, padding: int = 2) -> Pixels:
     return grid
 
 
-def save_grid(path: Path, images: Pixels) -> None:
+def save_grid(path: Path, images: Pixels, columns: int | None = None) -> None:
     """Write `images` (N, C, H, W) uint8 as one PNG grid; images under 64 pixels a side are enlarged 2, 3 … times."""
-    grid = make_grid(images)
-    picture = Image.fromarray(grid[:, :, 0] if grid.shape[2] == 1 else grid)
+    picture = _picture(make_grid(images, columns))
     zoom = max(1, 64 // max(images.shape[2:]))
     if zoom > 1:
         # Nearest, so that every generated pixel stays visible as it is.
         picture = picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+    save_picture(path, picture)
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PNG."""
     with atomic_write(path) as temporary:
         picture.save(temporary, format="PNG")
 
 
-def save_samples(path: Path, images: Pixels, seed: int) -> None:
-    """Write `images` (N, C, H, W) uint8 as an NPZ that `fused_gan.data.load` reads back.
+def save_pngs(folder: Path, images: Pixels, first: int) -> None:
+    """Write `images` (N, C, H, W) uint8 as PNGs of their own, `000000.png` …, counted from `first`."""
+    for index, image in enumerate(images, first):
+        _picture(image.transpose(1, 2, 0)).save(folder / f"{index:06d}.png")
 
-    Arrays in the file: `images` uint8 (N, H, W) for one channel, (N, H, W, 3) for three; `seed` int64 ().
+
+def save_samples(
+    path: Path, chunks: Iterable[Pixels], count: int, seed: int, labels: NDArray[np.int64] | None = None
+) -> None:
+    """Write images as an NPZ that `fused_gan.data.load` reads back, one chunk in memory at a time.
+
+    Arrays in the file: `images` uint8 (N, H, W) for one channel, (N, H, W, 3) for three; `seed` int64 (); with
+    labels, `labels` int64 (N,).
+
+    Args:
+        path: the file.
+        chunks: uint8 (n, C, H, W) each, `count` images together, at least one.
+        count: N.
+        seed: that the images were made with.
+        labels: their classes.
     """
-    pixels = images[:, 0] if images.shape[1] == 1 else images.transpose(0, 2, 3, 1)
-    with atomic_write(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, images=pixels, seed=np.int64(seed))
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as file:
+            for index, chunk in enumerate(chunks):
+                pixels = chunk[:, 0] if chunk.shape[1] == 1 else chunk.transpose(0, 2, 3, 1)
+                if index == 0:
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *pixels.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(pixels).data)
+        for name, array in (("seed", np.int64(seed)), ("labels", labels)):
+            if array is not None:
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, np.asarray(array))
+
+
+def _picture(pixels: Pixels) -> Image.Image:
+    """(H, W, C) uint8 as a picture."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def sliced_wasserstein(first: Tensor, second: Tensor, random: torch.Generator, directions: int = 256) -> float:
+    """Distance of two sets of images: the root mean square, over random directions in pixel space, of the 2-Wasserstein
+    distance of their projections (Rabin et al., Wasserstein Barycenter and its Application to Texture Mixing, 2011).
+
+    Needs no trained network and no download. It sees means, contrasts and lost modes, not sharpness.
+
+    Args:
+        first, second: (N, C, H, W), the same N; same dtype and device.
+        random: a generator on the CPU, from which the directions are drawn.
+        directions: how many.
+
+    Returns:
+        At least 0, in the unit of a pixel's value; 0 for equal sets.
+    """
+    pixels = first[0].numel()
+    onto = torch.nn.functional.normalize(torch.randn(pixels, directions, generator=random), dim=0).to(first)
+    ours, theirs = (images.flatten(1).matmul(onto).sort(0).values for images in (first, second))
+    return (ours - theirs).square().mean().sqrt().item()

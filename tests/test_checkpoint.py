@@ -14,19 +14,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from fused_gan.data import load
+from fused_gan.data import ImageData, load
 from fused_gan.files import atomic_write
 from fused_gan.models import MLPGANConfig
 from fused_gan.training import (
     CheckpointError,
-    TrainingConfig,
+    GANTraining,
+    build_system,
     checkpoint,
     load_checkpoint,
     load_sampler,
     save_checkpoint,
 )
 from fused_gan.training.folder import RunFolder
-from fused_gan.training.run import build_gan
 
 CPU = torch.device("cpu")
 MODEL = MLPGANConfig(z_dim=8, generator_widths=(16, 32), discriminator_widths=(32, 16))
@@ -48,8 +48,9 @@ def saved(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def images() -> Tensor:
-    return load("mnist-5k").images[:, :, 10:18, 10:18].contiguous()
+def data() -> ImageData:
+    """The middles of real digits."""
+    return ImageData(load("mnist-5k").images[:, :, 10:18, 10:18].contiguous(), None)
 
 
 def flat(state: Any) -> Any:
@@ -71,13 +72,12 @@ def test_other_tools_read_the_weights(saved: Path) -> None:
     assert torch.equal(safetensors.torch.load_file(saved)["weights/0.weight"], STATE["weights"]["0.weight"])
 
 
-def test_a_restored_gan_goes_on_as_if_never_stopped(tmp_path: Path, images: Tensor) -> None:
-    config = TrainingConfig(steps=10, seed=5)
-    straight = build_gan(MODEL, config, images, CPU)
+def test_a_restored_gan_goes_on_as_if_never_stopped(tmp_path: Path, data: ImageData) -> None:
+    straight = build_system(MODEL, GANTraining(steps=10, seed=5), data, CPU)
     for _ in range(5):
         straight.step()
     save_checkpoint(tmp_path / "half", {}, straight.state_dict())
-    restored = build_gan(MODEL, TrainingConfig(steps=10, seed=99), images, CPU)
+    restored = build_system(MODEL, GANTraining(steps=10, seed=99), data, CPU)
     restored.load_state_dict(load_checkpoint(tmp_path / "half").state)
     for _ in range(5):
         straight.step()
@@ -164,18 +164,21 @@ def test_a_forged_structure_with_a_right_checksum_is_refused(tmp_path: Path, sta
     ],
 )
 def test_a_configuration_that_does_not_fit_the_weights_is_refused(
-    tmp_path: Path, images: Tensor, change: dict[str, Any]
+    tmp_path: Path, data: ImageData, change: dict[str, Any]
 ) -> None:
-    gan = build_gan(MODEL, TrainingConfig(), images, CPU)
+    gan = build_system(MODEL, GANTraining(), data, CPU)
     model = {"z_dim": 8, "generator_widths": [16, 32], "discriminator_widths": [32, 16]}
-    config = {"preset": "mlp-gan", "model": model, "image_shape": [1, 8, 8]}
+    config = {"preset": "mlp-gan", "model": model, "image_shape": [1, 8, 8], "classes": 0}
     folder = RunFolder(tmp_path / "run")
     folder.create(config)
-    save_checkpoint(folder.checkpoint, config, gan.state_dict())
+    path = folder.checkpoints / "step-0000001.safetensors"
+    save_checkpoint(path, config, gan.state_dict())
     noise = torch.randn(3, 8)
-    assert torch.equal(load_sampler(folder.path, CPU).generator(noise), gan.generate(noise))
-    save_checkpoint(folder.checkpoint, config | change, gan.state_dict())
-    with pytest.raises(CheckpointError, match=r"checkpoint\.safetensors: its weights and its configuration do not fit"):
+    assert torch.equal(load_sampler(folder.path, CPU).network(noise), gan.generate(noise))
+    save_checkpoint(path, config | change, gan.state_dict())
+    with pytest.raises(
+        CheckpointError, match=r"step-0000001\.safetensors: its weights and its .* do not fit"
+    ):
         load_sampler(folder.path, CPU)
 
 

@@ -34,7 +34,8 @@ def patches(tmp_path: Path) -> Path:
 
 
 def train(patches: Path, out: Path, *options: str) -> int:
-    return main(["train", "mlp-gan", *SMALL, "--data", str(patches), "--out", str(out), "--steps", "20", *options])
+    words = ["--data", str(patches), "--out", str(out), "--steps", "20", "--no-tensorboard"]
+    return main(["train", "mlp-gan", *SMALL, *words, *options])
 
 
 @pytest.fixture
@@ -65,15 +66,19 @@ def test_training_leaves_its_whole_folder_and_prints_the_picture_last(
     assert any("step 20/20" in line and "images/s" in line and "s left" in line for line in printed)
 
     names = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
-    pictures = ["samples.png", "samples/step-0000010.png", "samples/step-0000020.png"]
-    assert names == ["checkpoint.safetensors", "config.json", "metrics.jsonl", *pictures]
+    assert names == [
+        "checkpoints/best.safetensors", "checkpoints/step-0000020.safetensors", "config.json", "health.jsonl",
+        "interpolation.png", "losses.png", "metrics.jsonl", "samples.png", "samples/step-0000010.png",
+        "samples/step-0000020.png",
+    ]  # fmt: skip
     config = json.loads((out / "config.json").read_text())
     assert (config["preset"], config["training"]["lr"], config["model"]["z_dim"]) == ("mlp-gan", 1e-3, 8)
     assert config["image_shape"] == [1, 8, 6]
     metrics = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in metrics] == [8, 16, 20]
+    assert [line["step"] for line in metrics] == [8, 16, 20, 20]
+    assert set(metrics[3]) == {"step", "sliced_wasserstein"}
     assert set(metrics[0]) == {"step", "discriminator_loss", "generator_loss", "images_per_second", "seconds"}
-    saved = load_checkpoint(out / "checkpoint.safetensors")
+    saved = load_checkpoint(out / "checkpoints" / "step-0000020.safetensors")
     assert saved.config == config
     assert saved.state["steps_done"] == 20
     with Image.open(out / "samples.png") as picture:
@@ -85,7 +90,7 @@ def test_without_out_the_folder_is_named_by_preset_and_time(
     patches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "mlp-gan", *SMALL, "--data", str(patches), "--steps", "2"]) == 0
+    assert main(["train", "mlp-gan", *SMALL, "--data", str(patches), "--steps", "2", "--no-tensorboard"]) == 0
     [folder] = (tmp_path / "runs").iterdir()
     assert folder.name.startswith("mlp-gan-2")
     assert (folder / "samples.png").is_file()
@@ -132,9 +137,10 @@ def test_a_signal_ends_the_run_with_everything_saved(
     monkeypatch.setattr(GAN, "step", step_and_signal)
     assert train(patches, tmp_path / "run") == 128 + number
     assert f"stopped by {name} after step 7; everything is saved" in capsys.readouterr().out
-    assert load_checkpoint(tmp_path / "run" / "checkpoint.safetensors").state["steps_done"] == 7
+    saved = load_checkpoint(tmp_path / "run" / "checkpoints" / "step-0000007.safetensors")
+    assert saved.state["steps_done"] == 7
     assert (tmp_path / "run" / "samples.png").is_file()
-    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text())["step"] == 7
+    assert json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[0])["step"] == 7
     assert signal.getsignal(number) == before
 
 
@@ -150,13 +156,13 @@ def test_a_full_disk_ends_in_one_line_and_no_half_file(
     error = capsys.readouterr().err
     assert error.startswith("fused-gan: error: ")
     assert "No space left on device" in error
-    assert not any("checkpoint" in path.name for path in (tmp_path / "run").iterdir())
+    assert not any((tmp_path / "run" / "checkpoints").iterdir())
 
 
 def test_divergence_ends_in_one_line(tmp_path: Path, patches: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train(patches, tmp_path / "run", "--lr", "1e30", "--log-interval", "1") == 1
     assert "fused-gan: error: training diverged" in capsys.readouterr().err
-    assert not (tmp_path / "run" / "checkpoint.safetensors").exists()
+    assert not any((tmp_path / "run" / "checkpoints").iterdir())
 
 
 @pytest.mark.parametrize(
@@ -187,11 +193,11 @@ def test_words_that_cannot_be_parsed_end_in_status_2(capsys: pytest.CaptureFixtu
 
 
 def test_a_run_is_never_overwritten(run: Path, patches: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    before = (run / "checkpoint.safetensors").read_bytes()
+    before = (run / "config.json").read_bytes()
     arguments = ["train", "mlp-gan", *SMALL, "--data", str(patches), "--out"]
     assert f"out: {run} is not empty" in refused(capsys, [*arguments, str(run)])
     assert f"out: {patches} is a file" in refused(capsys, [*arguments, str(patches)])
-    assert (run / "checkpoint.safetensors").read_bytes() == before
+    assert (run / "config.json").read_bytes() == before
 
 
 def test_a_device_that_is_not_there_is_named(
@@ -223,11 +229,11 @@ def test_sampling_from_what_is_no_finished_run_is_refused(
     assert "is no run folder, it has no config.json" in refused(capsys, ["sample", str(tmp_path)])
     assert "count: expected a positive integer" in refused(capsys, ["sample", str(run), "--count", "0"])
     assert "is a file, expected a folder" in refused(capsys, ["sample", str(run), "--out", str(run / "config.json")])
-    whole = (run / "checkpoint.safetensors").read_bytes()
-    (run / "checkpoint.safetensors").write_bytes(whole[:-1])
-    assert f"{run / 'checkpoint.safetensors'}: damaged" in refused(capsys, ["sample", str(run)])
-    (run / "checkpoint.safetensors").unlink()
-    assert "its training saved none yet" in refused(capsys, ["sample", str(run)])
+    last = run / "checkpoints" / "step-0000020.safetensors"
+    last.write_bytes(last.read_bytes()[:-1])
+    assert f"{last}: damaged" in refused(capsys, ["sample", str(run)])
+    last.unlink()
+    assert "holds no checkpoint; the run saved none yet" in refused(capsys, ["sample", str(run)])
 
 
 def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,13 +247,14 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(ACTIVATIONS) <= set(words), "the help lists the activations that there are"
 
 
-@pytest.mark.parametrize("module", ["tyro", "rich", "safetensors", "PIL"])
+@pytest.mark.parametrize("module", ["tyro", "rich", "safetensors", "PIL", "accelerate"])
 def test_a_missing_extra_says_how_to_get_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
+    ours = ("commands", "training", "images", "data", "pictures", "models")
     for name in list(sys.modules):
-        ours = name.startswith("fused_gan.") and name.split(".")[1] in ("commands", "training", "images", "data")
-        if ours or name.partition(".")[0] == module:
+        package, _, rest = name.partition(".")
+        if package == module or (package == "fused_gan" and rest.partition(".")[0] in ours):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     error = refused(capsys, ["train", "mlp-gan"])

@@ -7,27 +7,38 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fused_gan.errors import require
-from fused_gan.files import atomic_write
+from fused_gan.errors import UserError, require
+from fused_gan.files import atomic_write, remove_leftovers
 
 
 class RunFolder:
     """Paths in the folder of one run.
 
     config.json             what was run, in full
-    metrics.jsonl           one JSON object a line, added as the run goes
-    checkpoint.safetensors  the last checkpoint
-    samples/step-*.png      grids of always the same noise
-    samples.png             the last of them
+    metrics.jsonl           losses and speed, one JSON object a line, added as the run goes
+    health.jsonl            what the health monitor saw, one JSON object a look
+    checkpoints/            the last few, step-*.safetensors, and best.safetensors
+    samples/step-*.png      grids of always the same noise; samples.png is the last of them
+    reconstructions/        for VAEs: real images, each beside its reconstruction; reconstructions.png is the last
+    interpolation.png       the way from one latent to another, a row each
+    losses.png              the losses over the steps
+    tensorboard/            the same for TensorBoard
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
-        self.checkpoint = path / "checkpoint.safetensors"
+        self.health = path / "health.jsonl"
+        self.checkpoints = path / "checkpoints"
         self.samples = path / "samples"
         self.picture = path / "samples.png"
+        self.reconstructions = path / "reconstructions"
+        self.reconstruction = path / "reconstructions.png"
+        self.interpolation = path / "interpolation.png"
+        self.losses = path / "losses.png"
+        self.tensorboard = path / "tensorboard"
+        self.report = path / "report.html"
 
     def require_new(self) -> None:
         """Raise `UserError` unless the folder is missing or empty: a run never overwrites another."""
@@ -39,13 +50,73 @@ class RunFolder:
             f"out: {self.path} is not empty; name a new folder or empty it",
         )
 
+    def require_run(self) -> None:
+        """Raise `UserError` unless this is the folder of a run."""
+        require(self.path.is_dir(), f"run: {self.path} is no folder")
+        require(self.config.is_file(), f"run: {self.path} is no run folder, it has no {self.config.name}")
+
     def create(self, config: Mapping[str, Any]) -> None:
         """Make the folder and write `config` (anything that JSON holds)."""
         self.samples.mkdir(parents=True)
+        self.checkpoints.mkdir()
+        self.write_config(config)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write what was run."""
         with atomic_write(self.config) as temporary:
             temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
-    def add_metrics(self, metrics: Mapping[str, float]) -> None:
+    def read_config(self) -> dict[str, Any]:
+        """What was run.
+
+        Raises:
+            UserError: the file is broken.
+        """
+        self.require_run()
+        try:
+            config = json.loads(self.config.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.config}: cannot be read: {error}") from error
+        require(isinstance(config, dict), f"{self.config}: expected a JSON object, got {type(config).__name__}")
+        result: dict[str, Any] = config
+        return result
+
+    def add_line(self, file: Path, values: Mapping[str, Any]) -> None:
         """Append one line; opened and closed each time, so that a reader, or a crash, finds whole lines."""
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(metrics) + "\n")
+        with file.open("a", encoding="utf-8") as opened:
+            opened.write(json.dumps(values) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged after `step`, and what a killed process left half done."""
+        for file in (self.metrics, self.health):
+            if file.is_file():
+                kept = [line for line in read_lines(file) if line["step"] <= step]
+                with atomic_write(file) as temporary:
+                    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        for folder in (self.path, self.checkpoints, self.samples, self.reconstructions):
+            remove_leftovers(folder)
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The objects in a file of JSON lines; a last line that a killed process left unfinished is dropped.
+
+    Raises:
+        UserError: naming the file and the line that is no JSON object with a step.
+    """
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
+    found: list[dict[str, Any]] = []
+    for number, line in enumerate(lines, 1):
+        value = _parsed(line)
+        if value is not None:
+            found.append(value)
+        elif number < len(lines):
+            raise UserError(f"{file}: line {number} is no JSON object with a step")
+    return found
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) and "step" in value else None

@@ -1,146 +1,197 @@
-"""A GAN in training: two networks, their optimizers, the averaged generator, and the step."""
+"""A GAN in training: generator and discriminator, and the step."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 
-from fused_gan.losses import discriminator_loss, generator_loss
-from fused_gan.training.config import TrainingConfig, stream_seed
+from fused_gan.errors import require
+from fused_gan.images import sliced_wasserstein
+from fused_gan.losses import ADVERSARIAL, clip_weights, gradient_penalty, r1_penalty
+from fused_gan.training.batches import Batches
+from fused_gan.training.config import GANTraining, stream_seed
+from fused_gan.training.system import System, evaluating, means
+
+SCORED = 512  # images on each side of the score
 
 
-class GAN:
-    """Trains a generator against a discriminator, one `step()` at a time.
-
-    Nothing in `step()` waits for the device: losses are summed there and read by `mean_losses()`.
+class GAN(System):
+    """Trains a generator against a discriminator.
 
     Args:
-        generator: maps noise (B, z_dim) to images (B, C, H, W). On its device, in its dtype.
-        discriminator: maps images to logits (B, 1). Same device and dtype.
-        real: all real images, (N, C, H, W), same device and dtype, in the generator's value range.
+        generator: maps noise (B, z_dim), and labels (B,) if conditional, to images (B, C, H, W).
+        discriminator: maps images, and labels if conditional, to logits (B, 1).
+        data: the real images, in the generator's value range.
         z_dim: length of the noise.
-        config: batch size, learning rate, betas, decay of the average, seed.
+        config: the objective, optimisation, seed.
+        conditional: whether both networks take labels, which the data then has.
+        accelerator: of this process.
+
+    Raises:
+        UserError: the batch cannot be shared, or a penalty does not fit the discriminator.
     """
 
     def __init__(
-        self, generator: nn.Module, discriminator: nn.Module, real: Tensor, z_dim: int, config: TrainingConfig
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        data: Batches,
+        z_dim: int,
+        config: GANTraining,
+        conditional: bool = False,
+        accelerator: Accelerator | None = None,
     ) -> None:
-        self.generator = generator
-        self.discriminator = discriminator
-        self.averaged_generator = copy.deepcopy(generator).requires_grad_(False)
-        self.real = real
-        self.z_dim = z_dim
-        self.batch_size = config.batch_size
-        self.steps_done = 0
+        penalised = config.gradient_penalty or config.r1
+        super().__init__(
+            {"generator": generator, "discriminator": discriminator},
+            {"generator": config.lr, "discriminator": config.discriminator_lr or config.lr},
+            ["discriminator_loss", *["penalty"] * bool(penalised), "generator_loss"],
+            data,
+            config,
+            accelerator,
+        )
+        self.generator, self.discriminator = generator, discriminator
+        self.z_dim, self.conditional = z_dim, conditional
+        self.objective = config
+        self.loss = ADVERSARIAL[config.loss]
+        # Real and fake in one batch where no layer mixes the rows: half the calls, and products twice as tall.
+        self._one_batch = not mixes_rows(discriminator)
+        require(
+            self._one_batch or not config.gradient_penalty,
+            "gradient_penalty: it needs a discriminator without BatchNorm, which scores each image by itself",
+        )
 
-        self._generator_parameters: list[Tensor] = list(generator.parameters())
-        self._averaged_parameters: list[Tensor] = list(self.averaged_generator.parameters())
-        self._discriminator_parameters: list[Tensor] = list(discriminator.parameters())
-        # fused: one pass over weight, gradient and both moments instead of about ten.
-        self.generator_optimizer = torch.optim.Adam(
-            self._generator_parameters, lr=config.lr, betas=config.betas, fused=True
-        )
-        self.discriminator_optimizer = torch.optim.Adam(
-            self._discriminator_parameters, lr=config.lr, betas=config.betas, fused=True
-        )
-        self._ema_decay = config.ema_decay
-        self._instance_noise = config.instance_noise
-        self._steps = config.steps
-        # A stream of its own: nobody else's random numbers change a run, nor a run theirs.
-        self._random = torch.Generator(real.device)
-        self._random.manual_seed(stream_seed(config.seed, "training"))
-        self._loss_sums = torch.zeros(2, device=real.device, dtype=real.dtype)
-        self._losses_summed = 0
+    @property
+    def averaged_generator(self) -> nn.Module:
+        """The generator that pictures are made with."""
+        return self.maker
 
     def step(self) -> None:
-        """Update the discriminator once, then the generator once."""
-        batch = self.batch_size
-        fake = self.generator(self._normal((batch, self.z_dim)))
-        # Drawn with replacement: the losses are expectations over the data, and this needs no epoch and no shuffling.
-        chosen = torch.randint(len(self.real), (batch,), generator=self._random, device=self.real.device)
-        real = self.real.index_select(0, chosen)
+        """Update the discriminator `n_critic` times, then the generator once."""
+        self.set_lrs()
+        n_critic = self.objective.n_critic
+        updates: list[list[Tensor]] = []
+        for update in range(n_critic):
+            noise = self.normal(self.batch_size, self.z_dim)
+            chosen = self.data.draw(self.batch_size, self.random)
+            # The generator's own update scores these fakes again, so their graph is kept; unless it would have to be
+            # kept of several parts at once.
+            keeps_graph = update == n_critic - 1 and len(self.parts) == 1
+            losses, fake = self._update_discriminator(noise, chosen, keeps_graph)
+            updates.append(losses)
+        self.finish([*means(updates), self._update_generator(noise, chosen, fake)])
 
-        # Real and fake in one batch, since no layer mixes the rows: half the calls, and products twice as tall.
-        logits = self.discriminator(self._blur(torch.cat((real, fake.detach()))))
-        d_loss = discriminator_loss(logits[:batch], logits[batch:])
-        self.discriminator_optimizer.zero_grad()
-        torch.autograd.backward(d_loss)
-        self.discriminator_optimizer.step()
+    def _update_discriminator(self, noise: Tensor, chosen: Tensor, keeps_graph: bool) -> tuple[list[Tensor], Tensor]:
+        """One update of D; returns the loss and, if there is one, the penalty; and the last part's fakes."""
+        blur = self._blur(2, self.batch_size)
+        mix = self._mix()
+        self.optimizers["discriminator"].zero_grad()
+        losses: list[list[Tensor]] = []
+        for part, rows in enumerate(self.parts):
+            labels = self._labels(chosen[rows])
+            with contextlib.nullcontext() if keeps_graph else torch.no_grad():
+                fake = self.calls["generator"](noise[rows], *labels)
+            real = self.data.take(chosen[rows])
+            seen_real, seen_fake = real, fake.detach()
+            if self._one_batch:
+                both = torch.cat((seen_real, seen_fake))
+                if blur is not None:
+                    both += blur[:, rows].reshape_as(both)
+                logits = self._discriminate(both, [label.repeat(2) for label in labels])
+                real_logits, fake_logits = logits.chunk(2)
+                seen_real, seen_fake = both.chunk(2)
+            else:
+                if blur is not None:
+                    seen_real, seen_fake = seen_real + blur[0, rows], seen_fake + blur[1, rows]
+                real_logits, fake_logits = (self._discriminate(seen, labels) for seen in (seen_real, seen_fake))
+            loss = self.loss.discriminator(real_logits, fake_logits)
+            penalty = self._penalty(seen_real, seen_fake, labels, mix, rows)
+            self.backward("discriminator", loss if penalty is None else loss + penalty, part)
+            losses.append([term.detach() for term in (loss, penalty) if term is not None])
+        self.update("discriminator")
+        if self.objective.weight_clip:
+            clip_weights(self._parameters["discriminator"], self.objective.weight_clip)
+        return means(losses), fake
 
-        with _frozen(self._discriminator_parameters):
-            g_loss = generator_loss(self.discriminator(self._blur(fake)))
-        self.generator_optimizer.zero_grad()
-        torch.autograd.backward(g_loss)
-        self.generator_optimizer.step()
+    def _update_generator(self, noise: Tensor, chosen: Tensor, fake: Tensor) -> Tensor:
+        """One update of G against the updated D; returns the loss."""
+        blur = self._blur(1, self.batch_size)
+        self.optimizers["generator"].zero_grad()
+        losses: list[list[Tensor]] = []
+        with frozen(self._parameters["discriminator"]):
+            for part, rows in enumerate(self.parts):
+                labels = self._labels(chosen[rows])
+                if len(self.parts) > 1:
+                    fake = self.calls["generator"](noise[rows], *labels)
+                # D itself, not DDP's wrapper, which would wait for gradients that frozen weights do not get.
+                seen = fake if blur is None else fake + blur[0, rows]
+                loss = self.loss.generator(self.discriminator(seen, *labels))
+                self.backward("generator", loss, part)
+                losses.append([loss.detach()])
+        self.update("generator")
+        return means(losses)[0]
 
-        self._average()
-        self._loss_sums += torch.stack((d_loss.detach(), g_loss.detach()))
-        self._losses_summed += 1
-        self.steps_done += 1
+    def _discriminate(self, images: Tensor, labels: list[Tensor]) -> Tensor:
+        logits: Tensor = self.calls["discriminator"](images, *labels)
+        return logits
 
-    def _normal(self, shape: Sequence[int]) -> Tensor:
-        return torch.randn(shape, generator=self._random, device=self.real.device, dtype=self.real.dtype)
+    def _labels(self, chosen: Tensor) -> list[Tensor]:
+        """The labels of the real images, which the fakes get too; none if unconditional."""
+        return [self.data.labels(chosen)] if self.conditional else []
 
-    def _blur(self, images: Tensor) -> Tensor:
-        """Add the instance noise of this step, if any is left."""
-        deviation = self._instance_noise * (1 - self.steps_done / self._steps)
-        return images if deviation <= 0 else images.add(self._normal(images.shape), alpha=deviation)
+    def _blur(self, *shape: int) -> Tensor | None:
+        """The instance noise of this step, (*shape, C, H, W), if any is left."""
+        deviation = self.objective.instance_noise * (1 - self.steps_done / self.objective.steps)
+        return None if deviation <= 0 else self.normal(*shape, *self.data.shape).mul_(deviation)
 
-    def _average(self) -> None:
-        # The decay starts low, as otherwise the untrained weights would linger for 1/(1 − decay) steps. By hand because
-        # AveragedModel costs 66 µs a call where this costs 5, and copies its counter to the device each time.
-        decay = min(self._ema_decay, (1 + self.steps_done) / (10 + self.steps_done)) if self._ema_decay else 0.0
-        with torch.no_grad():
-            torch._foreach_lerp_(self._averaged_parameters, self._generator_parameters, 1 - decay)
+    def _mix(self) -> Tensor | None:
+        if not self.objective.gradient_penalty:
+            return None
+        shape = (self.batch_size, 1, 1, 1)
+        return torch.rand(shape, generator=self.random, device=self.data.device, dtype=self.data.dtype)
 
-    def mean_losses(self) -> dict[str, float]:
-        """Means of both losses over the steps since the last call (at least one). Waits for the device."""
-        d_loss, g_loss = (self._loss_sums / self._losses_summed).tolist()
-        self._loss_sums.zero_()
-        self._losses_summed = 0
-        return {"discriminator_loss": d_loss, "generator_loss": g_loss}
+    def _penalty(
+        self, real: Tensor, fake: Tensor, labels: list[Tensor], mix: Tensor | None, rows: slice
+    ) -> Tensor | None:
+        """The weighted sum of the penalties on D's gradient, if there are any."""
+        penalty = None
+        if mix is not None:
+            weight = self.objective.gradient_penalty
+            penalty = weight * gradient_penalty(lambda x: self.discriminator(x, *labels), real, fake, mix[rows])
+        if self.objective.r1:
+            r1 = self.objective.r1 * r1_penalty(lambda x: self.discriminator(x, *labels), real)
+            penalty = r1 if penalty is None else penalty + r1
+        return penalty
 
-    def is_finite(self) -> bool:
-        """Whether every weight of both networks is a finite number. Waits for the device."""
-        weights = self._generator_parameters + self._discriminator_parameters
-        return all(bool(weight.isfinite().all()) for weight in weights)
-
-    @torch.no_grad()
-    def generate(self, noise: Tensor) -> Tensor:
-        """Images (B, C, H, W) of the averaged generator from noise (B, z_dim) on any device."""
-        images: Tensor = self.averaged_generator(noise.to(self.real))
+    def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Images (B, C, H, W) of the averaged generator from noise (B, z_dim) and labels (B,) on any device."""
+        device, dtype = self.data.device, self.data.dtype
+        given = [] if labels is None else [labels.to(device)]
+        with evaluating(self.maker):
+            images: Tensor = self.maker(noise.to(device, dtype), *given)
         return images
 
-    def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on as if it had never stopped: tensors, numbers and containers of them."""
-        return {
-            "generator": self.generator.state_dict(),
-            "averaged_generator": self.averaged_generator.state_dict(),
-            "discriminator": self.discriminator.state_dict(),
-            "generator_optimizer": self.generator_optimizer.state_dict(),
-            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
-            "random": self._random.get_state(),
-            "steps_done": self.steps_done,
-        }
+    def scores(self) -> dict[str, float]:
+        """`sliced_wasserstein`, of always the same noise, real images and directions."""
+        random = torch.Generator().manual_seed(stream_seed(self.config.seed, "scores"))
+        chosen = self.data.draw(SCORED, random).to(self.data.device)
+        noise = torch.randn(SCORED, self.z_dim, generator=random)
+        labels = self.data.labels(chosen) if self.conditional else None
+        fake, real = self.generate(noise, labels), self.data.take(chosen)
+        return {"sliced_wasserstein": sliced_wasserstein(fake, real, random)}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict()` gave, from a GAN of the same architecture on the same kind of device."""
-        self.generator.load_state_dict(state["generator"])
-        self.averaged_generator.load_state_dict(state["averaged_generator"])
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
-        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
-        self._random.set_state(state["random"])
-        self.steps_done = state["steps_done"]
+
+def mixes_rows(network: nn.Module) -> bool:
+    """Whether a layer in it makes one row's output depend on the others."""
+    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
 
 
 @contextlib.contextmanager
-def _frozen(parameters: list[Tensor]) -> Iterator[None]:
+def frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
     """Within it, graphs treat `parameters` as constants: no gradient of theirs is computed only to be thrown away."""
     for parameter in parameters:
         parameter.requires_grad_(False)

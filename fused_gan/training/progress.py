@@ -20,6 +20,9 @@ class ProgressView(Protocol):
     def report(self, step: int, losses: Mapping[str, float], images_per_second: float) -> None:
         """Show that `step` steps are done, with mean losses and images trained on a second since the last report."""
 
+    def tell(self, message: str) -> None:
+        """Show a line that stays: a verdict of the health monitor."""
+
 
 def progress_view(console: Console, name: str, steps: int, batch_size: int) -> ProgressView:
     """A live bar when `console` is a terminal, else lines of text; both for a run of `steps` steps."""
@@ -62,6 +65,9 @@ class LiveBar:
         }
         self._progress.update(self._task, completed=step, numbers=describe(short, images_per_second))
 
+    def tell(self, message: str) -> None:
+        self._progress.console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
 
 class PlainLines:
     """A line of text at most every `SECONDS`, and one for the last step."""
@@ -92,3 +98,6 @@ class PlainLines:
             highlight=False,
             soft_wrap=True,
         )
+
+    def tell(self, message: str) -> None:
+        self._console.print(f"{self._name}  {message}", markup=False, highlight=False, soft_wrap=True)

@@ -1,55 +1,73 @@
-"""A training run: from two configurations to a run folder with weights, metrics and pictures."""
+"""A training run: from a preset to a run folder with weights, metrics and pictures; and its resumption."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import signal
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from rich.console import Console
-from torch import Tensor
 
 import fused_gan
 from fused_gan.data import load
-from fused_gan.errors import Diverged
-from fused_gan.images import from_uint8, save_grid, to_uint8
-from fused_gan.models import MLPGANConfig
-from fused_gan.training.checkpoint import save_checkpoint
-from fused_gan.training.config import TrainingConfig, cuda_obstacle, resolve_device, stream_seed
+from fused_gan.errors import require
+from fused_gan.models import GANModel, VAEModel
+from fused_gan.training.build import build_system, count_classes
+from fused_gan.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
+from fused_gan.training.checkpoints import Checkpoints
+from fused_gan.training.config import TrainingConfig, cuda_obstacle, resolve_device
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.gan import GAN
+from fused_gan.training.health import Monitor, Verdict
 from fused_gan.training.interrupt import StopSignal
+from fused_gan.training.presets import Preset, find_preset, from_json, to_json
+from fused_gan.training.processes import launched, make_accelerator
 from fused_gan.training.progress import ProgressView, progress_view
-from fused_gan.training.sampling import draw_noise
+from fused_gan.training.recorder import Recorder
+from fused_gan.training.sampling import Sampler
+from fused_gan.training.vae import VAE
 
-GRID_COUNT = 64
+ROLLBACKS = 3  # at most, in one run
 
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run ended: its folder, the steps done, and the signal that stopped it early, if one did."""
+    """How a run ended.
+
+    Attributes:
+        folder: its folder.
+        steps_done: the steps done.
+        stopped_by: the signal that stopped it early, if one did.
+        verdicts: of the last look of the health monitor; where one of them stopped the run, `stopped_by_verdict`.
+    """
 
     folder: RunFolder
     steps_done: int
     stopped_by: signal.Signals | None
+    verdicts: tuple[Verdict, ...] = ()
+    stopped_by_verdict: bool = False
 
 
-def train(preset: str, model: MLPGANConfig, config: TrainingConfig, console: Console | None = None) -> RunResult:
+def train(
+    preset: str,
+    model: GANModel | VAEModel | None = None,
+    config: TrainingConfig | None = None,
+    console: Console | None = None,
+) -> RunResult:
     """Train a system and leave its run folder, as `RunFolder` describes it.
 
-    Each line of `metrics.jsonl` has `step`, the mean losses since the line before, `images_per_second` and `seconds`
-    since the start. SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand, with everything saved.
+    SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand, with everything saved; `resume` goes on.
 
     Args:
-        preset: the system's name in `fused_gan.models.PRESETS`.
-        model: its configuration.
-        config: data, optimisation, intervals and the folder.
+        preset: the system's name in `PRESETS`.
+        model: its networks; by default the preset's.
+        config: data, optimisation, intervals and the folder; by default the preset's.
         console: where progress goes; standard output by default.
 
     Raises:
@@ -57,116 +75,210 @@ def train(preset: str, model: MLPGANConfig, config: TrainingConfig, console: Con
         Diverged: a loss or a weight became infinite or NaN; the last checkpoint is from before.
         OSError: from the file system.
     """
+    found = find_preset(preset)
+    chosen = dataclasses.replace(found, model=model or found.model, training=config or found.training)
     console = console or Console()
-    device = resolve_device(config.device)
-    folder = RunFolder(config.out or Path("runs") / f"{preset}-{datetime.now():%Y%m%d-%H%M%S}")
-    folder.require_new()
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    images = load(config.data).images
-    gan = build_gan(model, config, images, device)
-    if config.device == "auto" and device.type == "cpu":
-        console.print(f"device auto: cpu, as {cuda_obstacle()}", highlight=False)
-    channels, height, width = images.shape[1:]
-    description = {
-        "preset": preset,
-        "model": dataclasses.asdict(model),
-        "training": dataclasses.asdict(config) | {"device": str(device), "out": str(folder.path)},
-        "image_shape": [channels, height, width],
-        "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
-    }
-    folder.create(description)
-    console.print(
-        f"{preset} on {device}, {len(images):,} images of {channels}×{height}×{width} from {config.data}, "
-        f"run folder {folder.path}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    noise = draw_noise(config.seed, GRID_COUNT, model.z_dim)
-    recorder = _Recorder(gan, folder, description, noise, model.value_range)
-    with StopSignal() as stop, progress_view(console, preset, config.steps, config.batch_size) as view:
-        _loop(gan, config, recorder, view, stop)
-    return RunResult(folder, gan.steps_done, stop.received)
+    device, accelerator = _set_up(chosen.training)
+    folder = RunFolder(_agreed(accelerator, chosen.training.out or _new_folder(preset)))
+    if accelerator.is_main_process:
+        folder.require_new()
+    run = _Run(preset, chosen, folder, device, accelerator)
+    if accelerator.is_main_process:
+        folder.create(run.description)
+        if chosen.training.device == "auto" and device.type == "cpu":
+            console.print(f"device auto: cpu, as {cuda_obstacle()}", highlight=False)
+        console.print(run.introduction(), highlight=False, soft_wrap=True)
+    return run.go(console)
 
 
-def build_gan(model: MLPGANConfig, config: TrainingConfig, images: Tensor, device: torch.device) -> GAN:
-    """Both networks with weights from `config.seed`, and the data, on `device`.
-
-    The weights are drawn on the CPU, so that a run starts from the same ones on any device; torch's default random
-    stream is left as it was.
+def resume(
+    path: Path,
+    steps: int | None = None,
+    checkpoint: str | None = None,
+    device: str | None = None,
+    console: Console | None = None,
+) -> RunResult:
+    """Go on with a run that ended early, or was killed, as if it had never stopped.
 
     Args:
-        model: which networks.
-        config: seed, dtype and what `GAN` takes.
-        images: uint8 (N, C, H, W).
-        device: where to train.
+        path: the run's folder.
+        steps: train to this step instead of the configured one. What depends on the number of steps (instance noise, a
+            falling lr) then follows the new number.
+        checkpoint: file name in the folder `checkpoints` to go on from; by default the last.
+        device: another one than before.
+        console: where progress goes.
+
+    Raises:
+        UserError: no run folder, no sound checkpoint, data that has changed, or nothing left to do.
+        Diverged, OSError: as `train`.
     """
-    shape = images.shape[1:]
-    with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which would seed every CUDA device as well.
-        torch.default_generator.manual_seed(stream_seed(config.seed, "weights"))
-        generator, discriminator = model.build_generator(shape), model.build_discriminator(shape)
-    # Small data lives on the device whole: at ten thousand steps a second no worker process would keep up.
-    real = from_uint8(images.to(device), model.value_range, config.torch_dtype)
-    return GAN(generator.to(real), discriminator.to(real), real, model.z_dim, config)
+    console = console or Console()
+    folder = RunFolder(path)
+    folder.require_run()
+    store = Checkpoints(folder.checkpoints, keep=1)
+    loaded = store.load(checkpoint)
+    try:
+        name = loaded.config["preset"]
+        changes: dict[str, Any] = {"out": path} | ({} if steps is None else {"steps": steps})
+        changes |= {} if device is None else {"device": device}
+        preset = from_json(name, loaded.config["model"] | loaded.config["training"] | changes)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{folder.checkpoints}: the configuration in the checkpoint is broken: {error!r}"
+        ) from error
+    done = loaded.state["steps_done"]
+    require(done < preset.training.steps, f"run: {path} has done its {done} steps; give more with --steps")
+    found, accelerator = _set_up(preset.training)
+    run = _Run(name, preset, folder, found, accelerator)
+    require(
+        run.description["image_shape"] == loaded.config["image_shape"]
+        and run.description["images"] == loaded.config["images"],
+        f"data: {preset.training.data} is no longer what the run was begun with",
+    )
+    try:
+        run.recorder.restore(loaded.state)
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f"{folder.checkpoints}: the state in the checkpoint does not fit: {error!r}") from error
+    if accelerator.is_main_process:
+        folder.write_config(run.description)
+        store.forget_after(done)
+        console.print(f"resuming behind step {done}", highlight=False)
+        console.print(run.introduction(), highlight=False, soft_wrap=True)
+    return run.go(console)
 
 
-def _loop(gan: GAN, config: TrainingConfig, recorder: _Recorder, view: ProgressView, stop: StopSignal) -> None:
-    for step in range(1, config.steps + 1):
-        gan.step()
-        last = step == config.steps or stop.received is not None
-        if last or step % config.log_interval == 0:
-            view.report(step, *recorder.log())
-        if last or (config.sample_interval and step % config.sample_interval == 0):
-            recorder.draw()
-        if last or (config.checkpoint_interval and step % config.checkpoint_interval == 0):
-            recorder.save()
-        if last:
-            return
-
-
-class _Recorder:
-    """Writes a run's metrics, pictures and checkpoints."""
+class _Run:
+    """A system with all that goes on around it."""
 
     def __init__(
-        self,
-        gan: GAN,
-        folder: RunFolder,
-        description: dict[str, Any],
-        noise: Tensor,
-        value_range: tuple[float, float],
+        self, name: str, preset: Preset, folder: RunFolder, device: torch.device, accelerator: Accelerator
     ) -> None:
-        self._gan = gan
-        self._folder = folder
-        self._description = description
-        self._noise = noise
-        self._value_range = value_range
-        self._start = self._logged_at = time.perf_counter()
-        self._logged_step = gan.steps_done
-
-    def log(self) -> tuple[dict[str, float], float]:
-        """Write a line of metrics; return the mean losses and the images a second since the last one."""
-        losses = self._gan.mean_losses()  # waits for the device, so the clock is read after it
-        now, step = time.perf_counter(), self._gan.steps_done
-        images_per_second = (step - self._logged_step) * self._gan.batch_size / (now - self._logged_at)
-        self._logged_at, self._logged_step = now, step
-        if not all(map(math.isfinite, losses.values())):
-            raise Diverged(f"training diverged: by step {step} a loss is not finite ({losses}); try a smaller lr")
-        self._folder.add_metrics(
-            {"step": step} | losses | {"images_per_second": images_per_second, "seconds": now - self._start}
+        config = preset.training
+        self.name, self.config, self.folder, self._device = name, config, folder, device
+        self.accelerator = accelerator
+        data = load(config.data, config.image_size, config.channels)
+        self.system: GAN | VAE = build_system(preset.model, config, data, device, accelerator)
+        shape = self.system.data.shape
+        self.description: dict[str, Any] = {
+            "preset": name,
+            **to_json(preset),
+            "image_shape": list(shape),
+            "images": len(data.images),
+            "classes": count_classes(preset.model, data, config.data),
+            "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
+        }
+        self.description["training"] |= {"device": str(device), "out": str(folder.path)}
+        sampler = Sampler(
+            self.system.maker, preset.model.z_dim, preset.model.value_range, self.description["classes"], shape
         )
-        return losses, images_per_second
+        self.recorder = Recorder(self.system, sampler, folder, self.description, Monitor(self.system))
 
-    def draw(self) -> None:
-        """Write a grid of samples from the run's fixed noise."""
-        images = to_uint8(self._gan.generate(self._noise), self._value_range)
-        for path in (self._folder.samples / f"step-{self._gan.steps_done:07d}.png", self._folder.picture):
-            save_grid(path, images)
+    def introduction(self) -> str:
+        """What is about to be trained, on what."""
+        channels, height, width = self.system.data.shape
+        many = self.accelerator.num_processes
+        return (
+            f"{self.name} on {self._device}{f' in {many} processes' if many > 1 else ''}, "
+            f"{len(self.system.data):,} images of {channels}×{height}×{width} from {self.config.data}"
+            f"{', kept on the host' if self.system.data.on_host else ''}, run folder {self.folder.path}"
+        )
 
-    def save(self) -> None:
-        """Write the checkpoint, unless a weight is no longer finite: the one before stays."""
-        if not self._gan.is_finite():
-            raise Diverged(
-                f"training diverged: at step {self._gan.steps_done} a weight is not finite; try a smaller lr"
-            )
-        save_checkpoint(self._folder.checkpoint, self._description, self._gan.state_dict())
+    def go(self, console: Console) -> RunResult:
+        """Train to the last step, or until something stops it."""
+        verdicts: tuple[Verdict, ...] = ()
+        stopped = False
+        quiet = None if self.accelerator.is_main_process else Console(quiet=True)
+        self.recorder.open()
+        try:
+            with StopSignal() as stop, self._view(quiet or console) as view:
+                while self.system.steps_done < self.config.steps and not stopped:
+                    self.system.step()
+                    step = self.system.steps_done
+                    last = step == self.config.steps or self._asked_to_stop(stop, step)
+                    # Not when stopped early: a look more would change what later looks are compared with.
+                    if self._looks(step):
+                        verdicts = tuple(self.recorder.look())
+                        stopped, rolled_back = self._act_on(verdicts, view)
+                        if rolled_back:
+                            continue
+                        last |= stopped
+                    if last or due(self.config.log_interval, step):
+                        view.report(step, *self.recorder.log())
+                    if last or due(self.config.sample_interval, step):
+                        self.recorder.draw()
+                    if last or due(self.config.checkpoint_interval, step):
+                        self.recorder.save()
+                    if last:
+                        break
+            self.recorder.finish()
+        finally:
+            self.recorder.close()
+        self.accelerator.wait_for_everyone()
+        return RunResult(self.folder, self.system.steps_done, stop.received, verdicts, stopped)
+
+    def _view(self, console: Console) -> ProgressView:
+        return progress_view(console, self.name, self.config.steps, self.config.batch_size)
+
+    def _looks(self, step: int) -> bool:
+        interval = self.config.health_interval
+        return due(interval, step) or (interval > 0 and step == self.config.steps)
+
+    def _asked_to_stop(self, stop: StopSignal, step: int) -> bool:
+        """Whether a signal came; several processes agree on it when they log, as all must stop at the same step."""
+        if self.accelerator.num_processes == 1:
+            return stop.received is not None
+        if step % self.config.log_interval:
+            return False
+        asked = torch.tensor(float(stop.received is not None), device=self._device)
+        total: torch.Tensor = self.accelerator.reduce(asked, "sum")
+        return total.item() > 0
+
+    def _act_on(self, verdicts: tuple[Verdict, ...], view: ProgressView) -> tuple[bool, bool]:
+        """Tell the verdicts; returns whether to stop, and whether the run was rolled back."""
+        for verdict in verdicts:
+            view.tell(f"step {self.system.steps_done}: {verdict}")
+        if not any(verdict.fatal for verdict in verdicts) or self.config.on_collapse == "warn":
+            return False, False
+        if self.config.on_collapse == "stop" or self.recorder.rollbacks >= ROLLBACKS:
+            return True, False
+        sound = self._sound_checkpoint()
+        if sound is None:
+            return True, False
+        before = self.system.steps_done
+        self.recorder.roll_back(sound.state)
+        view.tell(f"step {before}: rolled back to step {self.system.steps_done}, going on with other noise")
+        return False, True
+
+    def _sound_checkpoint(self) -> Checkpoint | None:
+        """The latest checkpoint from before the monitor suspected anything."""
+        for path in reversed(Checkpoints(self.folder.checkpoints, keep=1).all()):
+            checkpoint = load_checkpoint(path)
+            if not checkpoint.state["run"]["monitor"]["suspicions"]:
+                return checkpoint
+        return None
+
+
+def due(interval: int, step: int) -> bool:
+    """Whether something done every `interval` steps, 0 for never, is done after this one."""
+    return interval > 0 and step % interval == 0
+
+
+def _set_up(config: TrainingConfig) -> tuple[torch.device, Accelerator]:
+    """The device and the accelerator of this process."""
+    device = resolve_device(config.device)
+    accelerator = make_accelerator(device, config.mixed_precision)
+    if launched() and device.type == "cuda":
+        device = accelerator.device  # one each
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    return device, accelerator
+
+
+def _new_folder(preset: str) -> Path:
+    return Path("runs") / f"{preset}-{datetime.now():%Y%m%d-%H%M%S}"
+
+
+def _agreed(accelerator: Accelerator, path: Path) -> Path:
+    """The main process's path: the clocks of others may have gone on to the next second."""
+    [agreed] = broadcast_object_list([path])
+    return Path(agreed)

@@ -1,0 +1,196 @@
+"""What a run leaves behind while it goes: metrics, pictures, checkpoints. One process writes."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from fused_gan.errors import Diverged
+from fused_gan.images import Pixels, make_grid, save_grid, to_uint8
+from fused_gan.training.checkpoints import Checkpoints
+from fused_gan.training.config import stream_seed
+from fused_gan.training.folder import RunFolder
+from fused_gan.training.gan import GAN
+from fused_gan.training.health import Look, Monitor, Verdict, as_json
+from fused_gan.training.plots import draw_losses
+from fused_gan.training.sampling import Sampler, draw_noise
+from fused_gan.training.vae import VAE
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+GRID_ROWS = 8
+INTERPOLATED = 10  # images from one latent to another
+RECONSTRUCTED = 32  # real images, each shown beside its reconstruction
+
+
+class Recorder:
+    """Writes a run's files.
+
+    All processes call it in the same places, as some numbers are means over all; only the main one writes.
+
+    Args:
+        system: what is trained.
+        sampler: of the system's pictures.
+        folder: where to.
+        description: the run's configuration, which goes into each checkpoint.
+        monitor: the health monitor, whose memory goes into each checkpoint.
+    """
+
+    def __init__(
+        self, system: GAN | VAE, sampler: Sampler, folder: RunFolder, description: dict[str, Any], monitor: Monitor
+    ) -> None:
+        self._system, self._sampler, self._folder, self._description = system, sampler, folder, description
+        self._monitor = monitor
+        config = system.config
+        self._writes = system.accelerator.is_main_process
+        self._checkpoints = Checkpoints(folder.checkpoints, config.keep_checkpoints)
+        columns = sampler.classes if 0 < sampler.classes <= 16 else GRID_ROWS
+        self._columns = columns
+        self._noise = draw_noise(config.seed, GRID_ROWS * columns, system.z_dim)
+        self._labels = sampler.check_labels(None, len(self._noise))
+        self._best = math.inf
+        self._latest: dict[str, float] = {}
+        self._start = self._logged_at = time.perf_counter()
+        self._logged_step = system.steps_done
+        self._tensorboard: SummaryWriter | None = None
+        self.rollbacks = 0
+
+    def open(self) -> None:
+        """Begin to write, behind the steps already done."""
+        if self._writes and self._system.config.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # takes a second: not at start-up
+
+            self._tensorboard = SummaryWriter(str(self._folder.tensorboard), purge_step=self._system.steps_done + 1)
+
+    def close(self) -> None:
+        """Finish the files that are still open."""
+        if self._tensorboard is not None:
+            self._tensorboard.close()
+
+    def log(self) -> tuple[dict[str, float], float]:
+        """Write a line of metrics; return the mean losses and the images a second since the last one."""
+        losses = self._system.mean_losses()  # waits for the device, so the clock is read after it
+        now, step = time.perf_counter(), self._system.steps_done
+        images_per_second = (step - self._logged_step) * self._system.batch_size / (now - self._logged_at)
+        self._logged_at, self._logged_step = now, step
+        if not all(map(math.isfinite, losses.values())):
+            raise Diverged(f"training diverged: by step {step} a loss is not finite ({losses}); try a smaller lr")
+        self._latest.update(losses)
+        self._write({"step": step} | losses | {"images_per_second": images_per_second, "seconds": now - self._start})
+        return losses, images_per_second
+
+    def look(self) -> list[Verdict]:
+        """Let the health monitor look; write what it saw."""
+        look, verdicts = self._monitor.look()
+        if self._writes:
+            self._folder.add_line(self._folder.health, as_json(look, verdicts))
+            self._add_scalars(look.step, {f"health/{name}": value for name, value in numbers(look).items()})
+        return verdicts
+
+    def draw(self) -> None:
+        """Write a grid of samples from the run's fixed noise, and for a VAE one of reconstructions."""
+        if not self._writes:
+            return
+        self._save_pictures("samples", self._sampler.images(self._noise, self._labels), self._columns)
+        if isinstance(self._system, VAE):
+            self._save_pictures("reconstructions", self._reconstructions(self._system), GRID_ROWS)
+
+    def finish(self) -> None:
+        """Draw what is drawn once: the interpolation and the losses."""
+        if self._writes:
+            save_grid(
+                self._folder.interpolation, self._sampler.interpolate(GRID_ROWS, 10, self._system.config.seed), 10
+            )
+            draw_losses(self._folder)
+
+    def save(self) -> None:
+        """Write a checkpoint, unless a weight is no longer finite: the one before stays."""
+        system = self._system
+        if not system.is_finite():
+            raise Diverged(f"training diverged: at step {system.steps_done} a weight is not finite; try a smaller lr")
+        if not self._writes:
+            return
+        step, scores = system.steps_done, system.scores()
+        self._latest.update(scores)
+        self._write({"step": step} | scores)
+        score = self._latest.get(system.config.best_metric, math.inf)
+        is_best = score < self._best
+        self._best = min(score, self._best)
+        self._checkpoints.save(step, self._description, system.state_dict() | {"run": self._state_dict()}, is_best)
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on behind a checkpoint: take over its state, and forget what was written after it."""
+        self._system.load_state_dict(state)
+        run = state["run"]
+        self._best, self._latest = run["best"], dict(run["latest"])
+        self._monitor.load_state_dict(run["monitor"])
+        self.rollbacks = max(self.rollbacks, run["rollbacks"])
+        self._logged_at, self._logged_step = time.perf_counter(), run["logged_step"]
+        self._start = time.perf_counter() - run["seconds"]
+        if self._writes:
+            self._folder.rewind(self._system.steps_done)
+
+    def roll_back(self, state: dict[str, Any]) -> None:
+        """`restore`, and from there on other noise: with the same, the run would fail the same way."""
+        self.restore(state)
+        self.rollbacks += 1
+        seed = stream_seed(self._system.config.seed, f"training after rollback {self.rollbacks}")
+        self._system.random.manual_seed(seed)
+        if self._writes:
+            self._checkpoints.forget_after(self._system.steps_done)
+
+    def _state_dict(self) -> dict[str, Any]:
+        return {
+            "best": self._best,
+            "latest": self._latest,
+            "monitor": self._monitor.state_dict(),
+            "rollbacks": self.rollbacks,
+            "logged_step": self._logged_step,
+            "seconds": time.perf_counter() - self._start,
+        }
+
+    def _write(self, values: Mapping[str, float]) -> None:
+        if self._writes:
+            self._folder.add_line(self._folder.metrics, values)
+            self._add_scalars(int(values["step"]), {name: value for name, value in values.items() if name != "step"})
+
+    def _add_scalars(self, step: int, values: Mapping[str, float]) -> None:
+        if self._tensorboard is not None:
+            for name, value in values.items():
+                self._tensorboard.add_scalar(name, value, step)
+
+    def _save_pictures(self, name: str, images: Pixels, columns: int) -> None:
+        step, folder = self._system.steps_done, self._folder.path / name
+        folder.mkdir(exist_ok=True)
+        for path in (folder / f"step-{step:07d}.png", self._folder.path / f"{name}.png"):
+            save_grid(path, images, columns)
+        if self._tensorboard is not None:
+            self._tensorboard.add_image(name, make_grid(images, columns), step, dataformats="HWC")
+
+    def _reconstructions(self, vae: VAE) -> Pixels:
+        """Real images and their reconstructions in turn: (2 N, C, H, W)."""
+        indices = torch.arange(min(RECONSTRUCTED, len(vae.data)), device=vae.data.device)
+        real = vae.data.take(indices)
+        sides = (to_uint8(images, self._sampler.value_range) for images in (real, vae.reconstruct(real)))
+        return np.stack(list(sides), 1).reshape(-1, *real.shape[1:])
+
+
+def numbers(look: Look) -> dict[str, float]:
+    """The numbers of a look that are worth a curve."""
+    found = {f"gradient norm of {name}": value for name, value in look.network_norms.items()}
+    for name in ("accuracy_real", "accuracy_fake", "diversity", "data_diversity"):
+        value = getattr(look, name)
+        if value is not None:
+            found[name.replace("_", " ")] = value
+    for name, shares in (("dead units", look.dead), ("saturated units", look.saturated)):
+        if shares:
+            found[f"{name}, worst layer"] = max(shares.values())
+    if look.kl:
+        found["active latent dimensions"] = float(sum(value > 0.01 for value in look.kl))
+    return found

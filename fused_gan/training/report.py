@@ -1,0 +1,180 @@
+"""A run as one HTML page: curves, pictures, verdicts and configuration, all inside the one file."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fused_gan.files import atomic_write
+from fused_gan.training.folder import RunFolder, read_lines
+from fused_gan.training.plots import NO_LOSSES, curves
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
+h1, h2 {{ line-height: 1.2; }}
+img {{ max-width: 100%; height: auto; }}
+figure {{ margin: 1rem 0; }}
+figcaption {{ color: #555; font-size: 0.9rem; }}
+table {{ border-collapse: collapse; font-size: 0.9rem; }}
+th, td {{ padding: 0.15rem 0.8rem 0.15rem 0; text-align: left; }}
+td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
+.verdict {{ border-left: 4px solid #c60; background: #fff4e5; padding: 0.5rem 1rem; margin: 0.5rem 0; }}
+.well {{ border-left: 4px solid #284; background: #eef8f0; padding: 0.5rem 1rem; }}
+.strip {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
+.strip figure {{ margin: 0; width: 18rem; }}
+pre {{ background: #f5f5f5; padding: 1rem; overflow-x: auto; font-size: 0.85rem; }}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
+
+
+def write_report(folder: RunFolder, out: Path | None = None) -> Path:
+    """Write the page of a run, finished or not; return its path.
+
+    Args:
+        folder: of the run.
+        out: the file; by default report.html in the folder.
+
+    Raises:
+        UserError: no run folder, or a broken file in it.
+    """
+    config = folder.read_config()
+    path = out or folder.report
+    body = "\n".join(_body(folder, config))
+    with atomic_write(path) as temporary:
+        temporary.write_text(
+            PAGE.format(title=html.escape(f"{config['preset']}: {folder.path.name}"), body=body), "utf-8"
+        )
+    return path
+
+
+def _body(folder: RunFolder, config: dict[str, Any]) -> Iterator[str]:
+    metrics, looks = read_lines(folder.metrics), read_lines(folder.health)
+    yield f"<p>{html.escape(_summary(config, metrics))}</p>"
+    yield "<h2>Health</h2>"
+    yield from _verdicts(looks)
+    yield "<h2>Pictures</h2>"
+    yield _figure(folder.picture, "Samples of always the same noise, after the last step.")
+    yield _figure(folder.reconstruction, "Real images, each with its reconstruction on its right.")
+    yield _figure(folder.interpolation, "From one latent to another, a row each.")
+    yield from _strip(sorted(folder.samples.glob("step-*.png")))
+    yield "<h2>Curves</h2>"
+    losses = list(dict.fromkeys(name for line in metrics for name in line if name not in NO_LOSSES))
+    if metrics:
+        yield _image(curves(metrics, losses, "losses and scores"), "losses and scores")
+        yield _image(curves(metrics, ["images_per_second"], "images a second"), "speed")
+    yield from _health_curves(looks)
+    yield "<h2>Layers at the last look</h2>"
+    yield from _layers(looks)
+    yield "<h2>Configuration</h2>"
+    yield f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"
+
+
+def _summary(config: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
+    training = config["training"]
+    shape = "×".join(map(str, config["image_shape"]))
+    text = f"{config['images']:,} images of {shape} from {training['data']}, "
+    text += f"seed {training['seed']}, {training['device']}. "
+    if not metrics:
+        return text + "Nothing was logged yet."
+    timed = [line for line in metrics if "seconds" in line]
+    took = f", {timed[-1]['seconds']:,.0f} s" if timed else ""
+    return text + f"{metrics[-1]['step']:,} of {training['steps']:,} steps{took}."
+
+
+def _verdicts(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
+    found = [(look["step"], verdict) for look in looks for verdict in look["verdicts"]]
+    if not looks:
+        yield "<p>The health monitor has not looked yet.</p>"
+    elif not found:
+        yield f'<p class="well">No verdict in {len(looks)} looks.</p>'
+    latest = {verdict["name"]: (step, verdict) for step, verdict in found}
+    for name, (step, verdict) in latest.items():
+        times = sum(other["name"] == name for _, other in found)
+        text = f"{verdict['evidence']} (step {step}, one of {times} of {len(looks)} looks)."
+        yield (
+            f'<p class="verdict"><strong>{html.escape(name)}</strong>: {html.escape(text)} '
+            f"What may help: {html.escape(verdict['hint'])}.</p>"
+        )
+
+
+def _health_curves(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
+    if not looks:
+        return
+    norms = [{"step": look["step"]} | look["network_norms"] for look in looks]
+    yield _image(curves(norms, list(looks[-1]["network_norms"]), "gradient norm", logarithmic=True), "gradient norm")
+    pairs = (
+        ("the discriminator's accuracy", ["accuracy_real", "accuracy_fake"]),
+        ("diversity: mean distance of two images", ["diversity", "data_diversity"]),
+    )
+    for title, names in pairs:
+        if looks[-1][names[0]] is not None:
+            yield _image(curves(looks, names, title), title)
+
+
+def _layers(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
+    if not looks:
+        return
+    look = looks[-1]
+    rows = [
+        (name, f"{norm:.2e}", _share(look["dead"].get(name)), _share(look["saturated"].get(name)))
+        for name, norm in look["gradient_norms"].items()
+    ]
+    # Activations of their own, behind a convolution, have shares but no gradient.
+    others = [name for name in (*look["dead"], *look["saturated"]) if name not in look["gradient_norms"]]
+    rows += [(name, "", _share(look["dead"].get(name)), _share(look["saturated"].get(name))) for name in others]
+    yield _table(("layer", "gradient, root mean square", "dead units", "saturated"), rows)
+    if look["kl"]:
+        yield "<h2>Latent dimensions at the last look</h2>"
+        yield _table(("dimension", "KL in nats"), [(str(i), f"{value:.3f}") for i, value in enumerate(look["kl"])])
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.0%}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+    lines = "".join(
+        "<tr>"
+        + f"<td>{html.escape(row[0])}</td>"
+        + "".join(f'<td class="number">{cell}</td>' for cell in row[1:])
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><tr>{cells}</tr>{lines}</table>"
+
+
+def _figure(path: Path, caption: str) -> str:
+    if not path.is_file():
+        return ""
+    return f"<figure>{_image(path.read_bytes(), caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _strip(paths: Sequence[Path]) -> Iterator[str]:
+    """A few grids from the whole length of the run, side by side."""
+    if len(paths) < 2:
+        return
+    places = sorted({round(index * (len(paths) - 1) / 5) for index in range(6)})
+    yield '<div class="strip">'
+    yield from (_figure(paths[place], f"after step {int(paths[place].stem.split('-')[1]):,}") for place in places)
+    yield "</div>"
+
+
+def _image(png: bytes, alternative: str) -> str:
+    return f'<img alt="{html.escape(alternative)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'

@@ -176,9 +176,7 @@ def test_a_configuration_that_does_not_fit_the_weights_is_refused(
     noise = torch.randn(3, 8)
     assert torch.equal(load_sampler(folder.path, CPU).network(noise), gan.generate(noise))
     save_checkpoint(path, config | change, gan.state_dict())
-    with pytest.raises(
-        CheckpointError, match=r"step-0000001\.safetensors: its weights and its .* do not fit"
-    ):
+    with pytest.raises(CheckpointError, match=r"step-0000001\.safetensors: its weights and its .* do not fit"):
         load_sampler(folder.path, CPU)
 
 

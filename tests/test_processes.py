@@ -1,0 +1,66 @@
+"""Two processes train as one does: the same batches, the same noise, the same losses."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_resume import numbers
+from train_in_processes import PRESETS, main
+
+from fused_gan.errors import UserError
+from fused_gan.training import load_checkpoint
+from fused_gan.training.processes import own_rows
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
+    """Folders of the same runs, in one process and, launched by torchrun, in two."""
+    folder = tmp_path_factory.mktemp("runs")
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(folder / "patches.npz", images=pixels, labels=np.arange(60) % 3)
+    data, here = str(folder / "patches.npz"), Path(__file__).parent
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*launcher, str(here / "train_in_processes.py"), data, str(folder / "two")],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parent), *sys.path])},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    main(data, folder / "one")
+    return {1: folder / "one", 2: folder / "two"}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_two_processes_equal_one(runs: dict[int, Path], preset: str) -> None:
+    one, two = (numbers(runs[count] / preset) for count in (1, 2))
+    assert [line["step"] for line in two] == [line["step"] for line in one]
+    for ours, expected in zip(two, one, strict=True):
+        assert ours == pytest.approx(expected, rel=1e-9)
+    states = [
+        load_checkpoint(runs[count] / preset / "checkpoints" / "step-0000020.safetensors").state for count in (1, 2)
+    ]
+    network = "vae" if preset.endswith("vae") else "generator"
+    for name, weight in states[0][network].items():
+        torch.testing.assert_close(states[1][network][name], weight, rtol=1e-8, atol=1e-12)
+
+
+def test_each_process_takes_its_own_rows() -> None:
+    class Process:
+        num_processes = 3
+
+        def __init__(self, index: int) -> None:
+            self.process_index = index
+
+    rows = [own_rows(Process(index), 24, 2) for index in range(3)]  # type: ignore[arg-type]
+    taken = [row for parts in rows for part in parts for row in range(24)[part]]
+    assert taken == list(range(24))
+    with pytest.raises(UserError, match="batch_size: 25 cannot be shared equally by 3 processes in 2 parts"):
+        own_rows(Process(0), 25, 2)  # type: ignore[arg-type]

@@ -1,0 +1,212 @@
+"""A run that was stopped, or killed at any moment, goes on as if it never had been."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from test_checkpoint import Payload, flat
+
+from fused_gan.cli import main
+from fused_gan.errors import UserError
+from fused_gan.training import PRESETS, CheckpointError, Checkpoints, configure, load_checkpoint, resume, train
+from fused_gan.training.folder import read_lines
+from fused_gan.training.system import System
+
+QUIET = Console(quiet=True)
+SMALL: dict[str, dict[str, Any]] = {
+    "mlp-gan": {"generator_widths": (16,), "discriminator_widths": (16,), "z_dim": 4},
+    "dcgan": {"width": 4, "z_dim": 4},
+    "cgan": {"generator_widths": (16,), "discriminator_widths": (16,), "z_dim": 4},
+    "wgan": {"generator_widths": (16,), "discriminator_widths": (16,), "z_dim": 4},
+    "wgan-gp": {"generator_widths": (16,), "discriminator_widths": (16,), "z_dim": 4},
+    "mlp-vae": {"widths": (16,), "z_dim": 4, "ema_decay": 0.9},
+}
+
+
+@pytest.fixture
+def patches(tmp_path: Path) -> str:
+    """A small data set: 60 random images of 8×8 pixels in 3 classes."""
+    path = tmp_path / "patches.npz"
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(path, images=pixels, labels=np.arange(60) % 3)
+    return str(path)
+
+
+def options(name: str, data: str, out: Path, steps: int, **changes: Any) -> Any:
+    """A preset for a small run with checkpoints close together."""
+    intervals = {"log_interval": 5, "sample_interval": 20, "checkpoint_interval": 10, "health_interval": 15}
+    fields = SMALL[name] | intervals | {"tensorboard": False, "batch_size": 8, "threads": 1, "device": "cpu"}
+    return configure(name, data=data, out=out, steps=steps, **fields | changes)
+
+
+def run(name: str, preset: Any) -> None:
+    train(name, preset.model, preset.training, QUIET)
+
+
+def last_state(out: Path) -> Any:
+    """All that the last checkpoint holds, but for the clock."""
+    state = load_checkpoint(Checkpoints(out / "checkpoints", keep=1).all()[-1]).state
+    state["run"].pop("seconds")
+    return flat(state)
+
+
+def numbers(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
+    """What was logged, but for the clock."""
+    clock = ("seconds", "images_per_second")
+    return [{key: line[key] for key in line if key not in clock} for line in read_lines(out / name)]
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Send SIGINT to this process in the step after the given one, as Ctrl-C does."""
+
+    def at(step: int) -> None:
+        finish = System.finish
+
+        def finish_and_signal(system: System, losses: Any) -> None:
+            finish(system, losses)
+            if system.steps_done == step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(System, "finish", finish_and_signal)
+
+    return at
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_stopped_and_resumed_equals_never_stopped(tmp_path: Path, patches: str, interrupted: Any, name: str) -> None:
+    run(name, options(name, patches, tmp_path / "straight", 40))
+    interrupted(20)
+    run(name, options(name, patches, tmp_path / "stopped", 40))
+    result = resume(tmp_path / "stopped", console=QUIET)
+    assert (result.steps_done, result.stopped_by) == (40, None)
+    assert last_state(tmp_path / "stopped") == last_state(tmp_path / "straight")
+    for file in ("metrics.jsonl", "health.jsonl"):
+        assert numbers(tmp_path / "stopped", file) == numbers(tmp_path / "straight", file)
+    for picture in ("samples.png", "interpolation.png", "checkpoints/best.safetensors"):
+        ours, theirs = (tmp_path / folder / picture for folder in ("stopped", "straight"))
+        assert picture.endswith("safetensors") or ours.read_bytes() == theirs.read_bytes()
+
+
+def _go_on(out: str) -> None:
+    resume(Path(out), console=QUIET)
+
+
+@pytest.mark.parametrize(("times", "steps"), [(4, 300), pytest.param(20, 1500, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_and_still_bit_for_bit(tmp_path: Path, patches: str, times: int, steps: int) -> None:
+    lives = random.Random(times)
+    dense = {"checkpoint_interval": 5, "log_interval": 2, "sample_interval": 50, "health_interval": 40}
+    straight, killed = (options("mlp-gan", patches, tmp_path / name, steps, **dense) for name in ("straight", "killed"))
+    context = multiprocessing.get_context("forkserver")  # a fork of this process would inherit torch's threads
+    context.set_forkserver_preload(["fused_gan.training"])
+
+    reached, kills = [0], 0
+    process = context.Process(target=run, args=("mlp-gan", killed))
+    process.start()
+    folder = Checkpoints(tmp_path / "killed" / "checkpoints", keep=1)
+    while kills < times:
+        before = reached[-1]
+        while process.is_alive() and (not folder.all() or int(folder.all()[-1].stem[5:]) <= before):
+            time.sleep(0.002)  # every life gets one checkpoint further, so that the run goes on
+        time.sleep(lives.uniform(0, 0.04))
+        assert process.is_alive(), "it ended before it could be killed that often: give it more steps"
+        process.kill()
+        process.join()
+        kills += 1
+        reached.append(int(folder.all()[-1].stem[5:]))
+        process = context.Process(target=_go_on, args=(str(tmp_path / "killed"),))
+        process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert reached == sorted(reached)
+    run("mlp-gan", straight)
+    assert last_state(tmp_path / "killed") == last_state(tmp_path / "straight")
+    assert numbers(tmp_path / "killed") == numbers(tmp_path / "straight")
+    assert not list((tmp_path / "killed").rglob(".*.tmp")), "half written files are cleared away"
+
+
+def test_the_last_few_and_the_best_stay(tmp_path: Path, patches: str) -> None:
+    run("mlp-vae", options("mlp-vae", patches, tmp_path / "run", 50, keep_checkpoints=2))
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert names == ["best.safetensors", "step-0000040.safetensors", "step-0000050.safetensors"]
+    scores = {line["step"]: line["negative_elbo"] for line in numbers(tmp_path / "run") if "negative_elbo" in line}
+    assert sorted(scores) == [10, 20, 30, 40, 50]
+    best = load_checkpoint(tmp_path / "run" / "checkpoints" / "best.safetensors").state["steps_done"]
+    assert best == min(scores, key=scores.__getitem__)
+
+
+def test_the_best_is_not_simply_the_last(tmp_path: Path, patches: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fused_gan.training.vae import VAE
+
+    monkeypatch.setattr(VAE, "scores", lambda vae: {"negative_elbo": abs(vae.steps_done - 20.0)})
+    run("mlp-vae", options("mlp-vae", patches, tmp_path / "run", 50))
+    assert load_checkpoint(tmp_path / "run" / "checkpoints" / "best.safetensors").state["steps_done"] == 20
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_offered(
+    tmp_path: Path, patches: str, capsys: pytest.CaptureFixture[str], interrupted: Any
+) -> None:
+    interrupted(30)
+    out, trap = tmp_path / "run", tmp_path / "trap"
+    run("mlp-gan", options("mlp-gan", patches, out, 40))
+    last = out / "checkpoints" / "step-0000030.safetensors"
+    whole = last.read_bytes()
+    torch.save(Payload(trap), tmp_path / "malicious")
+    foreign = [b"", whole[:1000], whole[:-1], b"not a checkpoint" * 99, (tmp_path / "malicious").read_bytes()]
+    for content in foreign:
+        last.write_bytes(content)
+        assert main(["resume", str(out)]) == 2
+        error = capsys.readouterr().err
+        assert f"fused-gan: error: {last}: damaged" in error
+        assert "the one before is sound, take it with: --checkpoint step-0000020.safetensors" in error
+    assert not trap.exists()
+    assert main(["resume", str(out), "--checkpoint", "step-0000020.safetensors"]) == 130  # at step 30, again
+    assert main(["resume", str(out)]) == 0
+    run("mlp-gan", options("mlp-gan", patches, tmp_path / "straight", 40))
+    assert last_state(out) == last_state(tmp_path / "straight")
+
+
+def test_what_cannot_be_resumed_is_refused(tmp_path: Path, patches: str, interrupted: Any) -> None:
+    with pytest.raises(UserError, match="none is no folder"):
+        resume(tmp_path / "none")
+    with pytest.raises(UserError, match=r"is no run folder, it has no config\.json"):
+        resume(tmp_path)
+    run("mlp-gan", options("mlp-gan", patches, tmp_path / "done", 10))
+    with pytest.raises(UserError, match="has done its 10 steps; give more with --steps"):
+        resume(tmp_path / "done")
+    assert resume(tmp_path / "done", steps=20, console=QUIET).steps_done == 20
+    assert json.loads((tmp_path / "done" / "config.json").read_text())["training"]["steps"] == 20
+    interrupted(10)
+    run("mlp-gan", options("mlp-gan", patches, tmp_path / "run", 40))
+    np.savez(patches, images=np.zeros((60, 9, 9), np.uint8))
+    with pytest.raises(UserError, match=r"data: .* is no longer what the run was begun with"):
+        resume(tmp_path / "run", console=QUIET)
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        path.unlink()
+    with pytest.raises(CheckpointError, match="holds no checkpoint; the run saved none yet"):
+        resume(tmp_path / "run")
+
+
+def test_a_run_killed_while_writing_a_line_reads_on(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
+    assert read_lines(file) == [{"step": 1, "loss": 2.0}]
+    file.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is no JSON object with a step"):
+        read_lines(file)
+
+
+def test_the_presets_here_cover_every_kind_of_state() -> None:
+    kinds = {type(preset.model) for preset in PRESETS.values()}
+    assert {type(PRESETS[name].model) for name in SMALL} >= kinds - {type(PRESETS["conv-vae"].model)}

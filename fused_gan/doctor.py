@@ -15,6 +15,10 @@ import torch
 
 import fused_gan
 
+PACKAGES = (
+    "torch", "numpy", "pillow", "rich", "tyro", "safetensors", "mlxtend", "accelerate", "matplotlib", "tensorboard",
+)  # fmt: skip
+
 
 class Row(NamedTuple):
     """A line of the report: is it all right (None: just a fact), what it is about, what was found."""
@@ -44,7 +48,18 @@ def version_rows() -> Iterable[Row]:
     """Versions of Python, this package and what it uses."""
     yield Row(None, "fused_gan", fused_gan.__version__)
     yield Row(None, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for package in ("torch", "numpy", "pillow", "rich", "tyro", "safetensors", "mlxtend"):
+    for package in (
+        "torch",
+        "numpy",
+        "pillow",
+        "rich",
+        "tyro",
+        "safetensors",
+        "mlxtend",
+        "accelerate",
+        "matplotlib",
+        "tensorboard",
+    ):
         version = _version(package)
         yield Row(version is not None, package, version or "training needs it: pip install 'fused_gan[train]'")
 
@@ -91,6 +106,8 @@ def tool_rows() -> Iterable[Row]:
     """What building needs; nothing of it is needed to run."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     yield Row(compiler is not None, "C++ compiler", compiler or "missing; building needs one: apt install g++")
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    yield Row(browser is not None, "browser", browser or "missing; only the test of the report page looks with one")
     nvcc = shutil.which("nvcc") or _nvcc_in_cuda_home()
     yield Row(nvcc is not None, "nvcc", nvcc or "missing; a build with CUDA kernels needs the CUDA toolkit")
 

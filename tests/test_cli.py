@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -19,9 +20,11 @@ from PIL import Image
 from fused_gan import doctor
 from fused_gan.activations import ACTIVATIONS
 from fused_gan.cli import main
-from fused_gan.training import GAN, checkpoint, load_checkpoint
+from fused_gan.training import GAN, PRESETS, Sampler, checkpoint, health, load_checkpoint, load_sampler
 from fused_gan.training import config as training_config
+from fused_gan.training.sampling import truncated
 
+LAST = "checkpoints/step-0000020.safetensors"
 SMALL = ["--z-dim", "8", "--generator-widths", "32", "--discriminator-widths", "32", "--device", "cpu"]
 
 
@@ -289,7 +292,7 @@ def test_doctor_says_what_keeps_cuda_away(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert any("finds no working driver and GPU" in row.finding for row in doctor.device_rows())
     monkeypatch.setattr(doctor.shutil, "which", lambda *_, **__: None)
-    assert [row.good for row in doctor.tool_rows()] == [False, False]
+    assert [row.good for row in doctor.tool_rows()] == [False, False, False]
 
 
 def test_importing_the_package_imports_no_extra() -> None:
@@ -299,3 +302,182 @@ def test_importing_the_package_imports_no_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+# ---- the other commands ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of a VAE on 40 RGB images, whose data lies beside it."""
+    folder = tmp_path_factory.mktemp("vae")
+    np.savez(folder / "p.npz", images=np.random.default_rng(0).integers(0, 256, (40, 8, 6, 3), dtype=np.uint8))
+    options = ["--data", str(folder / "p.npz"), "--out", str(folder / "run"), "--steps", "20", "--widths", "16"]
+    assert main(["train", "mlp-vae", *options, "--device", "cpu", "--no-tensorboard"]) == 0
+    return folder / "run"
+
+
+def test_a_vae_leaves_reconstructions_too(vae: Path) -> None:
+    names = {path.name for path in vae.iterdir()}
+    assert {"reconstructions.png", "reconstructions", "samples.png", "interpolation.png", "losses.png"} <= names
+    metrics = [json.loads(line) for line in (vae / "metrics.jsonl").read_text().splitlines()]
+    assert {"loss", "reconstruction", "kl"} <= set(metrics[0])
+    assert set(metrics[1]) == {"step", "negative_elbo"}
+
+
+def test_reconstruct_shows_each_image_beside_its_reconstruction(
+    vae: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new" / "pairs.png"
+    assert main(["reconstruct", str(vae), "--count", "8", "--out", str(out)]) == 0
+    assert capsys.readouterr().out.strip() == f"reconstructions: {out}"
+    with np.load(vae.parent / "p.npz") as archive, Image.open(out) as picture:
+        assert picture.size == ((8 * 8 + 2) * 8, (2 * 10 + 2) * 8)  # 16 images in rows of 8, enlarged 8 times
+        first = np.asarray(picture)[16 : 10 * 8 : 8, 16 : 8 * 8 : 8]
+        assert np.array_equal(first, archive["images"][0])
+    np.savez(tmp_path / "wide.npz", images=np.zeros((3, 9, 9), np.uint8))
+    error = refused(capsys, ["reconstruct", str(vae), "--data", str(tmp_path / "wide.npz")])
+    assert "data: expected images of (3, 8, 6), got (1, 9, 9)" in error
+
+
+def test_a_gan_cannot_reconstruct(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "reconstruct: it needs a VAE; a GAN has no encoder" in refused(capsys, ["reconstruct", str(run)])
+
+
+def test_interpolation_begins_and_ends_with_samples(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "way.png"
+    assert main(["interpolate", str(run), "--rows", "3", "--columns", "5", "--seed", "7", "--out", str(out)]) == 0
+    ends = load_sampler(run, torch.device("cpu")).sample(6, seed=7)
+    with Image.open(out) as picture:
+        assert picture.size == ((5 * 8 + 2) * 8, (3 * 10 + 2) * 8)
+        pixels = np.asarray(picture)
+    for row in range(3):
+        for column, expected in ((0, ends[row, 0]), (4, ends[3 + row, 0])):
+            shown = pixels[(row * 10 + 2) * 8 : (row + 1) * 80 : 8, (column * 8 + 2) * 8 : (column + 1) * 64 : 8]
+            assert np.abs(shown.astype(int) - expected).max() <= 1  # the great circle's ends, but for rounding
+
+
+def test_a_conditional_system_is_asked_for_classes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "labelled.npz", tmp_path / "run"
+    images = np.random.default_rng(0).integers(0, 256, (30, 6, 6), dtype=np.uint8)
+    np.savez(path, images=images, labels=np.arange(30) % 4)
+    options = ["--data", str(path), "--out", str(out), "--steps", "5", "--no-tensorboard"]
+    assert main(["train", "cgan", *SMALL, *options]) == 0
+    assert main(["sample", str(out), "--count", "6", "--labels", "3", "1"]) == 0
+    assert main(["sample", str(out), "--count", "9", "--seed", "1"]) == 0
+    with np.load(out / "samples-seed0-count6.npz") as archive:
+        assert archive["labels"].tolist() == [3, 1, 3, 1, 3, 1]
+    with np.load(out / "samples-seed1-count9.npz") as archive:
+        assert archive["labels"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 0]
+    capsys.readouterr()
+    assert "labels: expected 64 of 0 … 3, got [4, 4" in refused(capsys, ["sample", str(out), "--labels", "4"])
+    np.savez(path, images=images)
+    options = ["--data", str(path), "--out", str(tmp_path / "second"), "--steps", "5"]
+    assert "has no class labels, which a conditional GAN needs" in refused(capsys, ["train", "cgan", *SMALL, *options])
+
+
+def test_an_unconditional_system_takes_no_labels(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = refused(capsys, ["sample", str(run), "--labels", "1"])
+    assert "labels: this system is not conditional, it takes none" in error
+
+
+def test_samples_as_pictures_and_by_the_hundred_thousand(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["sample", str(run), "--count", "3", "--pngs", "--out", str(tmp_path)]) == 0
+    with np.load(tmp_path / "samples-seed0-count3.npz") as archive:
+        images = archive["images"]
+    for index in range(3):
+        with Image.open(tmp_path / "samples-seed0-count3" / f"{index:06d}.png") as picture:
+            assert np.array_equal(np.asarray(picture), images[index])
+    largest = []
+    make = Sampler.images
+
+    def noted(sampler: Sampler, noise: Any, labels: Any = None) -> Any:
+        largest.append(len(noise))
+        return make(sampler, noise, labels)
+
+    monkeypatch.setattr(Sampler, "images", noted)
+    assert main(["sample", str(run), "--count", "100000", "--out", str(tmp_path)]) == 0
+    assert max(largest) <= 1024, "no more than this is in memory at once"
+    with np.load(tmp_path / "samples-seed0-count100000.npz") as archive:
+        many = archive["images"]
+    assert many.shape == (100000, 8, 6)
+    assert np.array_equal(many[:3], images)
+
+
+def test_truncated_noise_is_cut_off_and_otherwise_normal() -> None:
+    noise = torch.randn(200_000, dtype=torch.float64)
+    cut = truncated(noise, 0.7)
+    assert cut.abs().max().item() <= 0.7
+    assert torch.equal(cut.argsort(), noise.argsort())
+    inside = noise[noise.abs() < 0.7]  # what throwing away the others would give
+    assert cut.std().item() == pytest.approx(inside.std().item(), rel=0.02)
+    torch.testing.assert_close(truncated(noise, 8.0), noise, rtol=1e-6, atol=1e-6)
+
+
+def test_options_come_from_a_file_and_words_win(
+    tmp_path: Path, patches: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, out = tmp_path / "fields.json", tmp_path / "run"
+    file.write_text(json.dumps({"z_dim": 5, "lr": 0.01, "generator_widths": [9], "betas": [0.1, 0.2]}))
+    assert train(patches, out, "--config", str(file), "--lr", "0.02") == 0
+    config = json.loads((out / "config.json").read_text())
+    # z_dim and the widths are given in words, too.
+    assert (config["model"]["z_dim"], config["model"]["generator_widths"]) == (8, [32])
+    assert (config["training"]["lr"], config["training"]["betas"]) == (0.02, [0.1, 0.2])
+    # A run's own configuration makes the same run again.
+    assert main(["train", "mlp-gan", f"--config={out / 'config.json'}", "--out", str(tmp_path / "again")]) == 0
+    states = [load_checkpoint(tmp_path / name / LAST).state["generator"] for name in ("run", "again")]
+    assert all(torch.equal(weight, states[1][key]) for key, weight in states[0].items())
+    capsys.readouterr()
+    for content, message in (
+        ('{"no_such": 1}', "no_such: mlp-gan has no such field"),
+        ('{"lr": "fast"}', "a field's value is of the wrong kind"),
+        ("[1]", "expected a JSON object, got list"),
+        ("{", "cannot be read as JSON"),
+    ):
+        file.write_text(content)
+        assert message in refused(capsys, ["train", "mlp-gan", "--config", str(file)])
+    assert "expected a file after --config" in refused(capsys, ["train", "mlp-gan", "--config"])
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_help_of_a_preset_explains_every_field_with_its_default(
+    preset: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", preset, "--help"])
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    found = PRESETS[preset]
+    for part in (found.model, found.training):
+        for field in dataclasses.fields(part):
+            option = f"--{field.name.replace('_', '-')} "
+            if f"--no-{option[2:]}" in text:
+                option = f"--no-{option[2:]}"
+            explanation, default, value = text.partition(option)[2].partition(" (default: ")
+            assert default, f"{option} shows its default"
+            assert "--" not in explanation, f"{option} shows its default itself"
+            assert len(explanation.split()) >= 3, f"{option} is explained"
+            shown = getattr(part, field.name)
+            if isinstance(shown, (str, int, float)) and not isinstance(shown, bool) and shown != "":
+                assert value.startswith(f"{shown})"), option
+
+
+def test_the_list_of_presets(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in PRESETS)
+    assert "A Wasserstein GAN whose critic is bounded by a gradient penalty." in " ".join(text.replace("│", "").split())
+
+
+def test_a_run_stopped_by_the_monitor_says_so(
+    tmp_path: Path, patches: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health.Monitor, "_suspicious", lambda monitor, look: [health.Verdict("collapsed", "1 %")])
+    options = ["--health-interval", "2", "--on-collapse", "stop"]
+    assert train(patches, tmp_path / "run", *options) == 1
+    assert "stopped by the health monitor after step 6; everything is saved" in capsys.readouterr().out

@@ -6,6 +6,7 @@ no statistic and no random state, so a run with it is the run without it.
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,7 +30,8 @@ VANISHING = 1e-4  # gradient of a network's weakest layer over its strongest, ro
 EXPLODING = 100.0  # gradient norm of a network over the median of its earlier looks
 UNUSED = 0.8  # share of a layer's units that are dead or saturated
 WON = 0.99  # D's accuracy, on real and on generated images
-COLLAPSED = 0.3  # diversity of the samples over that of the data
+COLLAPSED = 0.1  # diversity of the samples over that of the data
+RISING = 1.1  # this look's diversity over the last one's: samples that are becoming diverse are not collapsed
 ACTIVE = 0.01  # KL of a latent dimension that carries something, in nats
 
 # How many looks in a row must be suspicious, as training may pass through such a state and recover.
@@ -100,6 +102,7 @@ class Monitor:
         self._data_diversity = diversity(self._real)
         self._suspicions: dict[str, int] = {}
         self._norms: dict[str, list[float]] = {}
+        self._diversity = 0.0
 
     def look(self) -> tuple[Look, list[Verdict]]:
         """Look once. Waits for the device."""
@@ -108,12 +111,17 @@ class Monitor:
 
     def state_dict(self) -> dict[str, Any]:
         """What it remembers."""
-        return {"suspicions": dict(self._suspicions), "norms": {name: list(n) for name, n in self._norms.items()}}
+        return {
+            "suspicions": dict(self._suspicions),
+            "norms": {name: list(norms) for name, norms in self._norms.items()},
+            "diversity": self._diversity,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over what `state_dict()` gave."""
         self._suspicions = dict(state["suspicions"])
         self._norms = {name: list(norms) for name, norms in state["norms"].items()}
+        self._diversity = state["diversity"]
 
     def _look_at_gan(self, gan: GAN) -> Look:
         units = Units()
@@ -166,9 +174,9 @@ class Monitor:
         yield from _vanishing(look)
         for name, norm in look.network_norms.items():
             before = self._norms.get(name, [])[-20:]
-            if len(before) >= 3 and not norm <= EXPLODING * statistics.median(before):  # NaN, too
-                usual = statistics.median(before)
-                yield Verdict("exploding", f"{name}'s gradient norm is {norm:.3g}, usually {usual:.3g}")
+            usual = statistics.median(before) if len(before) >= 3 else math.inf
+            if not math.isfinite(norm) or norm > EXPLODING * usual:
+                yield Verdict("exploding", f"the norm of {name}'s gradient is {norm:.3g}, after {usual:.3g}")
         for what, shares in (("saturated", look.saturated), ("dead", look.dead)):
             layer = max(shares, key=lambda name: shares[name], default=None)
             if layer is not None and shares[layer] >= UNUSED:
@@ -179,8 +187,9 @@ class Monitor:
                 yield Verdict("D won", f"D tells {real:.0%} of the real and {fake:.0%} of the generated images")
         if look.diversity is not None and look.data_diversity and not look.kl:
             ratio = look.diversity / look.data_diversity
-            if not ratio >= COLLAPSED:
-                yield Verdict("collapsed", f"samples differ {ratio:.0%} as much as real images do")
+            earlier, self._diversity = self._diversity, look.diversity
+            if not ratio >= COLLAPSED and not look.diversity > RISING * earlier:
+                yield Verdict("collapsed", f"samples differ {ratio:.1%} as much as real images do")
         if look.kl and max(look.kl) < ACTIVE:
             yield Verdict(
                 "posterior collapse",

@@ -56,11 +56,8 @@ class System(ABC):
 
         self._parameters = {name: list(network.parameters()) for name, network in self.networks.items()}
         self._lrs = dict(lrs)
-        optimizers = {name: _optimizer(config, self._parameters[name], lrs[name]) for name in self.networks}
-        self.optimizers = {
-            name: self.accelerator.prepare_optimizer(optimizer, device_placement=False)
-            for name, optimizer in optimizers.items()
-        }
+        # Not Accelerate's wrappers around them: those look for other packages on disk in every step, 10 % of a VAE's.
+        self.optimizers = {name: _optimizer(config, self._parameters[name], lrs[name]) for name in self.networks}
         # What is called in the step: the network itself, or with DDP or autocast around it.
         self.calls = {
             name: self.accelerator.prepare_model(network, device_placement=False)
@@ -104,13 +101,22 @@ class System(ABC):
         """Add the gradient of one part's loss; processes share their sums with the last part."""
         last = part == len(self.parts) - 1
         with contextlib.nullcontext() if last else self.accelerator.no_sync(self.calls[name]):
-            self.accelerator.backward(loss if len(self.parts) == 1 else loss / len(self.parts))
+            loss = loss if len(self.parts) == 1 else loss / len(self.parts)
+            scaled: Tensor = loss if self.accelerator.scaler is None else self.accelerator.scaler.scale(loss)
+            torch.autograd.backward(scaled)
 
     def update(self, name: str) -> None:
         """Move a network's weights by its gradients."""
+        optimizer, scaler = self.optimizers[name], self.accelerator.scaler
         if self.config.gradient_clip:
-            self.accelerator.clip_grad_norm_(self._parameters[name], self.config.gradient_clip)
-        self.optimizers[name].step()
+            if scaler is not None:
+                scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(self._parameters[name], self.config.gradient_clip)
+        if scaler is None:
+            optimizer.step()
+        else:  # float16 gradients that overflowed are skipped
+            scaler.step(optimizer)
+            scaler.update()
 
     def set_lrs(self) -> None:
         """Set this step's step sizes."""

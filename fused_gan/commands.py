@@ -14,7 +14,7 @@ import torch
 import tyro
 
 from fused_gan import doctor
-from fused_gan.data import load
+from fused_gan.data import load, spread
 from fused_gan.errors import UserError, require
 from fused_gan.images import save_grid, save_pngs, save_samples
 from fused_gan.models import GANModel, VAEModel
@@ -183,7 +183,7 @@ class Reconstruct:
     """Where the images come from; by default the data of the training."""
 
     count: int = 32
-    """How many images."""
+    """How many images, spread evenly over the data."""
 
     checkpoint: str | None = None
     """File in the folder checkpoints; by default the last."""
@@ -200,7 +200,8 @@ class Reconstruct:
     def run(self) -> int:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
         training = RunFolder(self.folder).read_config()["training"]
-        images = load(self.data or training["data"], training["image_size"], training["channels"]).images[: self.count]
+        images = load(self.data or training["data"], training["image_size"], training["channels"]).images
+        images = images[spread(self.count, len(images))]
         path = self.out or self.folder / f"reconstructions-count{self.count}.png"
         pairs = torch.stack((images, torch.from_numpy(sampler.reconstruct(images))), 1).flatten(0, 1)
         _made(path.parent)

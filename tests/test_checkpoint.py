@@ -85,6 +85,22 @@ def test_a_restored_gan_goes_on_as_if_never_stopped(tmp_path: Path, data: ImageD
     assert flat(restored.state_dict()) == flat(straight.state_dict())
 
 
+def test_from_another_kind_of_device_all_but_the_random_numbers_goes_on(data: ImageData) -> None:
+    straight = build_system(MODEL, GANTraining(steps=10, seed=5), data, CPU)
+    for _ in range(3):
+        straight.step()
+    elsewhere = straight.state_dict() | {"random_of": "cuda", "random": torch.zeros(16, dtype=torch.uint8)}
+    states = []
+    for _ in range(2):
+        moved = build_system(MODEL, GANTraining(steps=10, seed=5), data, CPU)
+        moved.load_state_dict(elsewhere)
+        states.append(moved.state_dict())
+    names = [name for name in straight.state_dict() if name != "random"]
+    assert all(flat(states[0][name]) == flat(straight.state_dict()[name]) for name in names)
+    assert torch.equal(states[0]["random"], states[1]["random"])
+    assert not torch.equal(states[0]["random"], straight.state_dict()["random"])
+
+
 def test_every_flipped_byte_is_found(saved: Path) -> None:
     content = saved.read_bytes()
     for position in range(0, len(content), 7):

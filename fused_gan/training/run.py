@@ -105,7 +105,7 @@ def resume(
         steps: train to this step instead of the configured one. What depends on the number of steps (instance noise, a
             falling lr) then follows the new number.
         checkpoint: file name in the folder `checkpoints` to go on from; by default the last.
-        device: another one than before.
+        device: another one than before; on another kind of device, with other random numbers from here on.
         console: where progress goes.
 
     Raises:

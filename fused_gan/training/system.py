@@ -162,13 +162,17 @@ class System(ABC):
             state["scaler"] = self.accelerator.scaler.state_dict()
         return state | {
             "random": self.random.get_state(),
+            "random_of": self.random.device.type,
             "loss_sums": self._loss_sums,
             "losses_summed": self._losses_summed,
             "steps_done": self.steps_done,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict()` gave, from a system of the same architecture on the same kind of device."""
+        """Take over what `state_dict()` gave, from a system of the same architecture.
+
+        From another kind of device everything but the random numbers goes on: each kind has a generator of its own.
+        """
         for name, network in self.networks.items():
             network.load_state_dict(state[name])
             self.optimizers[name].load_state_dict(state[f"{name}_optimizer"])
@@ -176,7 +180,10 @@ class System(ABC):
             self._averaged.load_state_dict(state[f"averaged_{self._maker}"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.random.set_state(state["random"])
+        if state["random_of"] == self.random.device.type:
+            self.random.set_state(state["random"])
+        else:
+            self.random.manual_seed(stream_seed(self.config.seed, f"training from step {state['steps_done']}"))
         self._loss_sums.copy_(state["loss_sums"])
         self._losses_summed = state["losses_summed"]
         self.steps_done = state["steps_done"]

@@ -4,6 +4,8 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/library.h>
 
+#include <algorithm>
+
 #include "checks.h"
 #include "differentiable.h"
 #include "lists.h"
@@ -19,6 +21,21 @@ bool in_functorch() {
   return c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
 }
 
+// Whether a result has to know how it came from these tensors: for the next backward, or for a tangent in forward mode.
+// ATen's operators see to that, the kernels do not.
+template <class... Lists> bool needs_aten(const Lists&... lists) {
+  const auto asks = [](const at::Tensor& tensor) {
+    return tensor.defined() &&
+           ((at::GradMode::is_enabled() && tensor.requires_grad()) || tensor._fw_grad(/*level=*/0).defined());
+  };
+  return in_functorch() || (std::any_of(lists.begin(), lists.end(), asks) || ...);
+}
+
+bool requires_grad(const std::optional<at::Tensor>& tensor) { return present(tensor) && tensor->requires_grad(); }
+
+// What backward will not read is not saved, as in stock PyTorch: it may change or go.
+at::Tensor keep(bool needed, const at::Tensor& tensor) { return needed ? tensor : at::Tensor(); }
+
 // ---- linear_act ----
 class LinearAct : public torch::autograd::Function<LinearAct> {
  public:
@@ -26,8 +43,6 @@ class LinearAct : public torch::autograd::Function<LinearAct> {
                             const std::optional<at::Tensor>& bias, std::string_view activation, double negative_slope) {
     at::AutoDispatchBelowADInplaceOrView below;
     at::Tensor output = linear_act(input, weight, bias, activation, negative_slope);
-    // Only what backward will read, as in stock PyTorch: what is not kept may change or go.
-    const auto keep = [](bool needed, const at::Tensor& tensor) { return needed ? tensor : at::Tensor(); };
     context->save_for_backward({keep(weight.requires_grad(), input), keep(input.requires_grad(), weight),
                                 keep(activation != Identity::kName, output)});
     context->saved_data["activation"] = std::string(activation);
@@ -61,66 +76,106 @@ at::Tensor linear_act_autograd(const at::Tensor& input, const at::Tensor& weight
 Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::optional<at::Tensor>& output,
                                        const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
                                        std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
-  if (at::GradMode::is_enabled()) {
+  const auto given = [](const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); };
+  const std::array<at::Tensor, 4> tensors = {grad, given(output), given(input), given(weight)};
+  if (needs_aten(tensors)) {
     const int index = check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
-    const auto given = [](const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); };
-    return differentiable_backward(grad, given(output), given(input), given(weight), index, negative_slope, wanted);
+    // As the kernels: in the dtype of the arguments, whatever region is open by now.
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
+    return differentiable_backward(tensors[0], tensors[1], tensors[2], tensors[3], index, negative_slope, wanted);
   }
   at::AutoDispatchBelowADInplaceOrView below;
   return linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
 }
 
 // ---- mlp ----
-// The inner outputs are saved though they are no outputs of the Function: right for the first order, where they are
-// constants. A graph through them would miss how they depend on the parameters, so the differentiable path computes
-// them again, with a graph.
+// Each layer's output is an output of the Function, though nobody but backward sees the inner ones: saved as constants
+// they would give a right first derivative and wrong ones above it. Of the first layers, as far as no gradient goes
+// down, nothing is saved or returned.
 class Mlp : public torch::autograd::Function<Mlp> {
  public:
   // `tensors`: the input, the weights, the biases that exist.
-  static at::Tensor forward(AutogradContext* context, at::TensorList tensors, const Chain& chain) {
+  static variable_list forward(AutogradContext* context, at::TensorList tensors, const Chain& chain) {
     at::AutoDispatchBelowADInplaceOrView below;
-    const std::vector<at::Tensor> outputs = mlp_forward(tensors[0], chain);
-    variable_list saved = tensors.vec();
-    saved.insert(saved.end(), outputs.begin(), outputs.end());
-    if (chain.activations.back() == Identity::kName) saved.pop_back();
+    const at::Tensor& input = tensors[0];
+    const std::vector<at::Tensor> outputs = mlp_forward(input, chain);
+    const size_t depth = chain.depth();
+    const bool to_input = input.requires_grad();
+    size_t first = 0;
+    while (!to_input && first + 1 < depth && !requires_grad(chain.weights[first]) &&
+           !requires_grad(chain.biases[first]))
+      ++first;
+
+    variable_list saved = {keep(requires_grad(chain.weights[first]), first == 0 ? input : outputs[first - 1])};
+    for (size_t i = first; i < depth; ++i) saved.push_back(keep(to_input || i > first, chain.weights[i]));
+    for (size_t i = first; i < depth; ++i) {
+      const bool read_above = i + 1 < depth && requires_grad(chain.weights[i + 1]);
+      saved.push_back(keep(read_above || chain.activations[i] != Identity::kName, outputs[i]));
+    }
     context->save_for_backward(std::move(saved));
+    context->set_materialize_grads(false);  // most inner outputs have none
     std::vector<bool> has_bias;
-    for (const auto& bias : chain.biases) has_bias.push_back(bias && bias->defined());
+    for (const auto& bias : chain.biases) has_bias.push_back(present(bias));
     context->saved_data["activations"] = lists::of(chain.activations);
     context->saved_data["has_bias"] = lists::of(has_bias);
     context->saved_data["negative_slope"] = chain.negative_slope;
-    return outputs.back();
+    return {outputs.begin() + first, outputs.end()};
   }
 
+  // `grads`: of the outputs, undefined where there is none.
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const variable_list saved = context->get_saved_variables();
+    const auto names = context->saved_data["activations"].toListRef();
     const auto has_bias = context->saved_data["has_bias"].toBoolList();
-    const size_t depth = has_bias.size();
-    Chain chain;
-    for (const auto& name : context->saved_data["activations"].toListRef())
-      chain.activations.push_back(name.toStringRef());
-    chain.negative_slope = context->saved_data["negative_slope"].toDouble();
+    const size_t depth = has_bias.size(), count = grads.size(), first = depth - count;
+
+    const auto weights = saved.begin() + 1, outputs = weights + count;
+    Chain chain{{weights, outputs},
+                std::vector<std::optional<at::Tensor>>(count),
+                {},
+                context->saved_data["negative_slope"].toDouble()};
     ChainWanted wanted{context->needs_input_grad(0), {}, {}};
-    size_t next = 1;
-    for (size_t i = 0; i < depth; ++i) {
-      wanted.weights.push_back(context->needs_input_grad(next));
-      chain.weights.push_back(saved[next++]);
+    for (size_t i = 0, next_bias = 1 + depth; i < depth; ++i) {
+      const bool bias_wanted = has_bias[i] && context->needs_input_grad(next_bias);
+      next_bias += has_bias[i];
+      if (i < first) continue;
+      chain.activations.push_back(names[i].toStringRef());
+      wanted.weights.push_back(context->needs_input_grad(1 + i));
+      wanted.biases.push_back(bias_wanted);
     }
-    for (size_t i = 0; i < depth; ++i) {
-      wanted.biases.push_back(has_bias[i] && context->needs_input_grad(next));
-      chain.biases.push_back(has_bias[i] ? std::optional(saved[next++]) : std::nullopt);
-    }
-    const std::vector<at::Tensor> outputs(saved.begin() + next, saved.end());
-    const ChainGradients gradients =
-        at::GradMode::is_enabled()
-            ? differentiable_backward(grads[0], mlp_forward_layerwise(saved[0], chain), saved[0], chain, wanted)
-            : mlp_backward(grads[0], outputs, saved[0], chain, wanted);
-    variable_list result = {gradients.input};
+    const ChainGradients gradients = backward(grads, {outputs, saved.end()}, saved[0], std::move(chain), wanted);
+
+    variable_list result(1 + first);  // nothing for the layers below the first
+    result[0] = gradients.input;
     result.insert(result.end(), gradients.weights.begin(), gradients.weights.end());
     for (size_t i = 0; i < depth; ++i)
-      if (has_bias[i]) result.push_back(gradients.biases[i]);
+      if (has_bias[i]) result.push_back(i < first ? at::Tensor() : gradients.biases[i - first]);
     result.emplace_back();  // of the chain itself
     return result;
+  }
+
+ private:
+  static ChainGradients backward(const variable_list& grads, std::vector<at::Tensor> outputs, at::Tensor input,
+                                 Chain chain, const ChainWanted& wanted) {
+    const at::Tensor& grad = grads.back();
+    // Inner outputs get gradients from the second order only, through what backward made of them.
+    const auto defined = [](const at::Tensor& tensor) { return tensor.defined(); };
+    if (!grad.defined() || std::any_of(grads.begin(), grads.end() - 1, defined))
+      return mlp_backward_layerwise(grads, outputs, input, chain, wanted);
+
+    // The operator wants everything in its shape. What was not saved because no gradient reads it is stood in for by a
+    // tensor of that shape whose rows are all in one place.
+    const auto stand_in = [&](c10::SymIntArrayRef sizes) {
+      return at::empty_symint({sizes.back()}, grad.options()).expand_symint(sizes);
+    };
+    if (!outputs.back().defined()) outputs.pop_back();
+    for (size_t i = 0; i < outputs.size(); ++i)
+      if (!outputs[i].defined()) outputs[i] = stand_in(with_last(grad, chain.weights[i + 1].sym_size(1)));
+    at::Tensor& weight = chain.weights.front();
+    if (!input.defined()) input = stand_in(with_last(grad, weight.defined() ? weight.sym_size(1) : c10::SymInt(0)));
+    if (!weight.defined())
+      weight = stand_in({chain.depth() == 1 ? grad.sym_size(-1) : chain.weights[1].sym_size(1), input.sym_size(-1)});
+    return mlp_backward(grad, outputs, input, chain, wanted);
   }
 };
 
@@ -137,8 +192,8 @@ at::Tensor mlp_autograd(const at::Tensor& input, at::TensorList weights, const l
   std::vector<at::Tensor> tensors = {input};
   tensors.insert(tensors.end(), chain.weights.begin(), chain.weights.end());
   for (const auto& bias : chain.biases)
-    if (bias && bias->defined()) tensors.push_back(*bias);
-  return Mlp::apply(at::TensorList(tensors), chain);
+    if (present(bias)) tensors.push_back(*bias);
+  return Mlp::apply(at::TensorList(tensors), chain).back();
 }
 
 std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::TensorList weights,
@@ -146,7 +201,9 @@ std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::Tensor
                                              double negative_slope) {
   const Chain chain = lists::chain(weights, biases, activations, negative_slope);
   check_mlp(input, chain);
-  if (at::GradMode::is_enabled()) return mlp_forward_layerwise(input, chain);
+  std::vector<at::Tensor> tensors = {input};
+  for (const auto& bias : chain.biases) tensors.push_back(bias.value_or(at::Tensor()));
+  if (needs_aten(tensors, weights)) return mlp_forward_layerwise(input, chain);
   at::AutoDispatchBelowADInplaceOrView below;
   return mlp_forward(input, chain);
 }
@@ -158,23 +215,52 @@ std::vector<at::Tensor> mlp_backward_autograd(const at::Tensor& grad, at::Tensor
   const Chain chain = lists::chain(weights, activations, negative_slope);
   const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
   check_mlp_backward(grad, outputs, input, chain, wanted);
-  if (at::GradMode::is_enabled())
-    return lists::pack(differentiable_backward(grad, outputs.vec(), input, chain, wanted));
+  if (needs_aten(std::array<at::Tensor, 2>{grad, input}, outputs, weights))
+    return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted));
   at::AutoDispatchBelowADInplaceOrView below;
   return lists::pack(mlp_backward(grad, outputs.vec(), input, chain, wanted));
 }
 
+// ---- under vmap: layer by layer, in ATen's operators ----
 at::Tensor linear_act_batched(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                               std::string_view activation, double negative_slope) {
   return composite_forward(input, weight, bias, check_activation(activation, negative_slope), negative_slope);
 }
 
+Gradients linear_act_backward_batched(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+                                      const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
+                                      std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
+  const auto given = [](const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); };
+  return differentiable_backward(grad, given(output), given(input), given(weight),
+                                 check_activation(activation, negative_slope), negative_slope, wanted);
+}
+
+std::vector<at::Tensor> mlp_forward_batched(const at::Tensor& input, at::TensorList weights,
+                                            const lists::Biases& biases, const lists::Names& activations,
+                                            double negative_slope) {
+  return mlp_forward_layerwise(input, lists::chain(weights, biases, activations, negative_slope));
+}
+
 at::Tensor mlp_batched(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
                        const lists::Names& activations, double negative_slope) {
-  at::Tensor y = input;
-  for (size_t i = 0; i < weights.size(); ++i)
-    y = linear_act_batched(y, weights[i], biases.get(i), activations.get(i), negative_slope);
-  return y;
+  return mlp_forward_batched(input, weights, biases, activations, negative_slope).back();
+}
+
+std::vector<at::Tensor> mlp_backward_batched(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
+                                             at::TensorList weights, const lists::Names& activations,
+                                             double negative_slope, bool input_wanted,
+                                             const lists::Flags& weights_wanted, const lists::Flags& biases_wanted) {
+  return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input,
+                                            lists::chain(weights, activations, negative_slope),
+                                            {input_wanted, weights_wanted.vec(), biases_wanted.vec()}));
+}
+
+void register_batched(torch::Library& m) {
+  m.impl("linear_act", linear_act_batched);
+  m.impl("linear_act_backward", linear_act_backward_batched);
+  m.impl("mlp", mlp_batched);
+  m.impl("mlp_forward", mlp_forward_batched);
+  m.impl("mlp_backward", mlp_backward_batched);
 }
 
 }  // namespace
@@ -187,9 +273,7 @@ TORCH_LIBRARY_IMPL(fused_gan, Autograd, m) {
   m.impl("mlp_backward", mlp_backward_autograd);
 }
 
-TORCH_LIBRARY_IMPL(fused_gan, FuncTorchBatched, m) {
-  m.impl("linear_act", linear_act_batched);
-  m.impl("mlp", mlp_batched);
-}
+TORCH_LIBRARY_IMPL(fused_gan, FuncTorchBatched, m) { register_batched(m); }  // torch.func.vmap
+TORCH_LIBRARY_IMPL(fused_gan, Batched, m) { register_batched(m); }           // is_grads_batched, vectorize=True
 
 }  // namespace fused_gan

@@ -144,6 +144,8 @@ inline int check_linear_act_backward(const at::Tensor& grad, const std::optional
     check_tensor(*input, "input", grad, "grad");
     TORCH_CHECK_VALUE(input->dim() == grad.dim() && leading(*input) == leading(grad),
                       "input: expected grad's leading dimensions, ", leading(grad), ", got shape ", input->sym_sizes());
+    TORCH_CHECK_VALUE(!wanted[0] || input->sym_size(-1) == weight->sym_size(1), "input: expected last dimension ",
+                      weight->sym_size(1), " (weight's in_features), got shape ", input->sym_sizes());
   }
   return index;
 }
@@ -179,9 +181,9 @@ inline c10::SymDimVector output_sizes(const at::Tensor& input, const at::Tensor&
 // (..., features) -> (rows, features), a view where strides allow; rows are counted, for sizes of 0 leave -1 undefined.
 inline at::Tensor as_matrix(const at::Tensor& tensor) {
   if (tensor.dim() == 2) return tensor;
-  int64_t rows = 1;
-  for (int64_t i = 0; i + 1 < tensor.dim(); ++i) rows *= tensor.size(i);
-  return tensor.reshape({rows, tensor.size(-1)});
+  c10::SymInt rows = 1;
+  for (int64_t i = 0; i + 1 < tensor.dim(); ++i) rows *= tensor.sym_size(i);
+  return tensor.reshape_symint({rows, tensor.sym_size(-1)});
 }
 
 }  // namespace fused_gan

@@ -2,6 +2,7 @@
 // device has a kernel of its own for the whole chain (cpu/mlp.cpp), that one comes first.
 #include "mlp.h"
 
+#include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
 #include "checks.h"
@@ -10,6 +11,8 @@
 namespace fused_gan {
 
 std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Chain& chain) {
+  // mlp has cast the arguments where they were to be cast.
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
   std::vector<at::Tensor> outputs;
   for (size_t i = 0; i < chain.depth(); ++i)
     outputs.push_back(linear_act(i == 0 ? input : outputs.back(), chain.weights[i], chain.biases[i],
@@ -17,19 +20,28 @@ std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Cha
   return outputs;
 }
 
-ChainGradients mlp_backward_layerwise(const at::Tensor& grad, const std::vector<at::Tensor>& outputs,
+ChainGradients mlp_backward_layerwise(const std::vector<at::Tensor>& grads, const std::vector<at::Tensor>& outputs,
                                       const at::Tensor& input, const Chain& chain, const ChainWanted& wanted) {
   ChainGradients gradients{{}, std::vector<at::Tensor>(chain.depth()), std::vector<at::Tensor>(chain.depth())};
-  at::Tensor dy = grad;
+  at::Tensor dy;
   for (size_t i = chain.depth(); i-- > 0;) {
     const bool below = wanted.below(i);
     if (!below && !wanted.weights[i] && !wanted.biases[i]) break;
+    if (grads[i].defined()) dy = dy.defined() ? dy + grads[i] : grads[i];
+    if (!dy.defined()) continue;
     std::tie(dy, gradients.weights[i], gradients.biases[i]) = linear_act_backward(
         dy, i < outputs.size() ? std::optional(outputs[i]) : std::nullopt, i == 0 ? input : outputs[i - 1],
         chain.weights[i], chain.activations[i], chain.negative_slope, {below, wanted.weights[i], wanted.biases[i]});
   }
   if (wanted.input) gradients.input = dy;
   return gradients;
+}
+
+ChainGradients mlp_backward_layerwise(const at::Tensor& grad, const std::vector<at::Tensor>& outputs,
+                                      const at::Tensor& input, const Chain& chain, const ChainWanted& wanted) {
+  std::vector<at::Tensor> grads(chain.depth());
+  grads.back() = grad;
+  return mlp_backward_layerwise(grads, outputs, input, chain, wanted);
 }
 
 namespace {

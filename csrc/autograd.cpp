@@ -22,8 +22,8 @@ bool in_functorch() {
 }
 
 // Whether a result has to know how it came from these tensors: for the next backward, or for a tangent in forward mode.
-// ATen's operators see to that, the kernels do not.
-template <class... Lists> bool needs_aten(const Lists&... lists) {
+// ATen's operators and the Functions see to that, the kernels do not.
+template <class... Lists> bool is_differentiated(const Lists&... lists) {
   const auto asks = [](const at::Tensor& tensor) {
     return tensor.defined() &&
            ((at::GradMode::is_enabled() && tensor.requires_grad()) || tensor._fw_grad(/*level=*/0).defined());
@@ -78,7 +78,7 @@ Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::option
                                        std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
   const auto given = [](const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); };
   const std::array<at::Tensor, 4> tensors = {grad, given(output), given(input), given(weight)};
-  if (needs_aten(tensors)) {
+  if (is_differentiated(tensors)) {
     const int index = check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
     // As the kernels: in the dtype of the arguments, whatever region is open by now.
     const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
@@ -193,7 +193,9 @@ at::Tensor mlp_autograd(const at::Tensor& input, at::TensorList weights, const l
   tensors.insert(tensors.end(), chain.weights.begin(), chain.weights.end());
   for (const auto& bias : chain.biases)
     if (present(bias)) tensors.push_back(*bias);
-  return Mlp::apply(at::TensorList(tensors), chain).back();
+  if (is_differentiated(tensors)) return Mlp::apply(at::TensorList(tensors), chain).back();
+  at::AutoDispatchBelowADInplaceOrView below;
+  return mlp_forward(input, chain).back();
 }
 
 std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::TensorList weights,
@@ -203,7 +205,7 @@ std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::Tensor
   check_mlp(input, chain);
   std::vector<at::Tensor> tensors = {input};
   for (const auto& bias : chain.biases) tensors.push_back(bias.value_or(at::Tensor()));
-  if (needs_aten(tensors, weights)) return mlp_forward_layerwise(input, chain);
+  if (is_differentiated(tensors, weights)) return mlp_forward_layerwise(input, chain);
   at::AutoDispatchBelowADInplaceOrView below;
   return mlp_forward(input, chain);
 }
@@ -215,7 +217,7 @@ std::vector<at::Tensor> mlp_backward_autograd(const at::Tensor& grad, at::Tensor
   const Chain chain = lists::chain(weights, activations, negative_slope);
   const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
   check_mlp_backward(grad, outputs, input, chain, wanted);
-  if (needs_aten(std::array<at::Tensor, 2>{grad, input}, outputs, weights))
+  if (is_differentiated(std::array<at::Tensor, 2>{grad, input}, outputs, weights))
     return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted));
   at::AutoDispatchBelowADInplaceOrView below;
   return lists::pack(mlp_backward(grad, outputs.vec(), input, chain, wanted));

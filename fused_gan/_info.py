@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 from fused_gan import cuda_plan
-from fused_gan._library import FACTS, native
-
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+from fused_gan._library import DTYPES, FACTS, native
 
 
 def build_info() -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # that the operators take, as checks.h says
+
 _HERE = Path(__file__).parent
 _LIBRARY = _HERE / "libfused_gan.so"
 _FACTS = _HERE / "build.json"
@@ -41,4 +43,4 @@ FACTS = load()
 
 from fused_gan import _C as native  # noqa: E402  (links to the library, so only after its torch was compared)
 
-__all__ = ["FACTS", "native"]
+__all__ = ["DTYPES", "FACTS", "native"]

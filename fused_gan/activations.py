@@ -26,3 +26,14 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": Activation(lambda z, _: torch.tanh(z), lambda _: nn.Tanh()),
     "sigmoid": Activation(lambda z, _: torch.sigmoid(z), lambda _: nn.Sigmoid()),
 }
+
+
+def named(activation: str, argument: str = "activation") -> Activation:
+    """The activation of that name.
+
+    Raises:
+        ValueError: there is none; the message names the argument and the names that there are.
+    """
+    if not isinstance(activation, str) or activation not in ACTIVATIONS:
+        raise ValueError(f"{argument}: expected one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}")
+    return ACTIVATIONS[activation]

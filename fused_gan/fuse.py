@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from fused_gan import rewrite
-from fused_gan.chain import ACTIVATION_MODULES, PLAN, Chain, FusedSequential, Plan, is_walked
+from fused_gan.chain import ACTIVATION_MODULES, RECIPE, FusedSequential, Layers, Recipe, is_walked
 from fused_gan.rewrite import ACTIVATION_FUNCTIONS
 
 ORIGIN = "_fused_gan_origin"  # the attribute of a made class that says what it was made of
@@ -65,7 +65,7 @@ def unfuse(module: nn.Module, inplace: bool = False) -> nn.Module:
             origin = Origin(nn.Sequential, None)
         if origin is not None:
             inner.__class__ = origin.stock
-        vars(inner).pop(PLAN, None)
+        vars(inner).pop(RECIPE, None)
     return module
 
 
@@ -101,7 +101,7 @@ def _made_of(origin: Origin) -> type[nn.Module]:
 def _reduce(self: nn.Module, protocol: int) -> tuple[Any, ...]:
     """Copies and pickles go by the stock class: the made one has no name to be found under."""
     state = self.__getstate__()  # type: ignore[no-untyped-call]
-    return _rebuild, (vars(type(self))[ORIGIN],), {name: value for name, value in state.items() if name != PLAN}
+    return _rebuild, (vars(type(self))[ORIGIN],), {name: value for name, value in state.items() if name != RECIPE}
 
 
 def _rebuild(origin: Origin) -> nn.Module:
@@ -115,7 +115,7 @@ def _origin(module: nn.Module, trace: bool) -> Origin | None:
     if isinstance(module, FusedSequential) or ORIGIN in vars(stock) or fixed(module):
         return None
     if isinstance(module, nn.Sequential) and is_walked(stock):
-        pays = any(isinstance(step, Chain) and step.fused for step in Plan(module).steps)
+        pays = any(isinstance(step, Layers) and step.fused for step in Recipe(module).steps)
         return Origin(stock, None) if pays else None
     sites = sites_in_code(module) if trace else []
     return Origin(stock, _activations(module)) if sites and not isinstance(sites, str) else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from fused_gan.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
+from fused_gan.activations import DEFAULT_NEGATIVE_SLOPE, named
 from fused_gan.ops import linear_act
 
 
@@ -36,8 +36,7 @@ class FusedLinear(nn.Linear):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if not isinstance(activation, str) or activation not in ACTIVATIONS:
-            raise ValueError(f"activation: expected one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}")
+        named(activation)
         if not isinstance(negative_slope, (int, float)) or not negative_slope >= 0:
             raise ValueError(f"negative_slope: expected a number ≥ 0, got {negative_slope!r}")
         super().__init__(in_features, out_features, bias, device, dtype)

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from fused_gan.activations import DEFAULT_NEGATIVE_SLOPE
+from fused_gan.activations import DEFAULT_NEGATIVE_SLOPE, named
 from fused_gan.chain import FusedSequential
 from fused_gan.linear import FusedLinear
 
@@ -46,7 +46,9 @@ class FusedMLP(FusedSequential):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        if len(widths) < 2:
+        named(activation)  # is in no layer where there are two widths
+        named(output_activation, "output_activation")
+        if not isinstance(widths, Sequence) or len(widths) < 2:
             raise ValueError(f"widths: expected at least two numbers (input and output), got {widths!r}")
         names = [activation] * (len(widths) - 2) + [output_activation]
         super().__init__(

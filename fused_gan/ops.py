@@ -6,9 +6,20 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch._C import _is_tracing as is_tracing  # torch.jit.is_tracing, of which it is all, takes longer
+from torch.compiler import is_dynamo_compiling, is_exporting
 
-from fused_gan import _library  # noqa: F401  (registers the operators)
+from fused_gan import (
+    _library,  # noqa: F401  (registers the operators)
+    reference,
+)
 from fused_gan.activations import DEFAULT_NEGATIVE_SLOPE
+
+
+def is_recorded() -> bool:
+    """Whether torch.export or torch.jit.trace records a program, which has to run without this package."""
+    tracing: bool = is_exporting() or (not is_dynamo_compiling() and is_tracing())
+    return tracing
 
 
 def linear_act(
@@ -36,6 +47,8 @@ def linear_act(
         TypeError: a dtype or layout is not supported, or dtypes differ (outside of autocast).
         RuntimeError: the tensors lie on different devices.
     """
+    if is_recorded():
+        return reference.linear_act(input, weight, bias, activation, negative_slope)
     result: Tensor = torch.ops.fused_gan.linear_act(input, weight, bias, activation, negative_slope)
     return result
 
@@ -52,15 +65,19 @@ def mlp(
     Args:
         input: ``(..., in_features)``, as for `linear_act`.
         weights: one ``(out_features, in_features)`` a layer, each layer's in_features the out_features before it.
-        biases: one ``(out_features,)`` or None a layer.
+        biases: one ``(out_features,)`` or None a layer; all parameters with dtype and device of ``input``.
         activations: one name a layer.
         negative_slope: of every leaky_relu, at least 0.
 
     Returns:
-        ``(..., out_features)`` of the last layer.
+        ``(..., out_features)`` of the last layer, contiguous, dtype and device of ``input``.
 
     Raises:
         ValueError, TypeError, RuntimeError: as `linear_act`; the message names the layer, as in ``weights[1]``.
     """
+    if isinstance(activations, str):
+        raise TypeError(f"activations: expected a sequence of names, one a layer, got the string {activations!r}")
+    if is_recorded():
+        return reference.mlp(input, weights, biases, activations, negative_slope)
     result: Tensor = torch.ops.fused_gan.mlp(input, weights, biases, activations, negative_slope)
     return result

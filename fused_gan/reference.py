@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fused_gan.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
+from fused_gan.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, named
 
 
 def linear_act(
@@ -16,7 +18,20 @@ def linear_act(
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
 ) -> Tensor:
     """``activation(input @ weight.T + bias)`` as stock PyTorch computes it; shapes as in `fused_gan.linear_act`."""
-    return ACTIVATIONS[activation].function(F.linear(input, weight, bias), negative_slope)
+    return named(activation).function(F.linear(input, weight, bias), negative_slope)
+
+
+def mlp(
+    input: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+    negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+) -> Tensor:
+    """A chain of `linear_act`s as stock PyTorch computes it; shapes as in `fused_gan.mlp`."""
+    for weight, bias, activation in zip(weights, biases, activations, strict=True):
+        input = linear_act(input, weight, bias, activation, negative_slope)
+    return input
 
 
 def stock_layers(layer: nn.Linear) -> nn.Sequential:

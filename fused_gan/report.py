@@ -13,6 +13,7 @@ from fused_gan.chain import (
     FusedSequential,
     Layer,
     does_nothing,
+    is_touched,
     is_walked,
     joined,
     leaves,
@@ -76,7 +77,8 @@ def _in_container(container: nn.Sequential, where: str, inside: list[nn.Module])
         inside += nested
     fused = type(container).forward is FusedSequential.forward
     blocked = None if fused else fixed(container) or (None if walked else "the container has a forward of its own")
-    together = [item for item in joined([module for _, module in named]) if isinstance(item, Layer)]
+    items = joined([module for _, module in named], is_touched(container))
+    together = [item for item in items if isinstance(item, Layer)]
     for name, module in named:
         if type(module) is FusedLinear and module.activation != "identity":
             yield Site(where, f"{name} FusedLinear, {module.activation}", True, "")
@@ -85,12 +87,14 @@ def _in_container(container: nn.Sequential, where: str, inside: list[nn.Module])
             what = f"{name} {type(linear).__name__} → {next_name} {type(activation).__name__}"
             reason = blocked or obstacle(linear) or obstacle(activation)
             if not reason and not any(layer.linear is linear and layer.module is activation for layer in together):
-                reason = "the next module may overwrite the output, of which the gradient is read"
+                reason = "what comes next may overwrite the output, of which the gradient is read"
             reason = reason or ("" if fused else "fuse() does it")
             yield Site(where, what, not reason, reason)
 
 
 def _is_activation(module: nn.Module) -> bool:
+    if isinstance(module, nn.MultiheadAttention):  # lives among them
+        return False
     return isinstance(module, tuple(ACTIVATION_MODULES)) or type(module).__module__ == nn.ReLU.__module__
 
 

@@ -22,7 +22,7 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from fused_gan.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
 from fused_gan.chain import ACTIVATION_MODULES, is_slope, obstacle, takes
-from fused_gan.ops import linear_act
+from fused_gan.ops import is_recorded, linear_act
 
 ACTIVATION_FUNCTIONS: dict[Any, str] = {
     getattr(home, name): name for name in ACTIVATIONS for home in (torch, F) if hasattr(home, name)
@@ -50,8 +50,8 @@ class Rewritten(NamedTuple):
 
 def call(activation: Any, linear: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
     """``activation(linear(input), *args, **kwargs)``, as one operator where that is the same."""
-    hooked = _has_any_global_hook()  # type: ignore[no-untyped-call]
-    if type(linear) is nn.Linear and not hooked and takes(input) and obstacle(linear) is None:
+    called = _has_any_global_hook() or is_recorded()  # type: ignore[no-untyped-call]
+    if type(linear) is nn.Linear and not called and takes(input) and obstacle(linear) is None:
         name, slope = _name_and_slope(activation, args, kwargs)
         if name != "identity":
             return linear_act(input, linear.weight, linear.bias, name, slope)
@@ -83,6 +83,8 @@ def rewritten(forward: FunctionType, activations: frozenset[str]) -> Rewritten |
     rewriter.visit(method)
     code = _compile(class_name, method, original)
     cells = dict(zip(original.co_freevars, forward.__closure__ or (), strict=True)) | {_CALL: CellType(call)}
+    if unknown := set(code.co_freevars) - cells.keys():
+        return f"its forward uses {', '.join(sorted(unknown))} of the class around it"
     closure = tuple(cells[name] for name in code.co_freevars)
     result = FunctionType(code, forward.__globals__, forward.__name__, forward.__defaults__, closure)
     result.__kwdefaults__ = forward.__kwdefaults__
@@ -157,11 +159,7 @@ class _Rewriter(ast.NodeTransformer):
         root = node.func
         while isinstance(root, (ast.Attribute, ast.Subscript)):
             root = root.value
-        return (
-            isinstance(root, ast.Name)
-            and root.id in self.code.co_varnames
-            and not isinstance(node.args[0], ast.Starred)
-        )
+        return isinstance(root, ast.Name) and root.id in self.code.co_varnames
 
 
 def _name_and_slope(activation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, float]:
@@ -193,8 +191,10 @@ def _methods(node: ast.ClassDef, original: CodeType) -> Iterator[ast.FunctionDef
 def _compile(class_name: str, method: ast.FunctionDef, original: CodeType) -> CodeType:
     """The method's code, with `_CALL` as one more free variable; the class's name mangles names like ``self.__fc``."""
     free = ", ".join(name for name in (*original.co_freevars, _CALL) if name != "__class__")
-    tree = ast.parse(f"def outer({free}):\n  class {class_name}:\n    pass")
-    tree.body[0].body[0].body = [method]  # type: ignore[attr-defined]
+    # A forward that names its class means the global one, or that of a function around it; not the one made here.
+    scope = "" if class_name in original.co_freevars else f"  global {class_name}\n"
+    tree = ast.parse(f"def outer({free}):\n{scope}  class {class_name}:\n    pass")
+    tree.body[0].body[-1].body = [method]  # type: ignore[attr-defined]
     flags = original.co_flags & _FUTURE
     code = compile(ast.fix_missing_locations(tree), original.co_filename, "exec", flags=flags, dont_inherit=True)
     return next(_codes(code, original))

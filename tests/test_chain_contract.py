@@ -1,4 +1,4 @@
-"""A chain is as good a citizen of autograd as its stock layers: it keeps what they keep, and refuses what they refuse."""
+"""A chain is as good a citizen of autograd as stock layers: it keeps what they keep, refuses what they refuse."""
 
 from __future__ import annotations
 

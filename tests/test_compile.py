@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,7 @@ from cases import ACTIVATION_NAMES, SUBSETS, Shape, arguments
 from tolerance import assert_all_as_close_as_stock, first_order, operators
 from torch import Tensor, nn
 
-from fused_gan import FusedLinear, reference
+from fused_gan import FusedLinear, FusedMLP
 
 SMALL = Shape((6,), 4, 5)
 every_activation = pytest.mark.parametrize("activation", ACTIVATION_NAMES)
@@ -120,16 +121,35 @@ def test_export(device: torch.device) -> None:
     program = torch.export.export(layer, (torch.randn(6, 4, device=device),), dynamic_shapes=({0: rows},))
     for count in (2, 33):
         x = torch.randn(count, 4, device=device)
-        assert torch.equal(program.module()(x), layer(x))
+        torch.testing.assert_close(program.module()(x), layer(x))
 
 
+NETWORKS = {
+    "FusedLinear": lambda name: FusedLinear(4, 5, activation=name, negative_slope=0.2),
+    "FusedMLP": lambda name: FusedMLP([4, 6, 5], name, name, 0.2),
+}
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
 @every_activation
-def test_exported_program_without_this_package(activation: str, device: torch.device) -> None:
-    """Decomposed into the reference, a program has no operator of ours left and runs where fused_gan is not."""
-    layer = FusedLinear(4, 5, activation=activation, device=device)
-    x = torch.randn(6, 4, device=device)
-    table = torch.export.default_decompositions()
-    table[torch.ops.fused_gan.linear_act.default] = reference.linear_act
-    program = torch.export.export(layer, (x,)).run_decompositions(table)
-    assert not [node for node in program.graph.nodes if "fused_gan" in str(node.target)]
-    torch.testing.assert_close(program.module()(x), layer(x))
+def test_exported_program_without_this_package(make, activation: str, strict: bool, device: torch.device) -> None:  # type: ignore[no-untyped-def]
+    """It has ATen's operators alone, before any decomposition, and runs."""
+    layer, x = make(activation).to(device), torch.randn(6, 4, device=device)
+    program = torch.export.export(layer, (x,), strict=strict)
+    for exported in (program, program.run_decompositions()):
+        targets = [str(node.target) for node in exported.graph.nodes if node.op == "call_function"]
+        assert targets
+        assert all(target.startswith("aten.") for target in targets), targets
+        torch.testing.assert_close(exported.module()(x), layer(x))
+
+
+@pytest.mark.parametrize("make", NETWORKS.values(), ids=NETWORKS)
+def test_traced_program_without_this_package(make, device: torch.device) -> None:  # type: ignore[no-untyped-def]
+    layer, x = make("leaky_relu").to(device), torch.randn(6, 4, device=device)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("error", torch.jit.TracerWarning)
+        traced = torch.jit.trace(layer, x)
+    assert "fused_gan::" not in str(traced.inlined_graph)
+    torch.testing.assert_close(traced(x), layer(x))

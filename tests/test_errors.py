@@ -109,6 +109,11 @@ BACKWARD_CASES: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
         ValueError,
         r"input: expected grad's leading dimensions, \[2\], got shape \[1, 4\]",
     ),
+    "input's features": (
+        (DY, DY, X[:, :3], W),
+        ValueError,
+        r"input: expected last dimension 4 \(weight's in_features\), got shape \[2, 3\]",
+    ),
     "weight's shape": ((DY, DY, X, W[:4]), ValueError, r"weight: expected shape \(5, in_features\), got \[4, 4\]"),
     "no output": ((DY, None, X, W), ValueError, r"output: expected a tensor for activation 'relu', got None"),
     "output's shape": ((DY, DY[:1], X, W), ValueError, r"output: expected grad's shape \[2, 5\], got \[1, 5\]"),

@@ -303,7 +303,7 @@ def test_copies(make: Callable[[], nn.Module], operators: list[list[str]], copie
 
 
 @pytest.mark.parametrize("kind", ["a chain", "a kind of Sequential"])
-def test_a_pickle_holds_no_plan(kind: str) -> None:
+def test_a_pickle_holds_no_recipe(kind: str) -> None:
     fused = fuse(MODELS[kind][0]())
     small = len(pickle.dumps(fused))
     fused(x())
@@ -357,6 +357,20 @@ def test_export_needs_nothing_of_ours(strict: bool) -> None:
     targets = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
     assert targets
     assert not any("fused_gan" in target for target in targets), targets
+
+
+def test_fx_sees_the_modules_that_do_nothing_now() -> None:
+    """Dropout does nothing in eval mode, and drops out again when the recorded model trains."""
+    stock = nn.Sequential(
+        nn.Identity(), nn.Linear(5, 5), nn.Identity(), nn.ReLU(), nn.Dropout(0.5), nn.Identity(), nn.Linear(5, 5)
+    ).eval()
+    recorded_by_fx = torch.fx.symbolic_trace(fuse(stock))
+    names = [[str(node.target) for node in g.graph.nodes] for g in (recorded_by_fx, torch.fx.symbolic_trace(stock))]
+    assert names[0] == names[1]
+    inputs = x()
+    torch.testing.assert_close(recorded_by_fx(inputs), stock(inputs))
+    recorded_by_fx.train()
+    assert not torch.equal(recorded_by_fx(inputs), recorded_by_fx(inputs))
 
 
 def test_tracers_see_the_stock_layers() -> None:

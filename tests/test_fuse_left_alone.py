@@ -447,3 +447,80 @@ def test_inputs_that_are_no_tensors() -> None:
     assert len(fused(torch.randn(2, 5))) == 2
     with pytest.raises(TypeError, match="linear"):
         fused("text")
+
+
+class Hundredfold(nn.Sequential):
+    def __call__(self, input: Tensor) -> Tensor:
+        return 100 * super().__call__(input)
+
+
+def test_nested_container_with_a_call_of_its_own() -> None:
+    stock = nn.Sequential(nn.Linear(5, 5), nn.ReLU(), Hundredfold(nn.Linear(5, 5), nn.Tanh())).double()
+    fused = fuse(stock)
+    assert_same_step(fused, stock, x())
+    assert operators_run(fused, x()) == [["relu"]]
+    assert "__call__" in reasons(fused)
+
+
+def test_nested_tensor_as_input() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nested tensors are a prototype
+        inputs = torch.nested.nested_tensor([torch.randn(2, 5), torch.randn(3, 5)])
+    stock = nn.Sequential(nn.Linear(5, 5), nn.ReLU())
+    for ours, theirs in zip(fuse(stock)(inputs).unbind(), stock(inputs).unbind(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 5)], ids=str)
+def test_bias_that_broadcasts(shape: tuple[int, ...]) -> None:
+    stock = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.ReLU()).double()
+    late = fuse(stock)
+    late(x())
+    for model in (stock, late):
+        model[2].bias = nn.Parameter(torch.full(shape, 0.5, dtype=torch.float64))
+    for fused in (fuse(stock), late):
+        assert_same_step(fused, stock, x())
+        assert operators_run(fused, x()) == [["tanh"]]
+        assert f"its bias has the shape {shape}, not (5,)" in reasons(fused)
+
+
+def test_weight_that_is_no_matrix() -> None:
+    stock = nn.Sequential(nn.Linear(5, 5), nn.Tanh()).double()
+    stock[0].weight, stock[0].bias = nn.Parameter(stock[0].weight[0].detach()), None
+    inputs = x()
+    assert torch.equal(fuse(stock)(inputs), stock(inputs))
+    assert "its weight is no matrix" in reasons(stock)
+
+
+def test_hooked_container_before_a_module_in_place() -> None:
+    """Called itself, a container cannot know what comes next: its last LeakyReLU stays by itself."""
+    stock = nn.Sequential(
+        nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.LeakyReLU(0.3)), nn.Hardtanh(inplace=True)
+    ).double()
+    fused = fuse(stock)
+    fused(x())
+    for model in (stock, fused):
+        model[0].register_forward_hook(lambda *_: None)
+    for late in (fused, fuse(stock)):
+        assert_same_step(late, stock, x())
+        assert operators_run(late, x()) == [["tanh", "identity"]]
+        assert "may overwrite the output" in reasons(late)
+
+
+def test_module_behind_a_leaky_relu_that_begins_to_work_in_place() -> None:
+    stock = nn.Sequential(
+        nn.Linear(5, 5), nn.LeakyReLU(0.3), nn.Identity(), nn.Sequential(nn.Hardtanh(), nn.Linear(5, 5))
+    ).double()
+    stock[3].register_forward_hook(lambda *_: None)  # so that it is called itself
+    fused = fuse(stock)
+    assert operators_run(fused, x()) == [["leaky_relu"]]
+    fused[3][0].inplace = True
+    assert operators_run(fused, x()) == []
+    fused(x()).sum().backward()
+    fused[3][0].inplace = False
+    assert operators_run(fused, x()) == [["leaky_relu"]]
+
+
+def test_report_counts_no_attention_as_an_activation() -> None:
+    assert len(fusion_report(nn.Sequential(nn.Linear(4, 4), nn.MultiheadAttention(4, 1)))) == 0
+    assert len(fusion_report(nn.Sequential(nn.Linear(4, 4), nn.GELU()))) == 1

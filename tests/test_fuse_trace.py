@@ -104,6 +104,26 @@ def with_a_closure() -> nn.Module:
     return Closure()
 
 
+class Named(Base):
+    """Names its own class."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = super(Named, self).forward(torch.tanh(self.fc(x)))  # noqa: UP008
+        return Named.tripled(x) if isinstance(self, Named) else x
+
+    @staticmethod
+    def tripled(x: Tensor) -> Tensor:
+        return x * 3
+
+
+def named_in_a_function() -> nn.Module:
+    class Inner(Base):
+        def forward(self, x: Tensor) -> Tensor:
+            return super(Inner, self).forward(torch.tanh(self.fc(x)))  # noqa: UP008
+
+    return Inner()
+
+
 FORWARDS: dict[str, tuple[Callable[[], nn.Module], list[list[str]]]] = {
     "one expression": (Base, [["relu"], ["sigmoid"]]),
     "functions": (Functions, [["relu"], *[["leaky_relu"]] * 3, ["tanh"], ["sigmoid"]]),
@@ -112,6 +132,8 @@ FORWARDS: dict[str, tuple[Callable[[], nn.Module], list[list[str]]]] = {
     "loop": (Loop, [["tanh"], ["tanh"], ["relu"]]),
     "names": (Hidden, [["relu"]]),
     "closure": (with_a_closure, [["relu"], ["tanh"]]),
+    "its own class": (Named, [["tanh"]]),
+    "its own class in a function": (named_in_a_function, [["tanh"]]),
 }
 every_forward = pytest.mark.parametrize(("make", "operators"), FORWARDS.values(), ids=FORWARDS)
 

@@ -70,13 +70,29 @@ def test_parameters_reach_every_layer() -> None:
         (([],), "widths: expected at least two numbers"),
         (([4],), "widths"),
         (([4, 3], "relu", "gelu"), "activation: expected one of 'identity'.* got 'gelu'"),
-        (([4, 3, 2], "gelu"), "activation"),
+        (([4, 3, 2], "gelu"), "^activation: expected one of 'identity'.* got 'gelu'"),
+        (([4, 2], "gelu"), "^activation: expected one of 'identity'.* got 'gelu'"),
+        (([4, 3, 2], "relu", "gelu"), "^output_activation: expected one of 'identity'.* got 'gelu'"),
+        ((5,), "widths: expected at least two numbers .* got 5"),
         (([4, 3], "relu", "relu", -0.1), "negative_slope: expected a number ≥ 0, got -0.1"),
     ],
 )
 def test_bad_arguments(arguments: tuple[object, ...], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         FusedMLP(*arguments)  # type: ignore[arg-type]
+
+
+def test_a_bias_that_broadcasts() -> None:
+    """Stock takes it, the operator does not; it may come and go between two calls."""
+    model, inputs = FusedMLP(WIDTHS, "tanh"), x()
+    model(inputs)
+    bias = model[1].bias
+    for shape in ((1,), (1, 7)):
+        model[1].bias = nn.Parameter(torch.full(shape, 0.5))
+        with pytest.raises(ValueError, match="bias: expected shape"):
+            model(inputs)  # a FusedLinear says so; fuse() steps around stock's
+    model[1].bias = bias
+    assert operators_run(model, inputs) == [["tanh", "tanh", "identity"]]
 
 
 def test_slices_and_items() -> None:

@@ -207,3 +207,10 @@ ERRORS = {
 def test_errors(arguments: tuple[list, list, list], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         fused_gan.mlp(torch.ones(2, 3), *arguments)
+
+
+def test_activations_as_one_string() -> None:
+    with pytest.raises(
+        TypeError, match="activations: expected a sequence of names, one a layer, got the string 'relu'"
+    ):
+        fused_gan.mlp(torch.ones(2, 3), [W], [None], "relu")

@@ -1,4 +1,4 @@
-"""One training step of the MLP GAN: networks that run fused against the same networks in stock layers."""
+"""Training steps of the MLP GAN: somebody's loop on fused networks, and the trainer's own step."""
 
 from __future__ import annotations
 
@@ -11,26 +11,43 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import fused_gan
 from benchmarks.side_by_side import side_by_side
 from fused_gan import reference
+from fused_gan.data import ImageData
 from fused_gan.models import MLPGANConfig
-from fused_gan.training import GAN, TrainingConfig
+from fused_gan.training import GANTraining, build_system
 
 IMAGE = (1, 28, 28)
+BETAS = (0.5, 0.999)
+
+batches = pytest.mark.parametrize("batch", [64, 256])
 
 
-def stock(network: nn.Module) -> nn.Sequential:
-    """The same network in stock layers, with a copy of its weights."""
-    layers = (
-        reference.stock_layers(layer) if isinstance(layer, nn.Linear) else [layer]
-        for layer in copy.deepcopy(network).children()
-    )
-    return nn.Sequential(*(part for group in layers for part in group))
+def stock_networks() -> tuple[nn.Sequential, nn.Sequential]:
+    """Generator and discriminator in stock layers."""
+
+    def stock(network: nn.Module) -> nn.Sequential:
+        layers = (
+            reference.stock_layers(layer) if isinstance(layer, nn.Linear) else [layer] for layer in network.children()
+        )
+        return nn.Sequential(*(part for group in layers for part in group))
+
+    model = MLPGANConfig()
+    return stock(model.build_generator(IMAGE)), stock(model.build_discriminator(IMAGE))
 
 
-def usual_loop(generator: nn.Module, discriminator: nn.Module, real: Tensor, batch: int) -> Callable[[], None]:
+def flops_of(networks: tuple[nn.Module, nn.Module], batch: int) -> int:
+    """G: forward and weight gradients, and all but the first layer's input gradient. D: the same on real and fake, then
+    forward and the input's gradient for G."""
+    weights = [sum(p.numel() for p in network.parameters()) for network in networks]
+    return 2 * batch * (3 * weights[0] + 8 * weights[1])
+
+
+def usual_loop(networks: tuple[nn.Module, nn.Module], real: Tensor, batch: int) -> Callable[[], None]:
     """The step of the tutorials: real and fake scored one by one, every gradient of D computed for G's sake."""
-    optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (generator, discriminator)]
+    generator, discriminator = networks
+    optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=BETAS) for net in networks]
     ones, zeros = torch.ones(batch, 1), torch.zeros(batch, 1)
 
     def step() -> None:
@@ -48,19 +65,49 @@ def usual_loop(generator: nn.Module, discriminator: nn.Module, real: Tensor, bat
     return step
 
 
-@pytest.mark.parametrize("batch", [64, 256])
-def bench_gan_step(benchmark: Any, batch: int) -> None:
-    """eager: the same trainer on stock layers. usual: the usual loop on stock layers."""
-    config = TrainingConfig(batch_size=batch, instance_noise=0, steps=10**9)
-    model = MLPGANConfig()
-    networks = model.build_generator(IMAGE), model.build_discriminator(IMAGE)
+def best_loop(networks: tuple[nn.Module, nn.Module], real: Tensor, batch: int) -> Callable[[], None]:
+    """What stock PyTorch can do: D frozen while G learns, real and fake in one batch, fused Adam."""
+    generator, discriminator = networks
+    optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=BETAS, fused=True) for net in networks]
+    targets, ones = torch.cat([torch.ones(batch, 1), torch.zeros(batch, 1)]), torch.ones(batch, 1)
+
+    def step() -> None:
+        images = real[torch.randint(len(real), (batch,))]
+        fake = generator(torch.randn(batch, 100))
+        optimizers[1].zero_grad()
+        both = torch.cat([images, fake.detach()])
+        (2 * F.binary_cross_entropy_with_logits(discriminator(both), targets)).backward()
+        optimizers[1].step()
+        optimizers[0].zero_grad()
+        discriminator.requires_grad_(False)
+        F.binary_cross_entropy_with_logits(discriminator(fake), ones).backward()
+        discriminator.requires_grad_(True)
+        optimizers[0].step()
+
+    return step
+
+
+@batches
+def bench_loop(benchmark: Any, batch: int) -> None:
+    """The tutorials' loop, its networks fused by one line."""
+    networks = stock_networks()
+    fused = tuple(fused_gan.fuse(copy.deepcopy(network)) for network in networks)
     real = torch.rand(1000, *IMAGE) * 2 - 1
-    # G: forward and both gradients. D: that on real and fake, then forward and the input's gradient for G.
-    weights = [sum(p.numel() for p in network.parameters()) for network in networks]
-    flops = 2 * batch * (3 * weights[0] + 8 * weights[1])
+    variants = {"fused_gan": usual_loop(fused, real, batch), "eager": usual_loop(networks, real, batch)}
+    # D's weight gradients for G's sake are computed too.
+    side_by_side(benchmark, variants, flops_of(networks, batch))
+
+
+@batches
+def bench_trainer_step(benchmark: Any, batch: int) -> None:
+    """eager: the best loop on stock layers. usual: the tutorials' loop on stock layers."""
+    pixels = torch.randint(256, (1000, *IMAGE), dtype=torch.uint8)
+    config = GANTraining(batch_size=batch, instance_noise=0, steps=10**9)
+    trainer = build_system(MLPGANConfig(), config, ImageData(pixels, None), torch.device("cpu"))
+    real = pixels / 127.5 - 1
     variants = {
-        "fused_gan": GAN(*networks, real, model.z_dim, config).step,
-        "eager": GAN(*map(stock, networks), real, model.z_dim, config).step,
-        "usual": usual_loop(*map(stock, networks), real, batch),
+        "fused_gan": trainer.step,
+        "eager": best_loop(stock_networks(), real, batch),
+        "usual": usual_loop(stock_networks(), real, batch),
     }
-    side_by_side(benchmark, variants, flops)
+    side_by_side(benchmark, variants, flops_of(stock_networks(), batch))

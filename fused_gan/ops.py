@@ -15,6 +15,10 @@ from fused_gan import (
 )
 from fused_gan.activations import DEFAULT_NEGATIVE_SLOPE
 
+# Looked up once: on small layers it shows.
+_linear_act = torch.ops.fused_gan.linear_act.default
+_mlp = torch.ops.fused_gan.mlp.default
+
 
 def is_recorded() -> bool:
     """Whether torch.export or torch.jit.trace records a program, which has to run without this package."""
@@ -49,7 +53,7 @@ def linear_act(
     """
     if is_recorded():
         return reference.linear_act(input, weight, bias, activation, negative_slope)
-    result: Tensor = torch.ops.fused_gan.linear_act(input, weight, bias, activation, negative_slope)
+    result: Tensor = _linear_act(input, weight, bias, activation, negative_slope)
     return result
 
 
@@ -79,5 +83,5 @@ def mlp(
         raise TypeError(f"activations: expected a sequence of names, one a layer, got the string {activations!r}")
     if is_recorded():
         return reference.mlp(input, weights, biases, activations, negative_slope)
-    result: Tensor = torch.ops.fused_gan.mlp(input, weights, biases, activations, negative_slope)
+    result: Tensor = _mlp(input, weights, biases, activations, negative_slope)
     return result

@@ -81,7 +81,7 @@ def test_each_verdict_is_provoked(digits: ImageData, name: str) -> None:
     ids=str,
 )
 def test_a_healthy_run_gets_no_verdict(digits: ImageData, preset: str, fields: dict[str, Any]) -> None:
-    assert names(judged(digits, preset, 600, 100, **fields)) == set()
+    assert names(judged(digits, preset, 400, 80, **fields)) == set()
 
 
 def test_a_look_changes_nothing(digits: ImageData) -> None:

@@ -14,24 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
+from small_runs import QUIET, SMALL, go_on, options, run
 from test_checkpoint import Payload, flat
 
 from fused_gan.cli import main
 from fused_gan.errors import UserError
-from fused_gan.training import PRESETS, CheckpointError, Checkpoints, configure, load_checkpoint, resume, train
+from fused_gan.training import PRESETS, CheckpointError, Checkpoints, load_checkpoint, resume
 from fused_gan.training.folder import read_lines
 from fused_gan.training.system import System
-
-QUIET = Console(quiet=True)
-SMALL: dict[str, dict[str, Any]] = {
-    "mlp-gan": {"generator_widths": (16,), "discriminator_widths": (16,), "z_dim": 4},
-    "dcgan": {"width": 4, "z_dim": 4},
-    "cgan": {"generator_widths": (16,), "discriminator_widths": (16,), "z_dim": 4},
-    "wgan": {"generator_widths": (16,), "discriminator_widths": (16,), "z_dim": 4},
-    "wgan-gp": {"generator_widths": (16,), "discriminator_widths": (16,), "z_dim": 4},
-    "mlp-vae": {"widths": (16,), "z_dim": 4, "ema_decay": 0.9},
-}
 
 
 @pytest.fixture
@@ -41,17 +31,6 @@ def patches(tmp_path: Path) -> str:
     pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     np.savez(path, images=pixels, labels=np.arange(60) % 3)
     return str(path)
-
-
-def options(name: str, data: str, out: Path, steps: int, **changes: Any) -> Any:
-    """A preset for a small run with checkpoints close together."""
-    intervals = {"log_interval": 5, "sample_interval": 20, "checkpoint_interval": 10, "health_interval": 15}
-    fields = SMALL[name] | intervals | {"tensorboard": False, "batch_size": 8, "threads": 1, "device": "cpu"}
-    return configure(name, data=data, out=out, steps=steps, **fields | changes)
-
-
-def run(name: str, preset: Any) -> None:
-    train(name, preset.model, preset.training, QUIET)
 
 
 def last_state(out: Path) -> Any:
@@ -99,10 +78,6 @@ def test_stopped_and_resumed_equals_never_stopped(tmp_path: Path, patches: str, 
         assert picture.endswith("safetensors") or ours.read_bytes() == theirs.read_bytes()
 
 
-def _go_on(out: str) -> None:
-    resume(Path(out), console=QUIET)
-
-
 @pytest.mark.parametrize(("times", "steps"), [(4, 300), pytest.param(20, 1500, marks=pytest.mark.slow)])
 def test_killed_at_random_moments_and_still_bit_for_bit(tmp_path: Path, patches: str, times: int, steps: int) -> None:
     lives = random.Random(times)
@@ -125,7 +100,7 @@ def test_killed_at_random_moments_and_still_bit_for_bit(tmp_path: Path, patches:
         process.join()
         kills += 1
         reached.append(int(folder.all()[-1].stem[5:]))
-        process = context.Process(target=_go_on, args=(str(tmp_path / "killed"),))
+        process = context.Process(target=go_on, args=(str(tmp_path / "killed"),))
         process.start()
     process.join()
     assert process.exitcode == 0

@@ -5,19 +5,15 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from rich.console import Console
-from test_resume import SMALL, options
-
-from fused_gan.training import train
+from small_runs import SMALL, options, run
 
 PRESETS = [name for name in SMALL if name != "dcgan"]  # BatchNorm's statistics are each process's own
 
 
 def main(data: str, out: Path) -> None:
     for name in PRESETS:
-        preset = options(name, data, out / name, 20, dtype="float64", instance_noise=0.5) if "vae" not in name else None
-        preset = preset or options(name, data, out / name, 20, dtype="float64")
-        train(name, preset.model, preset.training, Console(quiet=True))
+        blur = {} if name.endswith("vae") else {"instance_noise": 0.5}
+        run(name, options(name, data, out / name, 20, dtype="float64", **blur))
 
 
 if __name__ == "__main__":

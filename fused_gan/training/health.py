@@ -176,7 +176,8 @@ class Monitor:
             before = self._norms.get(name, [])[-20:]
             usual = statistics.median(before) if len(before) >= 3 else math.inf
             if not math.isfinite(norm) or norm > EXPLODING * usual:
-                yield Verdict("exploding", f"the norm of {name}'s gradient is {norm:.3g}, after {usual:.3g}")
+                compared = f", usually {usual:.3g}" if usual < math.inf else ""
+                yield Verdict("exploding", f"the gradient of {name} has norm {norm:.3g}{compared}")
         for what, shares in (("saturated", look.saturated), ("dead", look.dead)):
             layer = max(shares, key=lambda name: shares[name], default=None)
             if layer is not None and shares[layer] >= UNUSED:

@@ -104,9 +104,8 @@ class Recorder:
     def finish(self) -> None:
         """Draw what is drawn once: the interpolation and the losses."""
         if self._writes:
-            save_grid(
-                self._folder.interpolation, self._sampler.interpolate(GRID_ROWS, 10, self._system.config.seed), 10
-            )
+            pictures = self._sampler.interpolate(GRID_ROWS, INTERPOLATED, self._system.config.seed)
+            save_grid(self._folder.interpolation, pictures, INTERPOLATED)
             draw_losses(self._folder)
 
     def save(self) -> None:

@@ -65,6 +65,7 @@ class Check:
     ) -> bool:
         """Run a command, its output into a log beside the results; notes how it ended."""
         log = self.out / f"{section.replace(' ', '-')}.log"
+        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         start = time.monotonic()
         with log.open("w") as stream:
             stream.write(" ".join(command) + "\n")
@@ -73,7 +74,7 @@ class Check:
                 status = subprocess.run(
                     command,
                     cwd=ROOT,
-                    env=os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
+                    env=os.environ | {"PYTHONPATH": path} | (environment or {}),
                     stdout=stream,
                     stderr=subprocess.STDOUT,
                     timeout=limit or self.seconds,
@@ -132,6 +133,7 @@ class Check:
         deadline = time.monotonic() + self.seconds
         for program in programs:
             if not self.run(f"kernels {program.name}", [str(program)]):
+                self.note("sanitizer", "not run", "the kernels fail without it")
                 return
         if tool is None:
             self.note("sanitizer", "not run", "no compute-sanitizer")
@@ -154,22 +156,12 @@ class Check:
         folder = self.out / "plans"
         self.run("tune", [sys.executable, "-c", code, str(folder / "measured.json")], {"FUSED_GAN_PLANS": str(folder)})
 
-    def benchmark(self, section: str, *options: str) -> None:
-        self.run(
-            f"benchmark {section} {' '.join(options)}".strip(),
-            [
-                sys.executable,
-                "-m",
-                "benchmarks.gpu_bench",
-                section,
-                "--out",
-                str(self.out / "-".join([section, *(option.strip("-") for option in options)])),
-                "--seconds",
-                str(self.seconds * 0.85),
-                *options,
-            ],
-            {"FUSED_GAN_PLANS": str(self.out / "plans")},
-        )
+    def benchmark(self, section: str, compiled: bool = False) -> None:
+        """A section of the benchmark, with the plans that `tune` has left."""
+        name = f"compile-{section}" if compiled else section
+        command = [sys.executable, "-m", "benchmarks.gpu_bench", section, "--out", str(self.out / name)]
+        command += ["--seconds", str(self.seconds * 0.85), *(["--compile"] if compiled else [])]
+        self.run(f"benchmark {name}", command, {"FUSED_GAN_PLANS": str(self.out / "plans")})
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
@@ -203,9 +195,9 @@ def sections(check: Check) -> dict[str, Callable[[], object]]:
         "layers": lambda: check.benchmark("layers"),
         "chains": lambda: check.benchmark("chains"),
         "steps": lambda: check.benchmark("steps"),
-        "compile-layers": lambda: check.benchmark("layers", "--compile"),
-        "compile-chains": lambda: check.benchmark("chains", "--compile"),
-        "compile-steps": lambda: check.benchmark("steps", "--compile"),
+        "compile-layers": lambda: check.benchmark("layers", compiled=True),
+        "compile-chains": lambda: check.benchmark("chains", compiled=True),
+        "compile-steps": lambda: check.benchmark("steps", compiled=True),
     }
 
 

@@ -23,23 +23,28 @@ using Words = std::tuple<std::string, std::string>;  // on the forward and on th
 Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, int64_t out_features) {
   const cpu::Kernels& kernels = cpu::kernels();
   const std::string set = std::string(" (") + kernels.name + ")";
-  if (dtype == "bfloat16" && plan::pairs(samples * in_features * out_features) && cpu::paired_kernels()) {
-    const std::string how = " (avx512_bf16), sums in float32";
-    return {plan::paired_forward(samples, in_features) == plan::Forward::kRows
-                ? "blocks of the batch · packed W" + how + ", bias and activation while they are in cache"
-                : "blocks of W · packed batch" + how + ", bias and activation while they are in cache",
-            "one pass for activation gradient and bias gradient" + set + ", then paired products" + how};
+  const std::string dots = "rows against rows as they lie" + set + ": too few samples or outputs to repay packing";
+  const std::string gradients = "one pass for activation gradient and bias gradient" + set + ", then ";
+  const int64_t work = samples * in_features * out_features;
+  if (dtype != "float32" && dtype != "float64") {
+    const bool few = plan::halves_dot(samples, work, kernels.product_float.column_tile);
+    const bool paired = dtype == "bfloat16" && plan::pairs(work) && cpu::paired_kernels();
+    const bool rows = plan::paired_forward(samples, in_features) == plan::Forward::kRows;
+    const std::string blocks = std::string(rows ? "blocks of the batch · packed W" : "blocks of W · packed batch") +
+                               " (avx512_bf16), sums in float32, bias and activation while they are in cache";
+    const std::string two =
+        "torch's product with bias, then one pass for the activation" + set + ": no blocked product in " + dtype;
+    return {few      ? dots
+            : paired ? blocks
+                     : two,
+            gradients + (paired ? "paired products (avx512_bf16), sums in float32" : "torch's products")};
   }
-  if (dtype != "float32" && dtype != "float64")
-    return {"torch's product with bias, then one pass for the activation" + set + ": no blocked product in " + dtype,
-            "one pass for activation gradient and bias gradient" + set + ", then torch's products"};
   const int64_t lanes = dtype == "float32" ? kernels.product_float.column_tile : kernels.product_double.column_tile;
-  const std::string threads =
-      plan::worth_sharing(samples * in_features * out_features) ? ", shared by all threads" : ", on one thread";
+  const std::string threads = plan::worth_sharing(work) ? ", shared by all threads" : ", on one thread";
   std::string forward;
   switch (plan::forward(samples, in_features, out_features, lanes)) {
     case plan::Forward::kDot:
-      forward = "rows against rows as they lie" + set + ": too few samples or outputs to repay packing";
+      forward = dots;
       break;
     case plan::Forward::kPanel:
       forward = "blocks of W · packed batch" + set + ", bias and activation while they are in cache";
@@ -47,8 +52,7 @@ Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, i
     case plan::Forward::kRows:
       forward = "blocks of the batch · packed W" + set + ", bias and activation while they are in cache";
   }
-  return {forward + threads,
-          "one pass for activation gradient and bias gradient" + set + ", then blocked products" + threads};
+  return {forward + threads, gradients + "blocked products" + threads};
 }
 
 #ifdef FUSED_GAN_WITH_CUDA

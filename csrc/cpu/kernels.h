@@ -34,14 +34,19 @@ struct Activation {
   double slope;  // of leaky_relu
 };
 
-// Elementwise kernels, for every storage type S.
-template <class S> struct PointwiseKernels {
+// Kernels for every storage type S.
+template <class S> struct StorageKernels {
   // y[i] = act(y[i]) for `count` elements in place.
   void (*activate)(Activation, S* y, int64_t count);
   // dz = dy ⊙ act'(y) and bias_gradient = column sums of dz, `rows` × `columns`, rows `*_row` elements apart.
   // dz or bias_gradient may be null; y may be null for identity. Sums run down the rows in order: reproducible.
   void (*gradient)(Activation, const S* dy, int64_t dy_row, const S* y, int64_t y_row, S* dz, int64_t dz_row,
                    S* bias_gradient, int64_t rows, int64_t columns);
+
+  // y = act(x · wᵀ + bias) for few samples or few outputs: both operands read along the depth as they lie, nothing
+  // packed.
+  void (*forward_dot)(Activation, const S* x, int64_t x_row, const S* w, int64_t w_row, const S* bias, S* y,
+                      int64_t y_row, int64_t samples, int64_t outputs, int64_t depth);
 };
 
 // Products, for the types T that they compute in.
@@ -60,10 +65,6 @@ template <class T> struct ProductKernels {
   // The same for many samples: x as it lies, and w packed, panel[k][n] for at most kPanel outputs. depth > 0.
   void (*forward_rows)(Activation, const T* x, int64_t x_row, const T* panel, const T* bias, T* y, int64_t y_row,
                        int64_t samples, int64_t outputs, int64_t depth);
-
-  // The same for few samples or few outputs: both operands read along k as they lie, nothing packed.
-  void (*forward_dot)(Activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
-                      int64_t y_row, int64_t samples, int64_t outputs, int64_t depth);
 
   // c (rows, columns) = a (rows, depth) · b (depth, columns), the depth in blocks of depth_block ≤ kDepthBlock.
   void (*product)(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
@@ -123,10 +124,10 @@ struct Kernels {
   bool (*supported)();
   ProductKernels<float> product_float;
   ProductKernels<double> product_double;
-  PointwiseKernels<float> pointwise_float;
-  PointwiseKernels<double> pointwise_double;
-  PointwiseKernels<BFloat16> pointwise_bfloat16;
-  PointwiseKernels<Float16> pointwise_float16;
+  StorageKernels<float> storage_float;
+  StorageKernels<double> storage_double;
+  StorageKernels<BFloat16> storage_bfloat16;
+  StorageKernels<Float16> storage_float16;
 };
 
 // The best that this processor supports, or the one that FUSED_GAN_CPU_CAPABILITY names.

@@ -247,13 +247,14 @@ void forward_rows(Activation activation, const T* x, int64_t x_row, const T* pan
 }
 
 // ---- forward for few samples or few outputs ----
-template <class T> struct DotOperands {
-  const T* x;
+// In any storage type: summed and activated in the type that it is computed with, rounded once.
+template <class S> struct DotOperands {
+  const S* x;
   int64_t x_row;
-  const T* w;
+  const S* w;
   int64_t w_row;
-  const T* bias;  // or null
-  T* y;
+  const S* bias;  // or null
+  S* y;
   int64_t y_row, depth;
 
   FUSED_GAN_FUNCTION DotOperands at(int64_t s, int64_t n) const {
@@ -267,8 +268,8 @@ constexpr int kGroups = (kRows * kColumns + Lanes<T>::kCount - 1) / Lanes<T>::kC
 
 // One tile; `bias` has a value for each of its sums. The last, partial vector is read from kLanes before the end, and
 // what was read before is cleared.
-template <class T, int kRows, int kColumns>
-FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<T>& o,
+template <class S, int kRows, int kColumns, class T = typename Storage<S>::Compute>
+FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<S>& o,
                                  const Vec<T> (&bias)[kGroups<T, kRows, kColumns>]) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
   constexpr int kSums = kRows * kColumns;
@@ -285,11 +286,11 @@ FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<T>& o,
     }
   };
   const int64_t whole = o.depth - o.depth % kLanes;
-  for (int64_t k = 0; k < whole; k += kLanes) add([&](const T* row) { return load_as<Vec<T>>(row + k); });
-  if (whole == 0) add([&](const T* row) { return load_some(row, o.depth); });
+  for (int64_t k = 0; k < whole; k += kLanes) add([&](const S* row) { return Storage<S>::load(row + k); });
+  if (whole == 0) add([&](const S* row) { return load_some(row, o.depth); });
   else if (whole < o.depth)
-    add([&](const T* row) {
-      return clear_before<T>(whole + kLanes - o.depth, load_as<Vec<T>>(row + o.depth - kLanes));
+    add([&](const S* row) {
+      return clear_before<T>(whole + kLanes - o.depth, Storage<S>::load(row + o.depth - kLanes));
     });
 #pragma GCC unroll 4
   for (int group = 0; group < kGroups<T, kRows, kColumns>; ++group) {
@@ -301,38 +302,43 @@ FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<T>& o,
     const bool side_by_side = kRows == 1 || (kColumns == 1 && o.y_row == 1);
     const int count = kSums - group * kLanes < kLanes ? kSums - group * kLanes : kLanes;
     if (side_by_side) store_some(o.y + group * kLanes, y, count);
-    else
+    else {
+      S values[kLanes];
+      Storage<S>::store(values, y);
       for (int i = 0; i < count; ++i) {
         const int64_t at = group * kLanes + i;
-        o.y[at / kColumns * o.y_row + at % kColumns] = y[i];
+        o.y[at / kColumns * o.y_row + at % kColumns] = values[i];
       }
+    }
   }
 }
 
 // A rectangle of y in whole tiles of kRows × kColumns; its right and lower edge are left to the caller.
-template <class T, int kRows, int kColumns>
-void dots(Activation activation, const DotOperands<T>& o, int64_t samples, int64_t outputs) {
+template <class S, int kRows, int kColumns>
+void dots(Activation activation, const DotOperands<S>& o, int64_t samples, int64_t outputs) {
+  using T = typename Storage<S>::Compute;
   constexpr int64_t kLanes = Lanes<T>::kCount;
   for (int64_t n = 0; n + kColumns <= outputs; n += kColumns) {
     Vec<T> bias[kGroups<T, kRows, kColumns>] = {};
     if (o.bias)
-      for (int i = 0; i < kRows * kColumns; ++i) bias[i / kLanes][i % kLanes] = o.bias[n + i % kColumns];
-    for (int64_t s = 0; s + kRows <= samples; s += kRows) dot_tile<T, kRows, kColumns>(activation, o.at(s, n), bias);
+      for (int i = 0; i < kRows * kColumns; ++i)
+        bias[i / kLanes][i % kLanes] = load_some(o.bias + n + i % kColumns, 1)[0];
+    for (int64_t s = 0; s + kRows <= samples; s += kRows) dot_tile<S, kRows, kColumns>(activation, o.at(s, n), bias);
   }
 }
 
-template <class T>
-void forward_dot(Activation activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
+template <class S>
+void forward_dot(Activation activation, const S* x, int64_t x_row, const S* w, int64_t w_row, const S* bias, S* y,
                  int64_t y_row, int64_t samples, int64_t outputs, int64_t depth) {
-  const DotOperands<T> all{x, x_row, w, w_row, bias, y, y_row, depth};
+  const DotOperands<S> all{x, x_row, w, w_row, bias, y, y_row, depth};
   // Squares first, then what is left below them and beside them: in strips and one by one.
   const int64_t s = samples - samples % kDotRows, n = outputs - outputs % kDotColumns;
   const int64_t s_strip = s - s % kDotStrip, n_strip = outputs - outputs % kDotStrip;
-  dots<T, kDotRows, kDotColumns>(activation, all, s, n);
-  dots<T, 1, kDotStrip>(activation, all.at(s, 0), samples - s, n_strip);
-  dots<T, 1, 1>(activation, all.at(s, n_strip), samples - s, outputs - n_strip);
-  dots<T, kDotStrip, 1>(activation, all.at(0, n), s_strip, outputs - n);
-  dots<T, 1, 1>(activation, all.at(s_strip, n), s - s_strip, outputs - n);
+  dots<S, kDotRows, kDotColumns>(activation, all, s, n);
+  dots<S, 1, kDotStrip>(activation, all.at(s, 0), samples - s, n_strip);
+  dots<S, 1, 1>(activation, all.at(s, n_strip), samples - s, outputs - n_strip);
+  dots<S, kDotStrip, 1>(activation, all.at(0, n), s_strip, outputs - n);
+  dots<S, 1, 1>(activation, all.at(s_strip, n), s - s_strip, outputs - n);
 }
 
 // ---- pointwise ----
@@ -420,10 +426,9 @@ void product_gradient(Activation activation, Strided<T> a, const T* b, int64_t b
 
 // ---- the table ----
 template <class T> constexpr ProductKernels<T> products() {
-  return {kTileRows,       Lanes<T>::kCount, pack<T>,    forward<T>,
-          forward_rows<T>, forward_dot<T>,   product<T>, product_gradient<T>};
+  return {kTileRows, Lanes<T>::kCount, pack<T>, forward<T>, forward_rows<T>, product<T>, product_gradient<T>};
 }
-template <class S> constexpr PointwiseKernels<S> pointwise() { return {activate<S>, gradient<S>}; }
+template <class S> constexpr StorageKernels<S> storage() { return {activate<S>, gradient<S>, forward_dot<S>}; }
 
 bool supported();  // defined by isa_*.cpp
 
@@ -433,9 +438,9 @@ extern const Kernels kKernels = {FUSED_GAN_STRING(FUSED_GAN_ISA),
                                  supported,
                                  products<float>(),
                                  products<double>(),
-                                 pointwise<float>(),
-                                 pointwise<double>(),
-                                 pointwise<BFloat16>(),
-                                 pointwise<Float16>()};
+                                 storage<float>(),
+                                 storage<double>(),
+                                 storage<BFloat16>(),
+                                 storage<Float16>()};
 
 }  // namespace fused_gan::cpu::FUSED_GAN_ISA

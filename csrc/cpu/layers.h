@@ -17,11 +17,11 @@ template <class T> const ProductKernels<T>& products() {
   else return kernels().product_double;
 }
 
-template <class S> const PointwiseKernels<S>& pointwise() {
-  if constexpr (std::is_same_v<S, float>) return kernels().pointwise_float;
-  else if constexpr (std::is_same_v<S, double>) return kernels().pointwise_double;
-  else if constexpr (std::is_same_v<S, BFloat16>) return kernels().pointwise_bfloat16;
-  else return kernels().pointwise_float16;
+template <class S> const StorageKernels<S>& storage() {
+  if constexpr (std::is_same_v<S, float>) return kernels().storage_float;
+  else if constexpr (std::is_same_v<S, double>) return kernels().storage_double;
+  else if constexpr (std::is_same_v<S, BFloat16>) return kernels().storage_bfloat16;
+  else return kernels().storage_float16;
 }
 
 // Undefined tensors are null pointers.
@@ -97,6 +97,22 @@ template <class T> plan::Forward forward_plan(int64_t samples, const at::Tensor&
   return plan::forward(samples, w.size(1), w.size(0), products<T>().column_tile);
 }
 
+// y (samples, out) = act(x · wᵀ + bias), rows against rows as they lie, in any storage type.
+template <class S>
+void forward_dot(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
+                 const at::Tensor& y) {
+  const at::Tensor rows = with_dense_rows(w);
+  const S *from = data<S>(x), *weight = data<S>(rows), *b = data<S>(bias);
+  S* to = mutable_data<S>(y);
+  const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0), line = kLine / sizeof(S);
+  const int64_t x_row = x.stride(0), w_row = rows.stride(0), y_row = y.stride(0);
+  over_grid(samples, line, outputs, line, samples * depth * outputs,
+            [&](int64_t s, int64_t s_end, int64_t n, int64_t n_end) {
+              storage<S>().forward_dot(activation, from + s * x_row, x_row, weight + n * w_row, w_row, offset(b, n),
+                                       to + s * y_row + n, y_row, s_end - s, n_end - n, depth);
+            });
+}
+
 // y (samples, out) = act(x (samples, in) · wᵀ + bias), in blocks that never leave the cache unfinished.
 // `packed` is x in panels, or null; `next` takes y in panels, or is null.
 template <class T>
@@ -121,16 +137,7 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
               });
     return;
   }
-  if (how == plan::Forward::kDot) {
-    const at::Tensor rows = with_dense_rows(w);
-    const T *from = data<T>(x), *weight = data<T>(rows);
-    const int64_t x_row = x.stride(0), w_row = rows.stride(0);
-    over_grid(samples, line, outputs, line, work, [&](int64_t s, int64_t s_end, int64_t n, int64_t n_end) {
-      products<T>().forward_dot(activation, from + s * x_row, x_row, weight + n * w_row, w_row, offset(b, n),
-                                to + s * y_row + n, y_row, s_end - s, n_end - n, depth);
-    });
-    return;
-  }
+  if (how == plan::Forward::kDot) return forward_dot<T>(activation, x, w, bias, y);
 
   const Scratch own = packed ? Scratch() : pack_rows<T>(x);
   const T *weight = data<T>(w), *panels = packed ? packed : own.data<T>();
@@ -157,8 +164,8 @@ template <class S> Rows<S> rows_of(const at::Tensor& t) { return {data<S>(t), t.
 template <class S>
 void gradient_pass(Activation activation, int64_t rows, int64_t columns, Rows<S> dy, Rows<S> y, S* dz, S* sums) {
   over_range(columns, kLine / sizeof(S), rows * columns * plan::kMoveCost, [&](int64_t n, int64_t n_end) {
-    pointwise<S>().gradient(activation, dy.data + n, dy.row, offset(y.data, n), y.row, offset(dz, n), columns,
-                            offset(sums, n), rows, n_end - n);
+    storage<S>().gradient(activation, dy.data + n, dy.row, offset(y.data, n), y.row, offset(dz, n), columns,
+                          offset(sums, n), rows, n_end - n);
   });
 }
 

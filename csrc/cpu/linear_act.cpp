@@ -41,7 +41,7 @@ at::Tensor forward_in_two(Activation activation, const at::Tensor& input, const 
     using S = decltype(storage);
     S* values = cpu::mutable_data<S>(y);
     cpu::over_range(y.numel(), cpu::kLine / sizeof(S), y.numel() * plan::kActivationCost,
-                    [&](int64_t i, int64_t end) { cpu::pointwise<S>().activate(activation, values + i, end - i); });
+                    [&](int64_t i, int64_t end) { cpu::storage<S>().activate(activation, values + i, end - i); });
   });
   return y;
 }
@@ -49,15 +49,21 @@ at::Tensor forward_in_two(Activation activation, const at::Tensor& input, const 
 at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                           std::string_view activation, double negative_slope) {
   const Activation act{check_linear_act(input, weight, bias, activation, negative_slope), negative_slope};
-  const cpu::PairedKernels* paired = paired_kernels_for(input.scalar_type(), input.numel() * weight.size(0));
-  if (!paired && !plan::has_product(input.scalar_type())) return forward_in_two(act, input, weight, bias);
+  const int64_t work = input.numel() * weight.size(0), samples = weight.size(1) ? input.numel() / weight.size(1) : 0;
+  const bool half = !plan::has_product(input.scalar_type());
+  const bool dots = half && plan::halves_dot(samples, work, cpu::products<float>().column_tile);
+  const cpu::PairedKernels* paired = dots ? nullptr : paired_kernels_for(input.scalar_type(), work);
+  if (half && !dots && !paired) return forward_in_two(act, input, weight, bias);
   const at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const at::Tensor b = bias && bias->defined() ? bias->contiguous() : at::Tensor();
   at::Tensor y = at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(input, weight)), input.options());
   const at::Tensor rows = y.view({x.size(0), weight.size(0)});
-  if (paired) cpu::paired_forward(*paired, act, x, weight, b, rows);
-  else if (input.scalar_type() == at::kFloat) cpu::forward_layer<float>(act, x, weight, b, rows);
-  else cpu::forward_layer<double>(act, x, weight, b, rows);
+  with_storage(input.scalar_type(), [&](auto storage) {
+    using S = decltype(storage);
+    if constexpr (std::is_same_v<S, float> || std::is_same_v<S, double>) cpu::forward_layer<S>(act, x, weight, b, rows);
+    else if (dots) cpu::forward_dot<S>(act, x, weight, b, rows);
+    else cpu::paired_forward(*paired, act, x, weight, b, rows);
+  });
   return y;
 }
 

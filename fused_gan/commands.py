@@ -12,6 +12,7 @@ from typing import Annotated, Any, Protocol
 
 import torch
 import tyro
+from accelerate import PartialState
 
 from fused_gan import doctor
 from fused_gan.data import load, spread
@@ -321,15 +322,16 @@ def _fields_in(file: Path) -> dict[str, Any]:
 
 def _finished(result: RunResult) -> int:
     """Say how a run ended; return the exit status."""
+    say = PartialState().print  # once, of several processes
     status = 0
     if result.stopped_by is not None:
-        print(f"stopped by {result.stopped_by.name} after step {result.steps_done}; everything is saved")
-        print(f"go on with: fused-gan resume {result.folder.path}")
+        say(f"stopped by {result.stopped_by.name} after step {result.steps_done}; everything is saved")
+        say(f"go on with: fused-gan resume {result.folder.path}")
         status = 128 + result.stopped_by
     if result.stopped_by_verdict:
-        print(f"stopped by the health monitor after step {result.steps_done}; everything is saved")
+        say(f"stopped by the health monitor after step {result.steps_done}; everything is saved")
         status = STOPPED_BY_VERDICT
-    print(f"samples: {result.folder.picture}")
+    say(f"samples: {result.folder.picture}")
     return status
 
 

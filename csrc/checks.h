@@ -34,7 +34,8 @@ inline int check_activation(std::string_view name, double negative_slope) {
   return activation_index(name);
 }
 
-inline std::string_view dtype_name(at::ScalarType dtype) { return c10::getDtypeNames(dtype).first; }
+// By value: torch 2.11 returns temporaries, later ones views of constants.
+inline std::string dtype_name(at::ScalarType dtype) { return std::string(c10::getDtypeNames(dtype).first); }
 
 // `like`: the argument that dtype and device have to agree with.
 inline void check_tensor(const at::Tensor& tensor, const char* name, const at::Tensor& like,

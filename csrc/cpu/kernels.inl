@@ -320,7 +320,7 @@ void dots(Activation activation, const DotOperands<S>& o, int64_t samples, int64
   constexpr int64_t kLanes = Lanes<T>::kCount;
   for (int64_t n = 0; n + kColumns <= outputs; n += kColumns) {
     Vec<T> bias[kGroups<T, kRows, kColumns>] = {};
-    if (o.bias)
+    if (o.bias && samples >= kRows)
       for (int i = 0; i < kRows * kColumns; ++i)
         bias[i / kLanes][i % kLanes] = load_some(o.bias + n + i % kColumns, 1)[0];
     for (int64_t s = 0; s + kRows <= samples; s += kRows) dot_tile<S, kRows, kColumns>(activation, o.at(s, n), bias);

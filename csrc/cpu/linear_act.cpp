@@ -49,10 +49,9 @@ at::Tensor forward_in_two(Activation activation, const at::Tensor& input, const 
 at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                           std::string_view activation, double negative_slope) {
   const Activation act{check_linear_act(input, weight, bias, activation, negative_slope), negative_slope};
-  const int64_t work = input.numel() * weight.size(0), samples = weight.size(1) ? input.numel() / weight.size(1) : 0;
-  const bool half = !plan::has_product(input.scalar_type());
-  const bool dots = half && plan::halves_dot(samples, work, cpu::products<float>().column_tile);
-  const cpu::PairedKernels* paired = dots ? nullptr : paired_kernels_for(input.scalar_type(), work);
+  const int64_t work = input.numel() * weight.size(0);
+  const bool half = !plan::has_product(input.scalar_type()), dots = half && !plan::pairs(work);
+  const cpu::PairedKernels* paired = paired_kernels_for(input.scalar_type(), work);
   if (half && !dots && !paired) return forward_in_two(act, input, weight, bias);
   const at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const at::Tensor b = bias && bias->defined() ? bias->contiguous() : at::Tensor();

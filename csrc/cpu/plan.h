@@ -33,10 +33,8 @@ inline Forward forward(int64_t samples, int64_t depth, int64_t outputs, int64_t 
 }
 
 // The instruction takes denormal numbers for zero. Stock uses it too (through oneDNN), for products above this size.
+// Smaller ones, in 16-bit types, are rows against rows: calls into torch would cost more than the arithmetic.
 inline bool pairs(int64_t work) { return work > 16 * 16 * 16; }
-
-// 16-bit types: few samples read W once, and small products cost more calls than arithmetic.
-inline bool halves_dot(int64_t samples, int64_t work, int64_t lanes) { return 2 * samples <= lanes || !pairs(work); }
 
 // bfloat16 on paired products. kRows packs W again in every thread, kPanel transposes y: 5.6 samples' worth of
 // multiply-adds a thread against 11 of the depth.

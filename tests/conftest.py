@@ -20,7 +20,9 @@ DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and fused_gan.build_i
 # The same examples on every run, so that a change alone turns a test red. To look for new ones:
 # pytest tests/test_properties.py --hypothesis-profile=explore
 _COMMON = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
-hypothesis.settings.register_profile("same", derandomize=True, database=None, **_COMMON)
+_SAME = {"derandomize": True, "database": None, **_COMMON}
+hypothesis.settings.register_profile("same", max_examples=100, **_SAME)
+hypothesis.settings.register_profile("brief", max_examples=30, **_SAME)  # once more on each other instruction set
 hypothesis.settings.register_profile("explore", max_examples=5000, **_COMMON)
 hypothesis.settings.load_profile("same")
 

@@ -16,6 +16,7 @@ VARIABLE = "FUSED_GAN_CPU_CAPABILITY"
 NAMES = ["avx512", "avx2", "portable"]
 # What an instruction set can get wrong: products at the edges of tiles, pointwise loops, exponentials, conversions.
 FILES = ["test_equivalence.py", "test_special_values.py", "test_accuracy.py", "test_determinism.py"]
+FILES += ["test_properties.py"]  # chains too
 
 
 def python(arguments: list[str], capability: str) -> subprocess.CompletedProcess[str]:
@@ -41,7 +42,7 @@ def test_operator_passes_its_tests(name: str) -> None:
     if "expected one of" in run.stderr:
         pytest.skip(f"this processor has no {name}")
     assert run.stdout.strip() == name
-    options = ["-q", "--tb=line", "--no-header", "-p", "no:cacheprovider"]
+    options = ["-q", "--tb=line", "--no-header", "-p", "no:cacheprovider", "--hypothesis-profile=brief"]
     tests = python(["-m", "pytest", *options, *FILES], name)
     assert tests.returncode == 0, tests.stdout[-4000:] + tests.stderr[-2000:]
 

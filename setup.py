@@ -5,6 +5,7 @@ Environment variables:
     FORCE_CUDA            1 demands them, also where no GPU is visible
     TORCH_CUDA_ARCH_LIST  CUDA architectures, default "8.0+PTX;9.0a"
     CUTLASS_PATH          folder with include/cutlass, default that of the package nvidia-cutlass
+    FUSED_GAN_SANITIZE    1 builds for AddressSanitizer and UndefinedBehaviourSanitizer (make sanitize)
     MAX_JOBS              compilers that run at the same time
 """
 
@@ -50,6 +51,8 @@ DEFAULT_ARCHITECTURES = "8.0+PTX;9.0a"
 OPERATORS = "fused_gan.libfused_gan"  # loaded by torch.ops.load_library, linked by fused_gan._C
 CXX_WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
 CXX_FLAGS = ["-O3", "-g0", "-std=c++20", "-fno-math-errno", *CXX_WARNINGS]
+if os.environ.get("FUSED_GAN_SANITIZE") == "1":  # -O1 keeps what the report points at
+    CXX_FLAGS += ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # -DNDEBUG: ptxas serialises wgmma around calls, and asserts are calls.
 NVCC_FLAGS = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "-lineinfo", "-DNDEBUG"]
 # Only sm_90a has the instructions. torch's macros would take conversions of half away that CUTLASS makes use of.

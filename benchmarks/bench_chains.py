@@ -7,22 +7,27 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.cases import CHAIN_BATCHES, CHAINS, Chain, ChainCase
+from benchmarks.cases import BATCHES, CHAINS, Chain, ChainCase
+from benchmarks.memory import peak_memory
 from benchmarks.side_by_side import side_by_side
 
 chains = pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
-batches = pytest.mark.parametrize("batch", CHAIN_BATCHES)
+batches = pytest.mark.parametrize("batch", BATCHES)
+
+
+def bench(benchmark: Any, case: ChainCase) -> None:
+    variants = case.forward_backward()
+    memory = {name: peak_memory(variants[name]) for name in ("fused_gan", "eager")}
+    side_by_side(benchmark, variants, case.flops, case.traffic, case.dtype, memory=memory)
 
 
 @batches
 @chains
 def bench_chain(benchmark: Any, chain: Chain, batch: int) -> None:
-    case = ChainCase(chain, batch, torch.float32)
-    side_by_side(benchmark, case.forward_backward(), case.flops)
+    bench(benchmark, ChainCase(chain, batch, torch.float32))
 
 
 @batches
 @chains
 def bench_chain_bfloat16(benchmark: Any, chain: Chain, batch: int) -> None:
-    case = ChainCase(chain, batch, torch.bfloat16)
-    side_by_side(benchmark, case.forward_backward(), case.flops)
+    bench(benchmark, ChainCase(chain, batch, torch.bfloat16))

@@ -18,17 +18,17 @@ batches = pytest.mark.parametrize("batch", BATCHES)
 @layers
 def bench_forward(benchmark: Any, layer: Layer, batch: int) -> None:
     case = LayerCase(layer, batch, torch.float32)
-    side_by_side(benchmark, case.forward(), case.flops)
+    side_by_side(benchmark, case.forward(), case.flops, case.traffic)
 
 
 @batches
 @layers
 def bench_forward_backward(benchmark: Any, layer: Layer, batch: int) -> None:
     case = LayerCase(layer, batch, torch.float32)
-    side_by_side(benchmark, case.forward_backward(), 3 * case.flops)
+    side_by_side(benchmark, case.forward_backward(), 3 * case.flops, 3 * case.traffic, case.dtype)
 
 
 @layers
 def bench_forward_backward_bfloat16(benchmark: Any, layer: Layer) -> None:
     case = LayerCase(layer, 64, torch.bfloat16)
-    side_by_side(benchmark, case.forward_backward(), 3 * case.flops)
+    side_by_side(benchmark, case.forward_backward(), 3 * case.flops, 3 * case.traffic, case.dtype)

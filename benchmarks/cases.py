@@ -34,7 +34,6 @@ LAYERS = (
     Layer("discriminator out", 256, 1, "identity"),
     Layer("decoder out", 128, 784, "sigmoid"),
 )
-BATCHES = (1, 16, 64, 256, 1024)
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ CHAINS = (
     Chain("discriminator", (784, 1024, 512, 256, 1), ("leaky_relu", "leaky_relu", "leaky_relu", "identity")),
     Chain("VAE decoder", (32, 64, 128, 784), ("relu", "relu", "sigmoid")),
 )
-CHAIN_BATCHES = (64, 256, 1024)
+BATCHES = (1, 16, 64, 256, 1024, 4096)
 
 # mkldnn::_linear_pointwise's name for each activation, and the scalars that it wants.
 ONEDNN = {
@@ -87,6 +86,11 @@ def stock_chain(
 compiled_chain = torch.compile(stock_chain, dynamic=False)
 
 
+def traffic(batch: int, in_features: int, out_features: int, dtype: torch.dtype) -> int:
+    """Bytes of one product's three matrices, each moved once; the same in all three directions."""
+    return dtype.itemsize * (batch * in_features + in_features * out_features + batch * out_features)
+
+
 class LayerCase:
     """A layer with its tensors, and every way to run it; "floor" is our bare product, without bias and activation."""
 
@@ -97,7 +101,9 @@ class LayerCase:
             return torch.randn(shape, generator=generator).to(device, dtype).requires_grad_()
 
         self.layer = layer
+        self.dtype = dtype
         self.flops = 2 * batch * layer.in_features * layer.out_features  # of one product
+        self.traffic = traffic(batch, layer.in_features, layer.out_features, dtype)  # of one product
         self.input = randn(batch, layer.in_features)
         self.weight = randn(layer.out_features, layer.in_features)
         with torch.no_grad():
@@ -153,12 +159,15 @@ class ChainCase:
 
         pairs = list(pairwise(chain.widths))
         self.chain = chain
+        self.dtype = dtype
         self.input = randn(batch, chain.widths[0]).requires_grad_(chain.name == "discriminator")
         self.weights = [randn(b, a, scale=a**-0.5).requires_grad_() for a, b in pairs]
         self.biases = [randn(b).requires_grad_() for _, b in pairs]
         self.grad = randn(batch, chain.widths[-1])
         products = [2 * batch * a * b for a, b in pairs]
         self.flops = 3 * sum(products) - (0 if self.input.requires_grad else products[0])
+        moved = [traffic(batch, a, b, dtype) for a, b in pairs]
+        self.traffic = 3 * sum(moved) - (0 if self.input.requires_grad else moved[0])
 
     def _both(self, function: Callable[..., Tensor], bare: bool = False) -> Callable[[], object]:
         biases = [None] * len(self.biases) if bare else self.biases

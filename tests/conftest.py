@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 # Before torch is imported: threads that wait for each other sleep. On a busy machine, spinning makes tests six times as
 # long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+sys.path.append(str(Path(__file__).parents[1]))  # for `benchmarks`, whichever folder pytest is started in
 
 import hypothesis
 import pytest
@@ -21,7 +25,7 @@ DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and fused_gan.build_i
 # pytest tests/test_properties.py --hypothesis-profile=explore
 _COMMON = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 _SAME = {"derandomize": True, "database": None, **_COMMON}
-hypothesis.settings.register_profile("same", max_examples=100, **_SAME)
+hypothesis.settings.register_profile("same", max_examples=200, **_SAME)
 hypothesis.settings.register_profile("brief", max_examples=30, **_SAME)  # once more on each other instruction set
 hypothesis.settings.register_profile("explore", max_examples=5000, **_COMMON)
 hypothesis.settings.load_profile("same")

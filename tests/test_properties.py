@@ -43,7 +43,9 @@ from torch import Tensor
 
 import fused_gan
 
-LUCK = 8  # of stock's: among thousands of cases, many of a handful of values, some have it right by chance
+# Of stock's: among thousands of cases, many of a handful of values (all rows alike), some have it right by chance. One
+# element taken wrongly is still far outside; test_equivalence.py holds the last digits.
+LUCK = {torch.float32: 64, torch.float64: 64, torch.bfloat16: 8, torch.float16: 8}
 MATRIX_LAYOUTS = [contiguous, transposed, rows_apart, every_second, same_rows, same_columns, one_value]
 sizes = st.integers(0, 130)
 few = st.integers(0, 3)
@@ -95,8 +97,9 @@ def calls(draw: st.DrawFn, dtypes: list[torch.dtype] = DTYPES, of: st.SearchStra
     of_input = of_matrix if shape.leading else of_vector
     layouts = Layouts(draw(of_input), draw(of_matrix), draw(of_vector), draw(of_input))
     torch.manual_seed(draw(st.integers(0, 2**16)))
-    args = arguments(shape, draw(st.sampled_from(dtypes)), layouts=layouts, bias=draw(st.booleans()))
-    return {"args": args, "activation": draw(activations), "slope": draw(slopes)}
+    dtype = draw(st.sampled_from(dtypes))
+    args = arguments(shape, dtype, layouts=layouts, bias=draw(st.booleans()))
+    return {"args": args, "activation": draw(activations), "slope": draw(slopes), "luck": LUCK[dtype]}
 
 
 masks = st.tuples(st.booleans(), st.booleans(), st.booleans())
@@ -107,20 +110,20 @@ masks = st.tuples(st.booleans(), st.booleans(), st.booleans())
 def test_first_order(dtype: torch.dtype, data: st.DataObject) -> None:
     call, wanted, count = data.draw(calls([dtype])), data.draw(masks), data.draw(threads)
     with thread_count(count):
-        assert_equivalent(first_order, luck=LUCK, **call, wanted=wanted)
+        assert_equivalent(first_order, **call, wanted=wanted)
 
 
 @needs_longdouble
 @given(call=calls([torch.float64], PATHS["one panel and less, or a few"]), count=threads)
 def test_first_order_in_float64(call: dict[str, Any], count: int) -> None:
     with thread_count(count):
-        assert_equivalent(first_order, luck=LUCK, **call)
+        assert_equivalent(first_order, **call)
 
 
 @given(call=calls([torch.float32], PATHS["one panel and less, or a few"]), count=threads)
 def test_second_order(call: dict[str, Any], count: int) -> None:
     with thread_count(count):
-        assert_equivalent(gradient_penalty, luck=LUCK, **call)
+        assert_equivalent(gradient_penalty, **call)
 
 
 @given(call=calls())
@@ -197,9 +200,8 @@ def run_chain(function: Callable[..., Tensor], call: ChainCall, dtype: torch.dty
 @given(data=st.data())
 def test_chains(dtype: torch.dtype, data: st.DataObject) -> None:
     call, count = data.draw(chains([dtype])), data.draw(threads)
-    luck = LUCK * (8 if dtype == torch.float64 else 1)  # the truth has no more digits than stock
     with thread_count(count):
         ours = run_chain(fused_gan.mlp, call, dtype)
     stock = run_chain(layer_by_layer, call, dtype)
     truth = run_chain(layer_by_layer, call, torch.float64)
-    assert_all_as_close_as_stock(ours, stock, truth, luck)
+    assert_all_as_close_as_stock(ours, stock, truth, LUCK[dtype])

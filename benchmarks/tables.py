@@ -1,0 +1,90 @@
+"""pytest-benchmark's records as Markdown tables, one for each benchmark function."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import groupby
+from typing import Any
+
+from benchmarks.machine import FAR_SECONDS
+
+Record = dict[str, Any]
+
+
+def measured_far(record: Record) -> bool:
+    """Whether the cores shared no last-level cache while the case was measured."""
+    return bool(record["extra_info"]["round_trip"] > FAR_SECONDS)
+
+
+def _case(record: Record) -> str:
+    return record["name"].partition("[")[2].rstrip("]") + (" (far)" if measured_far(record) else "")
+
+
+def _time(record: Record) -> str:
+    return f"{record['extra_info']['median']['fused_gan'] * 1e6:.1f}"
+
+
+def _ratio(name: str) -> Callable[[Record], str]:
+    def cell(record: Record) -> str:
+        ratio = record["extra_info"]["ratio"].get(name)
+        return "" if ratio is None else f"{ratio:.2f}"
+
+    return cell
+
+
+def _over_floor(record: Record) -> str:
+    ratio = record["extra_info"]["ratio"].get("floor")
+    return "" if ratio is None else f"{1 / ratio:.2f}"
+
+
+def _rate(record: Record) -> float:
+    info = record["extra_info"]
+    return float(info["flops"] / info["median"]["fused_gan"])
+
+
+def _memory(record: Record) -> str:
+    memory = record["extra_info"].get("memory")
+    return "" if memory is None else f"{memory['fused_gan'] / memory['eager']:.2f}"
+
+
+COLUMNS: dict[str, Callable[[Record], str]] = {
+    "case": _case,
+    "µs": _time,
+    "eager ÷ ours": _ratio("eager"),
+    "compile ÷ ours": _ratio("compile"),
+    "oneDNN ÷ ours": _ratio("onednn"),
+    "usual loop ÷ ours": _ratio("usual"),
+    "ours ÷ bare product": _over_floor,
+    "GFLOP/s": lambda record: f"{_rate(record) * 1e-9:.0f}",
+    "of the kernel's rate": lambda record: f"{_rate(record) / record['extra_info']['peak_flops']:.0%}",
+    "peak memory ÷ eager's": _memory,
+}
+
+
+def _summary(records: list[Record]) -> str:
+    """Geometric mean and worst of the ratios against eager, and against the better of eager and compile."""
+    ratios = [record["extra_info"]["ratio"] for record in records]
+    against = {"eager": [ratio["eager"] for ratio in ratios]}
+    if all("compile" in ratio for ratio in ratios):
+        against["the better of eager and compile"] = [min(ratio["eager"], ratio["compile"]) for ratio in ratios]
+    return "; ".join(
+        f"{math.exp(sum(map(math.log, values)) / len(values)):.2f}× {name} (geometric mean of {len(values)}), "
+        f"worst {min(values):.2f}×"
+        for name, values in against.items()
+    )
+
+
+def markdown(records: list[Record]) -> str:
+    """A section a benchmark function; columns that none of its cases fills are left out."""
+    lines = []
+    for function, group in groupby(records, lambda record: record["name"].partition("[")[0]):
+        cases = list(group)
+        rows = [[cell(record) for cell in COLUMNS.values()] for record in cases]
+        filled = [i for i in range(len(COLUMNS)) if any(row[i] for row in rows)]
+        lines += [f"## {function.removeprefix('bench_').replace('_', ' ')}", "", _summary(cases), ""]
+        lines += ["| " + " | ".join(list(COLUMNS)[i] for i in filled) + " |"]
+        lines += ["| --- |" + " ---: |" * (len(filled) - 1)]
+        lines += ["| " + " | ".join(row[i] for i in filled) + " |" for row in rows]
+        lines += [""]
+    return "\n".join(lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import statistics
 import subprocess
 import tempfile
 import time
@@ -35,9 +36,14 @@ def _round_trip() -> Callable[[int, int, int], float]:
 
 
 def round_trip() -> float:
-    """Seconds that a cache line takes between the first two processors of this process and back; 0 if it has one."""
+    """Seconds that a cache line takes between the first two processors of this process and back; 0 if it has one.
+
+    The median of a few short runs: a thread that is put off its core for a moment is not a far core.
+    """
     processors = sorted(os.sched_getaffinity(0))
-    return _round_trip()(*processors[:2], 5000) if len(processors) > 1 else 0.0
+    if len(processors) < 2:
+        return 0.0
+    return statistics.median(_round_trip()(*processors[:2], 1000) for _ in range(7))
 
 
 def _shortest(call: Callable[[], object], times: int) -> float:

@@ -12,8 +12,8 @@ import torch
 from benchmarks import machine
 
 ROUND_SECONDS = 2e-3  # a round repeats a call until it lasts about this long: far above the timer's resolution
-CASE_SECONDS = 2.0  # as many rounds as fit, within
-ROUNDS = range(7, 26)
+CASE_SECONDS = 1.0  # as many rounds as fit, within
+ROUNDS = range(5, 26)
 
 
 def _timed(call: Callable[[], object], calls: int) -> float:

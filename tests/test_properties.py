@@ -152,11 +152,15 @@ class ChainCall(NamedTuple):
     input_wanted: bool
 
 
+# Few; a panel; panels; shared by rows; many.
+chain_rows = st.one_of(*(rows(*bounds) for bounds in [(0, 8), (9, 64), (65, 130), (65, 130), (128, 270), (500, 560)]))
+
+
 @st.composite
 def chains(draw: st.DrawFn, dtypes: list[torch.dtype] = DTYPES) -> ChainCall:
-    leading = draw(st.one_of(rows(0, 70), rows(110, 270), rows(500, 560), st.just(()), st.just((2, 3))))
-    wide = st.integers(1, 90)
-    widths = draw(st.lists(st.one_of(wide, wide, wide, few), min_size=2, max_size=5))
+    leading = draw(st.one_of(chain_rows, st.sampled_from([(), (2, 3)])))
+    width = draw(st.sampled_from([st.integers(50, 140), st.integers(50, 140), st.integers(4, 90), few]))
+    widths = draw(st.lists(width, min_size=2, max_size=5))
     dtype = draw(st.sampled_from(dtypes))
     torch.manual_seed(draw(st.integers(0, 2**16)))
     layers = []
@@ -170,7 +174,7 @@ def chains(draw: st.DrawFn, dtypes: list[torch.dtype] = DTYPES) -> ChainCall:
         layers,
         [draw(activations) for _ in layers],
         draw(slopes),
-        [draw(st.tuples(st.booleans(), st.booleans())) for _ in layers],
+        [draw(st.just((True, True)) | st.tuples(st.booleans(), st.booleans())) for _ in layers],
         draw(st.booleans()),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch._C import _is_tracing as is_tracing  # torch.jit.is_tracing, of which it is all, takes longer
-from torch.compiler import is_dynamo_compiling, is_exporting
+from torch.compiler import is_dynamo_compiling
 
 from fused_gan import (
     _library,  # noqa: F401  (registers the operators)
@@ -22,8 +22,9 @@ _mlp = torch.ops.fused_gan.mlp.default
 
 def is_recorded() -> bool:
     """Whether torch.export or torch.jit.trace records a program, which has to run without this package."""
-    tracing: bool = is_exporting() or (not is_dynamo_compiling() and is_tracing())
-    return tracing
+    # All that torch.compiler.is_exporting() returns; torch.compile of torch 2.11 takes that function itself to be true.
+    exporting: bool = torch.compiler._is_exporting_flag
+    return exporting or (not is_dynamo_compiling() and is_tracing())
 
 
 def linear_act(

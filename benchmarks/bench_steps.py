@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fused_gan
+from benchmarks.cases import stock_network
 from benchmarks.side_by_side import side_by_side
-from fused_gan import reference
 from fused_gan.data import ImageData
 from fused_gan.models import MLPGANConfig
 from fused_gan.training import GANTraining, build_system
@@ -26,15 +26,8 @@ batches = pytest.mark.parametrize("batch", [64, 256])
 
 def stock_networks() -> tuple[nn.Sequential, nn.Sequential]:
     """Generator and discriminator in stock layers."""
-
-    def stock(network: nn.Module) -> nn.Sequential:
-        layers = (
-            reference.stock_layers(layer) if isinstance(layer, nn.Linear) else [layer] for layer in network.children()
-        )
-        return nn.Sequential(*(part for group in layers for part in group))
-
     model = MLPGANConfig()
-    return stock(model.build_generator(IMAGE)), stock(model.build_discriminator(IMAGE))
+    return stock_network(model.build_generator(IMAGE)), stock_network(model.build_discriminator(IMAGE))
 
 
 def flops_of(networks: tuple[nn.Module, nn.Module], batch: int, frozen: bool) -> int:

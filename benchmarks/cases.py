@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import fused_gan
 from fused_gan import reference
@@ -68,22 +69,16 @@ Variants = dict[str, Callable[[], object]]
 torch._dynamo.config.recompile_limit = 10_000
 torch._dynamo.config.accumulated_recompile_limit = 10_000
 compiled_layer = torch.compile(reference.linear_act, dynamic=False)
+compiled_chain = torch.compile(reference.mlp, dynamic=False)
 
 
-def stock_chain(
-    input: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor | None],
-    activations: Sequence[str],
-    slope: float,
-) -> Tensor:
-    """A chain in stock layers."""
-    for weight, bias, activation in zip(weights, biases, activations, strict=True):
-        input = reference.linear_act(input, weight, bias, activation, slope)
-    return input
-
-
-compiled_chain = torch.compile(stock_chain, dynamic=False)
+def stock_network(network: nn.Module) -> nn.Sequential:
+    """A network of fused layers in stock ones, with a copy of its weights."""
+    layers = (
+        reference.stock_layers(layer) if isinstance(layer, nn.Linear) else [layer]
+        for layer in copy.deepcopy(network).children()
+    )
+    return nn.Sequential(*(part for group in layers for part in group))
 
 
 def traffic(batch: int, in_features: int, out_features: int, dtype: torch.dtype) -> int:
@@ -184,7 +179,7 @@ class ChainCase:
     def forward_backward(self) -> Variants:
         return {
             "fused_gan": self._both(fused_gan.mlp),
-            "eager": self._both(stock_chain),
+            "eager": self._both(reference.mlp),
             "compile": self._both(compiled_chain),
             "floor": self._both(fused_gan.mlp, bare=True),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import fused_gan
-from benchmarks.cases import CHAINS, LAYERS, SLOPE, Chain, ChainCase, Layer, LayerCase, stock_chain
+from benchmarks.cases import CHAINS, LAYERS, SLOPE, Chain, ChainCase, Layer, LayerCase, stock_network
 from benchmarks.gpu_timing import Calls, copies
 from fused_gan import reference
 
@@ -95,10 +94,10 @@ def chain_training(chain: Chain, batch: int, precision: Precision) -> Case:
         cases = [ChainCase(chain, batch, precision.dtype, "cuda") for _ in range(copies(touched))]
         variants = {
             "fused_gan": [c._both(fused_gan.mlp) for c in cases],
-            "eager": [c._both(stock_chain) for c in cases],
+            "eager": [c._both(reference.mlp) for c in cases],
         }
         for mode in modes:
-            function = compiled(stock_chain, mode)
+            function = compiled(reference.mlp, mode)
             variants[f"compile {mode}"] = [c._both(function) for c in cases]
         variants["floor"] = [bare_products(c) for c in cases]
         return variants
@@ -137,13 +136,7 @@ def networks(fused: bool) -> tuple[nn.Module, nn.Module]:
     discriminator = fused_gan.FusedMLP((IMAGE, 1024, 512, 256, 1), "leaky_relu", "identity", SLOPE, device="cuda")
     if fused:
         return generator, discriminator
-    return tuple(stock(network) for network in (generator, discriminator))  # type: ignore[return-value]
-
-
-def stock(network: nn.Module) -> nn.Sequential:
-    """The same network in stock layers, with a copy of its weights."""
-    layers = (reference.stock_layers(layer) for layer in copy.deepcopy(network).children())
-    return nn.Sequential(*(part for group in layers for part in group)).to("cuda")
+    return tuple(stock_network(network).to("cuda") for network in (generator, discriminator))  # type: ignore[return-value]
 
 
 def gan_step(batch: int, fused: bool, compile_mode: str | None = None) -> Callable[[], object]:

@@ -33,6 +33,8 @@ template <class... Lists> bool is_differentiated(const Lists&... lists) {
 
 bool requires_grad(const std::optional<at::Tensor>& tensor) { return present(tensor) && tensor->requires_grad(); }
 
+at::Tensor given(const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); }
+
 // What backward will not read is not saved, as in stock PyTorch: it may change or go.
 at::Tensor keep(bool needed, const at::Tensor& tensor) { return needed ? tensor : at::Tensor(); }
 
@@ -76,7 +78,6 @@ at::Tensor linear_act_autograd(const at::Tensor& input, const at::Tensor& weight
 Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::optional<at::Tensor>& output,
                                        const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
                                        std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
-  const auto given = [](const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); };
   const std::array<at::Tensor, 4> tensors = {grad, given(output), given(input), given(weight)};
   if (is_differentiated(tensors)) {
     const int index = check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
@@ -204,7 +205,7 @@ std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::Tensor
   const Chain chain = lists::chain(weights, biases, activations, negative_slope);
   check_mlp(input, chain);
   std::vector<at::Tensor> tensors = {input};
-  for (const auto& bias : chain.biases) tensors.push_back(bias.value_or(at::Tensor()));
+  for (const auto& bias : chain.biases) tensors.push_back(given(bias));
   if (is_differentiated(tensors, weights)) return mlp_forward_layerwise(input, chain);
   at::AutoDispatchBelowADInplaceOrView below;
   return mlp_forward(input, chain);
@@ -232,7 +233,6 @@ at::Tensor linear_act_batched(const at::Tensor& input, const at::Tensor& weight,
 Gradients linear_act_backward_batched(const at::Tensor& grad, const std::optional<at::Tensor>& output,
                                       const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
                                       std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
-  const auto given = [](const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); };
   return differentiable_backward(grad, given(output), given(input), given(weight),
                                  check_activation(activation, negative_slope), negative_slope, wanted);
 }

@@ -41,16 +41,17 @@ template <class V, class P> FUSED_GAN_FUNCTION V bit_cast(P p) {
 template <class T> FUSED_GAN_FUNCTION Vec<T> broadcast(T value) { return value + -Vec<T>{}; }
 template <class V> FUSED_GAN_FUNCTION V select(decltype(V{} < V{}) mask, V yes, V no) { return mask ? yes : no; }
 
+template <class T> FUSED_GAN_FUNCTION VecBits<T> lane_numbers() {
+  VecBits<T> lane;
+  for (int i = 0; i < Lanes<T>::kCount; ++i) lane[i] = i;
+  return lane;
+}
 // v with zeros behind the first `count` lanes, and before lane `first`.
 template <class T> FUSED_GAN_FUNCTION Vec<T> keep_first(int64_t count, Vec<T> v) {
-  VecBits<T> lane;
-  for (int i = 0; i < Lanes<T>::kCount; ++i) lane[i] = i;
-  return select<Vec<T>>(lane < typename VectorOf<T>::integer(count), v, Vec<T>{});
+  return select<Vec<T>>(lane_numbers<T>() < typename VectorOf<T>::integer(count), v, Vec<T>{});
 }
 template <class T> FUSED_GAN_FUNCTION Vec<T> clear_before(int64_t first, Vec<T> v) {
-  VecBits<T> lane;
-  for (int i = 0; i < Lanes<T>::kCount; ++i) lane[i] = i;
-  return select<Vec<T>>(lane >= typename VectorOf<T>::integer(first), v, Vec<T>{});
+  return select<Vec<T>>(lane_numbers<T>() >= typename VectorOf<T>::integer(first), v, Vec<T>{});
 }
 
 #if FUSED_GAN_VECTOR_BYTES == 64

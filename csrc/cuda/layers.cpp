@@ -87,9 +87,11 @@ void run(const ProductArguments& p, Choice choice, const at::Tensor& result) {
                facts(choice.kernel).name, result);
 }
 
+bool is_identity(Activation act) { return Activations::kNames[act.index] == std::string_view(Identity::kName); }
+
 // torch's product, then one kernel in place.
 at::Tensor forward_in_two(Activation act, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const bool changes = Activations::kNames[act.index] != std::string_view(Identity::kName);
+  const bool changes = !is_identity(act);
   // A product in 16 bits has to take the bias along: rounded before it, it would lose what the bias cancels.
   const bool bias_in_product = bias.defined() && (!changes || at::isReducedFloatingType(x.scalar_type()));
   at::Tensor y = bias_in_product ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
@@ -100,8 +102,6 @@ at::Tensor forward_in_two(Activation act, const at::Tensor& x, const at::Tensor&
   check_launch(activate(arguments, c10::cuda::getCurrentCUDAStream()), "activate", y);
   return y;
 }
-
-bool is_identity(Activation act) { return Activations::kNames[act.index] == std::string_view(Identity::kName); }
 
 }  // namespace
 

@@ -1,7 +1,10 @@
 // The autograd Functions: what forward keeps and what backward asks for.
+#include <ATen/SavedTensorHooks.h>
+#include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/grad_mode.h>
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/csrc/autograd/custom_function.h>
+#include <torch/csrc/autograd/graph_task.h>
 #include <torch/library.h>
 
 #include <algorithm>
@@ -120,6 +123,7 @@ class Mlp : public torch::autograd::Function<Mlp> {
     context->saved_data["activations"] = lists::of(chain.activations);
     context->saved_data["has_bias"] = lists::of(has_bias);
     context->saved_data["negative_slope"] = chain.negative_slope;
+    context->saved_data["hooked"] = at::SavedTensorDefaultHooks::get_hooks().has_value();
     return {outputs.begin() + first, outputs.end()};
   }
 
@@ -144,7 +148,13 @@ class Mlp : public torch::autograd::Function<Mlp> {
       wanted.weights.push_back(context->needs_input_grad(1 + i));
       wanted.biases.push_back(bias_wanted);
     }
-    const ChainGradients gradients = backward(grads, {outputs, saved.end()}, saved[0], std::move(chain), wanted);
+    TORCH_CHECK(context->saved_data.count("spent") == 0,
+                "mlp: backward a second time through a graph whose outputs the first one has freed (expected "
+                "retain_graph=True then)");
+    const bool spends = may_spend(context, grads, saved);
+    if (spends) context->saved_data["spent"] = true;
+    const ChainGradients gradients =
+        backward(grads, {outputs, saved.end()}, saved[0], std::move(chain), wanted, spends);
 
     variable_list result(1 + first);  // nothing for the layers below the first
     result[0] = gradients.input;
@@ -156,8 +166,20 @@ class Mlp : public torch::autograd::Function<Mlp> {
   }
 
  private:
+  // Stock frees each layer's output when the gradients that read it are done. A chain is one node, which autograd frees
+  // as a whole at its end, so backward does it itself: where autograd will not come back, and nobody but autograd and
+  // this call holds the memory.
+  static bool may_spend(AutogradContext* context, const variable_list& grads, const variable_list& saved) {
+    if (torch::autograd::get_current_graph_task_keep_graph() || context->saved_data["hooked"].toBool()) return false;
+    const auto ours = [](const at::Tensor& output) { return !output.defined() || output.storage().use_count() == 2; };
+    const auto is_wrapped = [](const at::Tensor& tensor) { return tensor.defined() && isTensorSubclassLike(tensor); };
+    return !is_differentiated(grads, saved) && std::none_of(grads.begin(), grads.end(), is_wrapped) &&
+           std::none_of(saved.begin(), saved.end(), is_wrapped) &&
+           std::all_of(saved.end() - grads.size(), saved.end() - 1, ours);
+  }
+
   static ChainGradients backward(const variable_list& grads, std::vector<at::Tensor> outputs, at::Tensor input,
-                                 Chain chain, const ChainWanted& wanted) {
+                                 Chain chain, const ChainWanted& wanted, bool spends) {
     const at::Tensor& grad = grads.back();
     // Inner outputs get gradients from the second order only, through what backward made of them.
     const auto defined = [](const at::Tensor& tensor) { return tensor.defined(); };
@@ -165,9 +187,9 @@ class Mlp : public torch::autograd::Function<Mlp> {
       return mlp_backward_layerwise(grads, outputs, input, chain, wanted);
 
     // The operator wants everything in its shape. What was not saved because no gradient reads it is stood in for by a
-    // tensor of that shape whose rows are all in one place.
+    // tensor of that shape whose elements are all in one place.
     const auto stand_in = [&](c10::SymIntArrayRef sizes) {
-      return at::empty_symint({sizes.back()}, grad.options()).expand_symint(sizes);
+      return at::empty({1}, grad.options()).expand_symint(sizes);
     };
     if (!outputs.back().defined()) outputs.pop_back();
     for (size_t i = 0; i < outputs.size(); ++i)
@@ -176,7 +198,9 @@ class Mlp : public torch::autograd::Function<Mlp> {
     if (!input.defined()) input = stand_in(with_last(grad, weight.defined() ? weight.sym_size(1) : c10::SymInt(0)));
     if (!weight.defined())
       weight = stand_in({chain.depth() == 1 ? grad.sym_size(-1) : chain.weights[1].sym_size(1), input.sym_size(-1)});
-    return mlp_backward(grad, outputs, input, chain, wanted);
+    if (!spends) return mlp_backward(grad, outputs, input, chain, wanted);
+    at::AutoDispatchBelowADInplaceOrView below;
+    return mlp_backward_(grad, outputs, input, chain, wanted);
   }
 };
 

@@ -21,7 +21,8 @@ std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Cha
 }
 
 ChainGradients mlp_backward_layerwise(const std::vector<at::Tensor>& grads, const std::vector<at::Tensor>& outputs,
-                                      const at::Tensor& input, const Chain& chain, const ChainWanted& wanted) {
+                                      const at::Tensor& input, const Chain& chain, const ChainWanted& wanted,
+                                      Spent spent) {
   ChainGradients gradients{{}, std::vector<at::Tensor>(chain.depth()), std::vector<at::Tensor>(chain.depth())};
   at::Tensor dy;
   for (size_t i = chain.depth(); i-- > 0;) {
@@ -32,16 +33,18 @@ ChainGradients mlp_backward_layerwise(const std::vector<at::Tensor>& grads, cons
     std::tie(dy, gradients.weights[i], gradients.biases[i]) = linear_act_backward(
         dy, i < outputs.size() ? std::optional(outputs[i]) : std::nullopt, i == 0 ? input : outputs[i - 1],
         chain.weights[i], chain.activations[i], chain.negative_slope, {below, wanted.weights[i], wanted.biases[i]});
+    if (i + 1 < chain.depth()) spend(outputs[i], spent);
   }
   if (wanted.input) gradients.input = dy;
   return gradients;
 }
 
 ChainGradients mlp_backward_layerwise(const at::Tensor& grad, const std::vector<at::Tensor>& outputs,
-                                      const at::Tensor& input, const Chain& chain, const ChainWanted& wanted) {
+                                      const at::Tensor& input, const Chain& chain, const ChainWanted& wanted,
+                                      Spent spent) {
   std::vector<at::Tensor> grads(chain.depth());
   grads.back() = grad;
-  return mlp_backward_layerwise(grads, outputs, input, chain, wanted);
+  return mlp_backward_layerwise(grads, outputs, input, chain, wanted, spent);
 }
 
 namespace {
@@ -58,6 +61,7 @@ std::vector<at::Tensor> mlp_forward_any(const at::Tensor& input, at::TensorList 
   return mlp_forward_layerwise(input, chain);
 }
 
+template <Spent spent>
 std::vector<at::Tensor> mlp_backward_any(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
                                          at::TensorList weights, const lists::Names& activations, double negative_slope,
                                          bool input_wanted, const lists::Flags& weights_wanted,
@@ -65,7 +69,7 @@ std::vector<at::Tensor> mlp_backward_any(const at::Tensor& grad, at::TensorList 
   const Chain chain = lists::chain(weights, activations, negative_slope);
   const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
   check_mlp_backward(grad, outputs, input, chain, wanted);
-  return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted));
+  return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted, spent));
 }
 
 }  // namespace
@@ -73,7 +77,8 @@ std::vector<at::Tensor> mlp_backward_any(const at::Tensor& grad, at::TensorList 
 TORCH_LIBRARY_IMPL(fused_gan, CompositeExplicitAutograd, m) {
   m.impl("mlp", mlp_last);
   m.impl("mlp_forward", mlp_forward_any);
-  m.impl("mlp_backward", mlp_backward_any);
+  m.impl("mlp_backward", mlp_backward_any<Spent::kKept>);
+  m.impl("mlp_backward_", mlp_backward_any<Spent::kReleased>);
 }
 
 }  // namespace fused_gan

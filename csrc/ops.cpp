@@ -28,6 +28,11 @@ TORCH_LIBRARY(fused_gan, m) {
       "mlp_backward(Tensor grad, Tensor[] outputs, Tensor input, Tensor[] weights, str[] activations, "
       "float negative_slope, bool input_wanted, bool[] weights_wanted, bool[] biases_wanted) -> Tensor[]",
       tags);
+  // The same, but each inner output is given back to the allocator as soon as no gradient reads it any more: of all
+  // `outputs` but the last layer's nothing is left.
+  m.def(
+      "mlp_backward_(Tensor grad, Tensor(a!)[] outputs, Tensor input, Tensor[] weights, str[] activations, "
+      "float negative_slope, bool input_wanted, bool[] weights_wanted, bool[] biases_wanted) -> Tensor[]");
 }
 
 template <class Signature> static c10::TypedOperatorHandle<Signature> find(const char* name) {
@@ -57,12 +62,24 @@ std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain)
   return op.call(input, chain.weights, lists::of(chain.biases), lists::of(chain.activations), chain.negative_slope);
 }
 
-ChainGradients mlp_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
-                            const Chain& chain, const ChainWanted& wanted) {
-  static const auto op = find<lists::MlpBackward>("fused_gan::mlp_backward");
+static ChainGradients call_backward(const c10::TypedOperatorHandle<lists::MlpBackward>& op, const at::Tensor& grad,
+                                    const std::vector<at::Tensor>& outputs, const at::Tensor& input, const Chain& chain,
+                                    const ChainWanted& wanted) {
   return lists::spread(op.call(grad, outputs, input, chain.weights, lists::of(chain.activations), chain.negative_slope,
                                wanted.input, lists::of(wanted.weights), lists::of(wanted.biases)),
                        wanted);
+}
+
+ChainGradients mlp_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+                            const Chain& chain, const ChainWanted& wanted) {
+  static const auto op = find<lists::MlpBackward>("fused_gan::mlp_backward");
+  return call_backward(op, grad, outputs, input, chain, wanted);
+}
+
+ChainGradients mlp_backward_(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+                             const Chain& chain, const ChainWanted& wanted) {
+  static const auto op = find<lists::MlpBackward>("fused_gan::mlp_backward_");
+  return call_backward(op, grad, outputs, input, chain, wanted);
 }
 
 }  // namespace fused_gan

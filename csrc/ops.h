@@ -63,4 +63,8 @@ std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain)
 ChainGradients mlp_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
                             const Chain& chain, const ChainWanted& wanted);
 
+// The same, but gives the memory of each inner output back as soon as no gradient reads it any more.
+ChainGradients mlp_backward_(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+                             const Chain& chain, const ChainWanted& wanted);
+
 }  // namespace fused_gan

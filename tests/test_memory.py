@@ -1,4 +1,5 @@
-"""A chain's forward and backward need no more memory at their peak than stock PyTorch's.
+"""A chain's forward and backward need no more memory at their peak than stock PyTorch's, and nobody misses what is
+freed on the way.
 
 Counted allocation by allocation (benchmarks/memory.py), so that nothing here depends on the machine or on what ran
 before.
@@ -6,20 +7,40 @@ before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
+import fused_gan
 from benchmarks.cases import CHAINS, Chain, ChainCase
 from benchmarks.memory import peak_memory
 
+chains = pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
 
-@pytest.mark.xfail(reason="inner outputs are held until the last gradient is done, scratch memory beyond that")
-@pytest.mark.parametrize("batch", [64, 256, 1024])
-@pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
-def test_peak_of_a_chain(chain: Chain, batch: int) -> None:
-    variants = ChainCase(chain, batch, torch.float32).forward_backward()
-    ours, stock = peak_memory(variants["fused_gan"]), peak_memory(variants["eager"])
-    assert ours <= stock, f"{ours:,} bytes, stock {stock:,}"
+
+def peaks(chain: Chain, batch: int, dtype: torch.dtype) -> tuple[int, int]:
+    variants = ChainCase(chain, batch, dtype).forward_backward()
+    return peak_memory(variants["fused_gan"]), peak_memory(variants["eager"])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("batch", [1, 16, 64, 256, 1024])
+@chains
+def test_peak_of_a_chain(chain: Chain, batch: int, dtype: torch.dtype) -> None:
+    """The bias gradient of the layer below, which stock allocates a moment later, is there at the peak already."""
+    ours, stock = peaks(chain, batch, dtype)
+    assert ours <= stock + max(chain.widths) * dtype.itemsize, f"{ours:,} bytes, stock {stock:,}"
+
+
+@pytest.mark.parametrize("batch", [64, 256])
+@chains
+def test_peak_of_a_chain_in_bfloat16(chain: Chain, batch: int) -> None:
+    """Copies that bring pairs together count here; the ones inside of stock's oneDNN are not seen."""
+    ours, stock = peaks(chain, batch, torch.bfloat16)
+    assert ours <= 1.02 * stock, f"{ours:,} bytes, stock {stock:,}"
 
 
 def test_the_peak_is_what_is_held_at_a_time() -> None:
@@ -33,3 +54,118 @@ def test_the_peak_is_what_is_held_at_a_time() -> None:
     assert peak_memory(call) == 3000
     kept: list[torch.Tensor] = []
     assert peak_memory(lambda: kept.extend(call() for _ in range(2))) == 5000
+
+
+# ---- what is freed on the way ----
+NAMES = ("tanh", "relu", "identity", "sigmoid")
+
+
+def network(dtype: torch.dtype = torch.float64) -> tuple[Tensor, list[Tensor]]:
+    """The input and the weights of a chain of four layers."""
+    torch.manual_seed(0)
+    x = torch.randn(7, 24, dtype=dtype, requires_grad=True)
+    return x, [torch.randn(24, 24, dtype=dtype).div_(5).requires_grad_() for _ in NAMES]
+
+
+def run(x: Tensor, weights: list[Tensor]) -> Tensor:
+    return fused_gan.mlp(x, weights, [None] * len(weights), NAMES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_the_operator_frees_inner_outputs_and_changes_no_gradient(dtype: torch.dtype) -> None:
+    x, weights = network(dtype)
+    with torch.no_grad():
+        outputs = torch.ops.fused_gan.mlp_forward(x, weights, [None] * 4, NAMES, 0.01)
+        grad = torch.randn_like(outputs[-1])
+        arguments = (x, weights, NAMES, 0.01, True, [True] * 4, [True] * 4)
+        kept = torch.ops.fused_gan.mlp_backward(grad, outputs, *arguments)
+        assert all(output.untyped_storage().nbytes() for output in outputs)
+        freed = torch.ops.fused_gan.mlp_backward_(grad, outputs, *arguments)
+    assert [output.untyped_storage().nbytes() for output in outputs[:-1]] == [0] * 3
+    assert outputs[-1].untyped_storage().nbytes()
+    assert len(kept) == len(freed) == 9
+    for one, other in zip(kept, freed, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_the_result_and_the_input_stay() -> None:
+    x, weights = network()
+    batch = x * 1  # not a leaf: saved like an inner output
+    output = run(batch, weights)
+    before = output.detach().clone(), batch.detach().clone()
+    output.sum().backward()
+    assert torch.equal(output, before[0])
+    assert torch.equal(batch, before[1])
+
+
+def test_a_graph_that_is_kept_stays_whole() -> None:
+    x, weights = network()
+    output = run(x, weights).sum()
+    first = torch.autograd.grad(output, [x, *weights], retain_graph=True)
+    second = torch.autograd.grad(output, [x, *weights], retain_graph=True)
+    last = torch.autograd.grad(output, [x, *weights])
+    for one, two, three in zip(first, second, last, strict=True):
+        assert torch.equal(one, two)
+        assert torch.equal(one, three)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(output, [x, *weights])
+
+
+def test_a_second_derivative_through_a_freed_graph_is_refused() -> None:
+    """create_graph without retain_graph: the first derivative is right, the second one needs what is gone, as with
+    stock layers."""
+    x, weights = network()
+    (kept,) = torch.autograd.grad(run(x, weights).sum(), x, create_graph=True)
+    (dx,) = torch.autograd.grad(run(x, weights).sum(), x, create_graph=True, retain_graph=False)
+    assert torch.equal(dx, kept)
+    torch.autograd.grad(kept.square().sum(), weights)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(dx.square().sum(), weights)
+
+
+def test_tensors_that_a_hook_holds_stay() -> None:
+    """Hooks on saved tensors may hand out what they hold themselves."""
+    x, weights = network()
+    held: list[Tensor] = []
+
+    def hold(tensor: Tensor) -> Tensor:
+        held.append(tensor)
+        return tensor
+
+    plain = torch.autograd.grad(run(x, weights).sum(), [x, *weights])
+    with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
+        output = run(x, weights).sum()
+    copies = [tensor.detach().clone() for tensor in held]
+    gradients = torch.autograd.grad(output, [x, *weights])
+    assert len(held) > len(NAMES)
+    for tensor, copy in zip(held, copies, strict=True):
+        assert torch.equal(tensor, copy)
+    for one, other in zip(plain, gradients, strict=True):
+        assert torch.equal(one, other)
+
+
+def through_checkpoint(x: Tensor, weights: list[Tensor]) -> Tensor:
+    result: Tensor = checkpoint(lambda batch: run(batch, weights), x, use_reentrant=False)
+    return result
+
+
+def through_offloading(x: Tensor, weights: list[Tensor]) -> Tensor:
+    with torch.autograd.graph.save_on_cpu():
+        return run(x, weights)
+
+
+@pytest.mark.parametrize("way", [through_checkpoint, through_offloading])
+def test_other_ways_to_save(way: Callable[[Tensor, list[Tensor]], Tensor]) -> None:
+    x, weights = network()
+    plain = torch.autograd.grad(run(x, weights).sum(), [x, *weights])
+    for one, other in zip(plain, torch.autograd.grad(way(x, weights).sum(), [x, *weights]), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_many_gradients_at_once() -> None:
+    x, weights = network()
+    output = run(x, weights)
+    rows = torch.eye(output.numel(), dtype=output.dtype).view(-1, *output.shape)
+    one_by_one = torch.stack([torch.autograd.grad(output, x, row, retain_graph=True)[0] for row in rows])
+    (together,) = torch.autograd.grad(output, x, rows, is_grads_batched=True)
+    torch.testing.assert_close(together, one_by_one)

@@ -79,7 +79,21 @@ template <class T> struct ProductKernels {
 // Products in bfloat16 on an instruction that multiplies pairs along the depth. Sums are in float32.
 constexpr int64_t kPairedGroup = 48;                       // rows of C that are finished together
 constexpr int64_t kPairedDepth = 1024, kPairedRows = 480;  // a packed block of B and one of C share the second cache
-constexpr int64_t kPairedWorkspace = (kPairedDepth / 2 + kPairedRows) * kPanel;  // 32-bit words, a thread
+
+// A thread's workspace, in 32-bit words: B's panels, the wider the shorter they are, then rows of C. Where the depth is
+// one block, each kPairedGroup of those is finished before the next one begins.
+constexpr int64_t paired_panel(int64_t depth) {
+  return ((depth < kPairedDepth ? depth : kPairedDepth) + 1) / 2 * kPanel;
+}
+constexpr int64_t paired_panels(int64_t columns, int64_t depth) {
+  const int64_t panels = (columns + kPanel - 1) / kPanel;
+  const int64_t room = depth > 0 ? kPairedDepth / 2 * kPanel / paired_panel(depth) : panels;
+  return panels < room ? panels : room;
+}
+constexpr int64_t paired_rows(int64_t depth) { return depth > kPairedDepth ? kPairedRows : kPairedGroup; }
+constexpr int64_t paired_workspace(int64_t columns, int64_t depth) {
+  return paired_panels(columns, depth) * paired_panel(depth) + paired_rows(depth) * kPanel;
+}
 
 // A: in the g-th kPairedGroup rows, the pair of depth 2 k and 2 k + 1 in row i is data[g * group + i * row + k * pair]
 // and the element after it.

@@ -6,7 +6,6 @@
 
 #include "kernels.h"
 #include "plan.h"
-#include "scratch.h"
 
 namespace fused_gan::cpu {
 
@@ -22,6 +21,20 @@ template <class S> const StorageKernels<S>& storage() {
   else if constexpr (std::is_same_v<S, double>) return kernels().storage_double;
   else if constexpr (std::is_same_v<S, BFloat16>) return kernels().storage_bfloat16;
   else return kernels().storage_float16;
+}
+
+// Calls f(S{}) with the storage type of `dtype`, which checks.h has let through.
+template <class F> decltype(auto) with_storage(at::ScalarType dtype, F&& f) {
+  switch (dtype) {
+    case at::kFloat:
+      return f(float{});
+    case at::kDouble:
+      return f(double{});
+    case at::kBFloat16:
+      return f(BFloat16{});
+    default:
+      return f(Float16{});
+  }
 }
 
 // Undefined tensors are null pointers.
@@ -74,16 +87,16 @@ void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_u
 }
 
 // A matrix in panels of 64 rows, each column-major: panels[panel][column][64].
-inline Scratch panels_for(int64_t rows, int64_t columns, at::ScalarType dtype) {
-  return {plan::units_of(rows, kPanel) * kPanel * columns, dtype};
+inline at::Tensor panels_for(int64_t rows, int64_t columns, const at::TensorOptions& options) {
+  return at::empty({plan::units_of(rows, kPanel) * kPanel * columns}, options);
 }
 
-template <class T> Scratch pack_rows(const at::Tensor& x) {
+template <class T> at::Tensor pack_rows(const at::Tensor& x) {
   const int64_t samples = x.size(0), features = x.size(1), row = x.stride(0);
   const int64_t panels = plan::units_of(samples, kPanel);
-  Scratch packed = panels_for(samples, features, x.scalar_type());
+  at::Tensor packed = panels_for(samples, features, x.options());
   const T* from = data<T>(x);
-  T* to = packed.data<T>();
+  T* to = mutable_data<T>(packed);
   over_grid(panels, 1, features, kLine / sizeof(T), panels * kPanel * features * plan::kMoveCost,
             [&](int64_t p, int64_t p_end, int64_t k, int64_t k_end) {
               for (; p < p_end; ++p)
@@ -114,10 +127,10 @@ void forward_dot(Activation activation, const at::Tensor& x, const at::Tensor& w
 }
 
 // y (samples, out) = act(x (samples, in) · wᵀ + bias), in blocks that never leave the cache unfinished.
-// `packed` is x in panels, or null; `next` takes y in panels, or is null.
+// `packed` is x in panels, or undefined; `next` takes y in panels, or is undefined.
 template <class T>
 void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
-                   const at::Tensor& y, const T* packed = nullptr, T* next = nullptr) {
+                   const at::Tensor& y, const at::Tensor& packed = {}, const at::Tensor& next = {}) {
   const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0), work = samples * depth * outputs;
   const int64_t y_row = y.stride(0), line = kLine / sizeof(T);
   const T* b = data<T>(bias);
@@ -125,8 +138,8 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
 
   const plan::Forward how = forward_plan<T>(samples, w);
   if (how == plan::Forward::kRows) {
-    const Scratch weights = pack_rows<T>(with_dense_rows(w));
-    const T *from = data<T>(x), *panels = weights.data<T>();
+    const at::Tensor weights = pack_rows<T>(with_dense_rows(w));
+    const T *from = data<T>(x), *panels = data<T>(weights);
     const int64_t x_row = x.stride(0);
     over_grid(samples, products<T>().row_tile, plan::units_of(outputs, kPanel), 1, work,
               [&](int64_t s, int64_t s_end, int64_t p, int64_t p_end) {
@@ -139,15 +152,16 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
   }
   if (how == plan::Forward::kDot) return forward_dot<T>(activation, x, w, bias, y);
 
-  const Scratch own = packed ? Scratch() : pack_rows<T>(x);
-  const T *weight = data<T>(w), *panels = packed ? packed : own.data<T>();
+  const at::Tensor batch = packed.defined() ? packed : pack_rows<T>(x);
+  const T *weight = data<T>(w), *panels = data<T>(batch);
+  T* to_next = mutable_data<T>(next);
   const int64_t w_row = w.stride(0), w_column = w.stride(1);
   over_grid(plan::units_of(samples, kPanel), 1, outputs, line, work,
             [&](int64_t p, int64_t p_end, int64_t n, int64_t n_end) {
               for (; p < p_end; ++p)
                 products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + p * kPanel * depth,
                                       offset(b, n), to + p * kPanel * y_row + n, y_row,
-                                      offset(next, (p * outputs + n) * kPanel), n_end - n,
+                                      offset(to_next, (p * outputs + n) * kPanel), n_end - n,
                                       std::min(kPanel, samples - p * kPanel), depth);
             });
 }

@@ -1,4 +1,4 @@
-// A chain on CPU in float32 and float64: forward, the tile of yᵀ that one layer finishes is the next one's packed
+// A chain on CPU. In float32 and float64: forward, the tile of yᵀ that one layer finishes is the next one's packed
 // operand; backward, the gradient that leaves a layer's product is multiplied by the activation gradient and summed
 // for the bias below while it is in the cache, and shares its threads with the weight gradient beside it.
 #include "../mlp.h"
@@ -7,7 +7,7 @@
 
 #include "../checks.h"
 #include "../lists.h"
-#include "layers.h"
+#include "products.h"
 
 namespace fused_gan {
 namespace {
@@ -22,115 +22,130 @@ std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chai
   const auto takes_panels = [&](size_t i) {
     return i < chain.depth() && cpu::forward_plan<T>(samples, chain.weights[i]) == plan::Forward::kPanel;
   };
-  cpu::Scratch packed;  // x in panels, where the layer before has left it so
+  at::Tensor packed;  // x in panels, where the layer before has left it so
   for (size_t i = 0; i < chain.depth(); ++i) {
     const at::Tensor& weight = chain.weights[i];
     const auto& bias = chain.biases[i];
     outputs.push_back(
         at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(i == 0 ? input : outputs.back(), weight)), input.options()));
     const at::Tensor y = outputs.back().view({samples, weight.size(0)});
-    cpu::Scratch next = takes_panels(i) && takes_panels(i + 1)
-                            ? cpu::panels_for(samples, weight.size(0), input.scalar_type())
-                            : cpu::Scratch();
+    at::Tensor next;
+    if (takes_panels(i) && takes_panels(i + 1)) next = cpu::panels_for(samples, weight.size(0), input.options());
     cpu::forward_layer<T>({indices[i], chain.negative_slope}, x, weight,
-                          present(bias) ? bias->contiguous() : at::Tensor(), y, packed.data<T>(), next.data<T>());
+                          present(bias) ? bias->contiguous() : at::Tensor(), y, packed, next);
     x = y;
     packed = std::move(next);
   }
   return outputs;
 }
 
-// One layer down, from dz (rows, outs), the weight (outs, ins) and the layer's input x (rows, ins).
-template <class T> struct Step {
-  int64_t rows, outs, ins;
-  cpu::Rows<T> dz, weight, x;
-  T* weight_gradient;     // (outs, ins), dense; null where not wanted
-  T* below;               // dz of the layer below, or the input's gradient, (rows, ins), dense; null where not wanted
-  bool below_is_layer;    // whose output is x, with
-  Activation activation;  // and
-  T* bias_gradient;       // (ins), null where not wanted
-
-  void run() const {
-    const auto& kernels = cpu::products<T>();
-    const int64_t threads = cpu::threads_for(rows * outs * ins), unit = kernels.row_tile, line = cpu::kLine / sizeof(T);
-    // With few rows the threads split the columns, and each finishes its own: activation gradient and bias sums while
-    // they are in the cache. With many they split the rows, and a pass follows.
-    const bool finishes = below_is_layer && rows < plan::kManyRows && plan::units_of(ins, line) >= threads;
-    const int64_t row_units = finishes ? 1 : rows;
-    const plan::Grid down = plan::grid(row_units, unit, ins, line, threads);
-    const plan::Grid across = plan::grid(outs, unit, ins, line, threads);
-    cpu::over_parts(threads, [&](int64_t part) {
-      if (below)
-        cpu::on_part(down, part, row_units, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
-          const cpu::Strided<T> a{dz.data + r * dz.row, dz.row, 1};
-          const T* b = weight.data + j;
-          if (finishes)
-            kernels.product_gradient(activation, a, b, weight.row, x.data + j, x.row, below + j, ins,
-                                     cpu::offset(bias_gradient, j), rows, j_end - j, outs, plan::depth_block(rows));
-          else
-            kernels.product(a, b, weight.row, below + r * ins + j, ins, r_end - r, j_end - j, outs,
-                            plan::depth_block(rows));
-        });
-      if (weight_gradient)
-        cpu::on_part(across, part, outs, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
-          kernels.product({dz.data + r, 1, dz.row}, x.data + j, x.row, weight_gradient + r * ins + j, ins, r_end - r,
-                          j_end - j, rows, plan::depth_block(outs));
-        });
-    });
-    if (below_is_layer && !finishes)
-      cpu::gradient_pass<T>(activation, rows, ins, {below, ins}, x, below, bias_gradient);
-  }
+// One layer down: from dz (rows, outs), the weight (outs, ins) and the layer's input x (rows, ins).
+struct Step {
+  at::Tensor weight, x;  // with dense rows
+  bool weight_wanted, below_wanted;
+  std::optional<Activation> below;  // the layer below, whose output is x; none if x is the chain's input
+  at::Tensor bias_gradient;         // its, (ins); undefined where not wanted
+};
+struct Result {
+  at::Tensor weight_gradient;
+  at::Tensor below;  // dz of the layer below, or the gradient of the chain's input
 };
 
-template <class T>
+// In blocks, both products in one parallel section.
+template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
+  const int64_t rows = dz.size(0), outs = step.weight.size(0), ins = step.weight.size(1);
+  const auto empty = [&](bool wanted, int64_t count) {
+    return wanted ? at::empty({count, ins}, dz.options()) : at::Tensor();
+  };
+  Result result{empty(step.weight_wanted, outs), empty(step.below_wanted, rows)};
+  const cpu::Rows<T> grad = cpu::rows_of<T>(dz), weight = cpu::rows_of<T>(step.weight), x = cpu::rows_of<T>(step.x);
+  T *weight_gradient = cpu::mutable_data<T>(result.weight_gradient), *below = cpu::mutable_data<T>(result.below),
+    *bias_gradient = cpu::mutable_data<T>(step.bias_gradient);
+
+  const auto& kernels = cpu::products<T>();
+  const int64_t threads = cpu::threads_for(rows * outs * ins), unit = kernels.row_tile, line = cpu::kLine / sizeof(T);
+  // With few rows the threads split the columns, and each finishes its own: activation gradient and bias sums while
+  // they are in the cache. With many they split the rows, and a pass follows.
+  const bool finishes = step.below && rows < plan::kManyRows && plan::units_of(ins, line) >= threads;
+  const int64_t row_units = finishes ? 1 : rows;
+  const plan::Grid down = plan::grid(row_units, unit, ins, line, threads);
+  const plan::Grid across = plan::grid(outs, unit, ins, line, threads);
+  cpu::over_parts(threads, [&](int64_t part) {
+    if (step.below_wanted)
+      cpu::on_part(down, part, row_units, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
+        const cpu::Strided<T> a{grad.data + r * grad.row, grad.row, 1};
+        const T* b = weight.data + j;
+        if (finishes)
+          kernels.product_gradient(*step.below, a, b, weight.row, x.data + j, x.row, below + j, ins,
+                                   cpu::offset(bias_gradient, j), rows, j_end - j, outs, plan::depth_block(rows));
+        else
+          kernels.product(a, b, weight.row, below + r * ins + j, ins, r_end - r, j_end - j, outs,
+                          plan::depth_block(rows));
+      });
+    if (step.weight_wanted)
+      cpu::on_part(across, part, outs, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
+        kernels.product({grad.data + r, 1, grad.row}, x.data + j, x.row, weight_gradient + r * ins + j, ins, r_end - r,
+                        j_end - j, rows, plan::depth_block(outs));
+      });
+  });
+  if (step.below && !finishes) cpu::gradient_pass<T>(*step.below, rows, ins, {below, ins}, x, below, bias_gradient);
+  return result;
+}
+
+// 16-bit types: one product after the other, then a pass.
+template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz) {
+  const int64_t rows = dz.size(0), ins = step.weight.size(1);
+  Result result;
+  if (step.below_wanted) result.below = cpu::product(dz, step.weight);
+  if (step.weight_wanted) result.weight_gradient = cpu::weight_gradient(std::move(dz), step.x);
+  if (step.below) {
+    S* below = cpu::mutable_data<S>(result.below);
+    cpu::gradient_pass<S>(*step.below, rows, ins, {below, ins}, cpu::rows_of<S>(step.x), below,
+                          cpu::mutable_data<S>(step.bias_gradient));
+  }
+  return result;
+}
+
+template <class S>
 ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
-                              const Chain& chain, const std::vector<int>& indices, const ChainWanted& wanted) {
+                              const Chain& chain, const std::vector<int>& indices, const ChainWanted& wanted,
+                              Spent spent) {
   const size_t depth = chain.depth(), last = depth - 1;
   ChainGradients gradients{{}, std::vector<at::Tensor>(depth), std::vector<at::Tensor>(depth)};
-  const auto empty = [&](bool asked, at::IntArrayRef sizes) {
-    return asked ? at::empty(sizes, input.options()) : at::Tensor();
-  };
+  const auto activation = [&](size_t i) { return Activation{indices[i], chain.negative_slope}; };
   const auto output = [&](size_t i) { return cpu::with_dense_rows(as_matrix(outputs[i])); };
   const auto bias_gradient = [&](size_t i) {
-    return cpu::mutable_data<T>(gradients.biases[i] = empty(wanted.biases[i], {chain.weights[i].size(0)}));
+    if (wanted.biases[i]) gradients.biases[i] = at::empty({chain.weights[i].size(0)}, input.options());
+    return gradients.biases[i];
   };
 
-  const at::Tensor dy = cpu::with_dense_rows(as_matrix(grad));
-  const int64_t rows = dy.size(0);
-  cpu::Rows<T> dz = cpu::rows_of<T>(dy);
-  cpu::Scratch above;  // holds dz, but for the chain's own gradient
-  const bool changes = chain.activations[last] != Identity::kName;
+  at::Tensor dz = cpu::with_dense_rows(as_matrix(grad));
+  const bool changes = chain.activations[last] != Identity::kName;  // otherwise dz is dy
   if (changes || wanted.biases[last]) {
-    const int64_t columns = dy.size(1);
-    const at::Tensor y = changes ? output(last) : at::Tensor();
-    if (changes) above = cpu::Scratch(rows * columns, input.scalar_type());
-    cpu::gradient_pass<T>({indices[last], chain.negative_slope}, rows, columns, dz, cpu::rows_of<T>(y), above.data<T>(),
-                          bias_gradient(last));
-    if (changes) dz = {above.data<T>(), columns};
+    const at::Tensor dy = dz, y = changes ? output(last) : at::Tensor();
+    if (changes) dz = at::empty(dy.sizes(), dy.options());
+    cpu::gradient_pass<S>(activation(last), dy.size(0), dy.size(1), cpu::rows_of<S>(dy), cpu::rows_of<S>(y),
+                          changes ? cpu::mutable_data<S>(dz) : nullptr, cpu::mutable_data<S>(bias_gradient(last)));
   }
   for (size_t i = depth; i-- > 0 && (wanted.below(i) || wanted.weights[i]);) {
-    const at::Tensor x = i == 0 ? cpu::with_dense_rows(as_matrix(input)) : output(i - 1);
-    const at::Tensor weight = cpu::with_dense_rows(chain.weights[i]);
-    const int64_t outs = weight.size(0), ins = weight.size(1);
-    const bool to_layer = i > 0 && wanted.below(i);
-    cpu::Scratch below = to_layer ? cpu::Scratch(rows * ins, input.scalar_type()) : cpu::Scratch();
-    if (i == 0) gradients.input = empty(wanted.input, input.sizes());
-    gradients.weights[i] = empty(wanted.weights[i], weight.sizes());
-    Step<T>{rows,
-            outs,
-            ins,
-            dz,
-            cpu::rows_of<T>(weight),
-            cpu::rows_of<T>(x),
-            cpu::mutable_data<T>(gradients.weights[i]),
-            to_layer ? below.data<T>() : cpu::mutable_data<T>(gradients.input),
-            to_layer,
-            {to_layer ? indices[i - 1] : 0, chain.negative_slope},
-            to_layer ? bias_gradient(i - 1) : nullptr}
-        .run();
-    above = std::move(below);
-    dz = {above.data<T>(), ins};
+    const bool below_wanted = wanted.below(i), to_layer = i > 0 && below_wanted;
+    // What no gradient reads may be a stand-in, which is not to be brought into any order.
+    const bool reads_x = wanted.weights[i] || to_layer;
+    const at::Tensor x = as_matrix(i == 0 ? input : outputs[i - 1]);
+    const Step step{below_wanted ? cpu::with_dense_rows(chain.weights[i]) : chain.weights[i],
+                    reads_x ? cpu::with_dense_rows(x) : x,
+                    wanted.weights[i],
+                    below_wanted,
+                    to_layer ? std::optional(activation(i - 1)) : std::nullopt,
+                    to_layer ? bias_gradient(i - 1) : at::Tensor()};
+    Result result;
+    if constexpr (std::is_same_v<S, float> || std::is_same_v<S, double>) result = step_down<S>(step, dz);
+    else result = step_down_in_passes<S>(step, std::move(dz));
+    if (i > 0) spend(outputs[i - 1], spent);
+    gradients.weights[i] = result.weight_gradient;
+    dz = result.below;
   }
+  if (wanted.input) gradients.input = dz.view(input.sizes());
   return gradients;
 }
 
@@ -143,6 +158,7 @@ std::vector<at::Tensor> mlp_forward_cpu(const at::Tensor& input, at::TensorList 
   return mlp_forward_layerwise(input, chain);
 }
 
+template <Spent spent>
 std::vector<at::Tensor> mlp_backward_cpu(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
                                          at::TensorList weights, const lists::Names& activations, double negative_slope,
                                          bool input_wanted, const lists::Flags& weights_wanted,
@@ -150,18 +166,17 @@ std::vector<at::Tensor> mlp_backward_cpu(const at::Tensor& grad, at::TensorList 
   const Chain chain = lists::chain(weights, activations, negative_slope);
   const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
   const std::vector<int> indices = check_mlp_backward(grad, outputs, input, chain, wanted);
-  if (input.scalar_type() == at::kFloat)
-    return lists::pack(chain_backward<float>(grad, outputs.vec(), input, chain, indices, wanted));
-  if (input.scalar_type() == at::kDouble)
-    return lists::pack(chain_backward<double>(grad, outputs.vec(), input, chain, indices, wanted));
-  return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted));
+  return cpu::with_storage(input.scalar_type(), [&](auto storage) {
+    return lists::pack(chain_backward<decltype(storage)>(grad, outputs.vec(), input, chain, indices, wanted, spent));
+  });
 }
 
 }  // namespace
 
 TORCH_LIBRARY_IMPL(fused_gan, CPU, m) {
   m.impl("mlp_forward", mlp_forward_cpu);
-  m.impl("mlp_backward", mlp_backward_cpu);
+  m.impl("mlp_backward", mlp_backward_cpu<Spent::kKept>);
+  m.impl("mlp_backward_", mlp_backward_cpu<Spent::kReleased>);
 }
 
 }  // namespace fused_gan

@@ -5,16 +5,18 @@
 
 namespace fused_gan::cpu {
 
-// f(rows, j, j_end, workspace) for a rectangle of C a thread. Every thread packs the columns of B that it reads, and
-// its rows have to repay that: so few rows are not cut.
-template <class F> void over_paired_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t work, const F& f) {
-  const int64_t threads = threads_for(work), line = kLine / sizeof(BFloat16);
+// f(rows, j, j_end, workspace) for a rectangle of C (rows, columns) a thread. Every thread packs the columns of B that
+// it reads, and its rows have to repay that: so few rows are not cut.
+template <class F> void over_paired_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t depth, const F& f) {
+  const int64_t threads = threads_for(rows * columns * depth), line = kLine / sizeof(BFloat16);
   const int64_t unit = rows >= threads * kPanel ? row_unit : std::max<int64_t>(rows, 1);
   const plan::Grid grid = plan::grid(rows, unit, columns, line, threads);
   const int64_t parts = grid.row_parts * grid.column_parts;
-  const Scratch workspace(parts * kPairedWorkspace, at::kInt);
+  const int64_t words = paired_workspace(columns, depth);
+  const at::Tensor workspace = at::empty({parts * words}, at::kInt);
+  uint32_t* first = mutable_data<uint32_t>(workspace);
   over_parts(parts, [&](int64_t part) {
-    uint32_t* own = reinterpret_cast<uint32_t*>(workspace.data<int32_t>()) + part * kPairedWorkspace;
+    uint32_t* own = first + part * words;
     on_part(grid, part, rows, unit, columns, line,
             [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) { f(Range{r, r_end}, j, j_end, own); });
   });
@@ -39,14 +41,14 @@ inline bool is_paired_operand(const at::Tensor& b) {
 // y (samples, out) = act(x · wᵀ + bias); x and y with dense rows.
 inline void paired_forward(const PairedKernels& kernels, Activation activation, const at::Tensor& x,
                            const at::Tensor& w, const at::Tensor& bias, const at::Tensor& y) {
-  const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0), work = samples * depth * outputs;
+  const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0);
   const BFloat16* b = data<BFloat16>(bias);
   BFloat16* to = mutable_data<BFloat16>(y);
   const int64_t y_row = y.stride(0);
   if (plan::paired_forward(samples, depth) == plan::Forward::kPanel && w.stride(1) == 1) {
     const Pairs weight = rows_as_they_lie(w);
     const PairedOperand batch = paired_operand(x.t());
-    over_paired_grid(outputs, kLine / sizeof(BFloat16), samples, work,
+    over_paired_grid(outputs, kLine / sizeof(BFloat16), samples, depth,
                      [&](Range n, int64_t s, int64_t s_end, uint32_t* own) {
                        kernels.forward_columns(activation, weight, at_column(batch, s), b, to + s * y_row, y_row,
                                                s_end - s, n, depth, own);
@@ -56,43 +58,39 @@ inline void paired_forward(const PairedKernels& kernels, Activation activation, 
   const Pairs batch = rows_as_they_lie(x);
   const at::Tensor lying = is_paired_operand(w.t()) ? w : w.contiguous();
   const PairedOperand weight = paired_operand(lying.t());
-  over_paired_grid(samples, kernels.row_tile, outputs, work, [&](Range s, int64_t n, int64_t n_end, uint32_t* own) {
+  over_paired_grid(samples, kernels.row_tile, outputs, depth, [&](Range s, int64_t n, int64_t n_end, uint32_t* own) {
     kernels.forward_rows(activation, batch, at_column(weight, n), offset(b, n), to + n, y_row, s, n_end - n, depth,
                          own);
   });
 }
 
 // c (rows, columns) = a (rows, depth) · b (depth, columns), in any strides.
-inline at::Tensor paired_product(const PairedKernels& kernels, const at::Tensor& a, const at::Tensor& b) {
+inline at::Tensor paired_product(const PairedKernels& kernels, at::Tensor a, const at::Tensor& b) {
   const int64_t rows = a.size(0), depth = a.size(1), columns = b.size(1);
-  at::Tensor c = at::empty({rows, columns}, a.options());
   const at::Tensor right = is_paired_operand(b) ? b : b.contiguous();
   const PairedOperand operand = paired_operand(right);
 
-  at::Tensor left = a;
-  Scratch packed;
   Pairs pairs{};
   if (a.stride(1) == 1 || depth <= 1) {
     pairs = rows_as_they_lie(a);
   } else {
     // The depth runs down the columns: its pairs are brought together first.
-    left = with_dense_rows(a.t());
-    const int64_t group = plan::units_of(depth, 2) * kPairedGroup;
-    packed = Scratch(plan::units_of(rows, kPairedGroup) * group, at::kInt);
-    const BFloat16* from = data<BFloat16>(left);
-    const int64_t row = left.stride(0);
-    uint32_t* to = reinterpret_cast<uint32_t*>(packed.data<int32_t>());
+    const at::Tensor down = with_dense_rows(a.t());
+    const int64_t group = plan::units_of(depth, 2) * kPairedGroup, row = down.stride(0);
+    const BFloat16* from = data<BFloat16>(down);
+    a = at::empty({plan::units_of(rows, kPairedGroup) * group}, a.options().dtype(at::kInt));
+    uint32_t* to = mutable_data<uint32_t>(a);
     over_range(rows, kPairedGroup, depth * rows * plan::kMoveCost / 2, [&](int64_t r, int64_t r_end) {
       kernels.pair_rows(from + r, row, depth, r_end - r, to + r / kPairedGroup * group);
     });
     pairs = {reinterpret_cast<const BFloat16*>(to), 2, 2 * kPairedGroup, 2 * group};
   }
 
+  at::Tensor c = at::empty({rows, columns}, b.options());
   BFloat16* to = mutable_data<BFloat16>(c);
-  over_paired_grid(rows, kernels.row_tile, columns, rows * columns * depth,
-                   [&](Range r, int64_t j, int64_t j_end, uint32_t* own) {
-                     kernels.product(pairs, at_column(operand, j), to + j, columns, r, j_end - j, depth, own);
-                   });
+  over_paired_grid(rows, kernels.row_tile, columns, depth, [&](Range r, int64_t j, int64_t j_end, uint32_t* own) {
+    kernels.product(pairs, at_column(operand, j), to + j, columns, r, j_end - j, depth, own);
+  });
   return c;
 }
 

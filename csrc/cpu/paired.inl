@@ -96,10 +96,10 @@ template <class Finished>
 FUSED_GAN_FUNCTION void blocked_product(Pairs a, PairedOperand b, Range rows, int64_t columns, int64_t depth,
                                         uint32_t* workspace, const Finished& finished) {
   uint32_t* packed = workspace;
-  float* c = reinterpret_cast<float*>(workspace + kPairedDepth / 2 * kPanel);
   // A short depth leaves room for several panels of B: so much longer are the pieces in which C's rows are written.
-  const int64_t panel = (at_most(depth, kPairedDepth) + 1) / 2 * kPanel;
-  const int64_t wide = panel ? kPairedDepth / 2 * kPanel / panel * kPanel : columns;
+  const int64_t panel = paired_panel(depth), wide = paired_panels(columns, depth) * kPanel;
+  float* c = reinterpret_cast<float*>(workspace + paired_panels(columns, depth) * panel);
+  const bool one_block = depth <= kPairedDepth;
   for (int64_t first = rows.begin; first < rows.end; first += kPairedRows)
     for (int64_t left = 0; left < columns; left += wide) {
       const int64_t last = at_most(rows.end, first + kPairedRows), right = at_most(columns, left + wide);
@@ -117,7 +117,7 @@ FUSED_GAN_FUNCTION void blocked_product(Pairs a, PairedOperand b, Range rows, in
               a.data + group / kPairedGroup * a.group + group % kPairedGroup * a.row + k / 2 * a.pair;
           for (int64_t j = left; j < right; j += kPanel) {
             const int64_t width = at_most(kPanel, right - j);
-            float* block = c + (group - first) * kPanel;
+            float* block = c + (one_block ? 0 : (group - first) * kPanel);
             for (int64_t r = group; r < end; r += kTileRows)
               tile<>(at_most(kTileRows, end - r), (width + kLanes - 1) / kLanes,
                      {rows_of_a + (r - group) * a.row, a.row, a.pair, a.group}, packed + (j - left) / kPanel * panel,

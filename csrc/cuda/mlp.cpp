@@ -26,6 +26,7 @@ std::vector<at::Tensor> mlp_forward_cuda(const at::Tensor& input, at::TensorList
   return outputs;
 }
 
+template <Spent spent>
 std::vector<at::Tensor> mlp_backward_cuda(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
                                           at::TensorList weights, const lists::Names& activations,
                                           double negative_slope, bool input_wanted, const lists::Flags& weights_wanted,
@@ -51,6 +52,7 @@ std::vector<at::Tensor> mlp_backward_cuda(const at::Tensor& grad, at::TensorList
       break;
     }
     gradient = cuda::backward_layer({indices[i - 1], negative_slope}, dz, weight, x, wanted.biases[i - 1]);
+    spend(outputs[i - 1], spent);
   }
   return lists::pack(gradients);
 }
@@ -59,7 +61,8 @@ std::vector<at::Tensor> mlp_backward_cuda(const at::Tensor& grad, at::TensorList
 
 TORCH_LIBRARY_IMPL(fused_gan, CUDA, m) {
   m.impl("mlp_forward", mlp_forward_cuda);
-  m.impl("mlp_backward", mlp_backward_cuda);
+  m.impl("mlp_backward", mlp_backward_cuda<Spent::kKept>);
+  m.impl("mlp_backward_", mlp_backward_cuda<Spent::kReleased>);
 }
 
 }  // namespace fused_gan

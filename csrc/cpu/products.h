@@ -1,0 +1,51 @@
+// The two products of a layer's backward on CPU, whoever computes them in which dtype: blocked (float32, float64),
+// paired (bfloat16), torch's.
+#pragma once
+
+#include <utility>
+
+#include "layers.h"
+#include "paired.h"
+
+namespace fused_gan::cpu {
+
+// Operators called here have their dtypes already; backward may run inside an autocast region.
+using NoAutocast = c10::impl::ExcludeDispatchKeyGuard;
+
+// Null where torch's product is to be taken.
+inline const PairedKernels* paired_kernels_for(at::ScalarType dtype, int64_t work) {
+  return dtype == at::kBFloat16 && plan::pairs(work) ? paired_kernels() : nullptr;
+}
+
+// c (rows, columns) = a (rows, depth) · b (depth, columns), a in any strides.
+template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Tensor& b) {
+  at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
+  const int64_t depth = a.size(1), row = a.stride(0), column = a.stride(1), b_row = b.stride(0), c_row = c.stride(0);
+  const T *left = data<T>(a), *right = data<T>(b);
+  T* to = mutable_data<T>(c);
+  over_grid(c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T), c.numel() * depth,
+            [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
+              products<T>().product({left + r * row, row, column}, right + j, b_row, to + r * c_row + j, c_row,
+                                    r_end - r, j_end - j, depth, plan::depth_block(c.size(0)));
+            });
+  return c;
+}
+
+// Likewise. What `a` holds is let go as soon as it is not needed.
+inline at::Tensor product(at::Tensor a, const at::Tensor& b) {
+  if (a.scalar_type() == at::kFloat) return blocked_product<float>(a, with_dense_rows(b));
+  if (a.scalar_type() == at::kDouble) return blocked_product<double>(a, with_dense_rows(b));
+  if (const PairedKernels* paired = paired_kernels_for(a.scalar_type(), a.numel() * b.size(1)))
+    return paired_product(*paired, std::move(a), b);
+  const NoAutocast guard(c10::autocast_dispatch_keyset);
+  return at::mm(a, b);
+}
+
+// dW (outs, ins) = dzᵀ · x. dz (rows, outs) goes as soon as a copy of it stands in for it.
+inline at::Tensor weight_gradient(at::Tensor dz, const at::Tensor& x) {
+  at::Tensor transposed = dz.t();
+  dz.reset();
+  return product(std::move(transposed), x);
+}
+
+}  // namespace fused_gan::cpu

@@ -51,14 +51,14 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Send SIGINT to this process in the step after the given one, as Ctrl-C does."""
 
     def at(step: int) -> None:
-        finish = System.finish
+        take = System.step
 
-        def finish_and_signal(system: System, losses: Any) -> None:
-            finish(system, losses)
+        def step_and_signal(system: System) -> None:
+            take(system)
             if system.steps_done == step:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        monkeypatch.setattr(System, "finish", finish_and_signal)
+        monkeypatch.setattr(System, "step", step_and_signal)
 
     return at
 

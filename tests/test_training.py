@@ -307,7 +307,7 @@ def test_a_terminal_gets_a_live_bar_and_a_file_plain_lines() -> None:
         ("r1", float("nan")), ("weight_clip", -1.0), ("gradient_clip", -1.0), ("gradient_accumulation", 0),
         ("optimizer", "sgd"), ("lr_schedule", "steps"), ("warmup_steps", -1), ("mixed_precision", "fp8"),
         ("discriminator_lr", 0.0), ("image_size", 0), ("channels", 2), ("data_place", "disk"), ("keep_checkpoints", 0),
-        ("best_metric", "fid"), ("health_interval", -1), ("on_collapse", "pray"),
+        ("best_metric", "fid"), ("health_interval", -1), ("on_collapse", "pray"), ("cuda_graph", "perhaps"),
     ],
 )  # fmt: skip
 def test_a_training_field_out_of_range_is_named(field: str, value: Any) -> None:
@@ -450,7 +450,7 @@ def test_a_schedule_sets_the_step_size(patches: ImageData) -> None:
     seen = []
     for _ in range(10):
         gan.step()
-        seen.append([gan.optimizers[name].param_groups[0]["lr"] for name in ("generator", "discriminator")])
+        seen.append([float(gan.optimizers[name].param_groups[0]["lr"]) for name in ("generator", "discriminator")])
     expected = [0.25, 0.5, 0.75, 1.0, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]
     assert [lr for lr, _ in seen] == pytest.approx(expected)
     assert [lr for _, lr in seen] == pytest.approx([lr / 2 for lr in expected])

@@ -52,7 +52,11 @@ class Batches:
 
         The losses are expectations over the data, and this needs no epoch and no shuffling.
         """
-        return torch.randint(len(self), (count,), generator=random, device=random.device)
+        return self.draw_into(torch.empty(count, dtype=torch.int64, device=random.device), random)
+
+    def draw_into(self, indices: Tensor, random: torch.Generator) -> Tensor:
+        """`draw`, into memory that is there."""
+        return indices.random_(len(self), generator=random)
 
     def take(self, indices: Tensor) -> Tensor:
         """Images (B, C, H, W) in the value range, on the device."""

@@ -22,6 +22,7 @@ Precision = Literal["no", "bf16", "fp16"]
 OnCollapse = Literal["stop", "warn", "rollback"]
 Likelihood = Literal["bernoulli", "gaussian"]
 Place = Literal["auto", "device", "host"]
+Graph = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,10 @@ class TrainingConfig:
     device: str = "auto"
     """auto (CUDA where it works, else the CPU; the first line says which), cpu, cuda or cuda:N."""
 
+    cuda_graph: Graph = "auto"
+    """Record the step on a CUDA device once and replay it, without the cost of launching its kernels one by one: auto
+    where that can be done (the first line says so, or why not), on or off. It changes no number."""
+
     dtype: Literal["float32", "float64"] = "float32"
     """Of weights, data and arithmetic."""
 
@@ -142,6 +147,7 @@ class TrainingConfig:
         require(self.seed >= 0, f"seed: expected 0 or a positive integer, got {self.seed!r}")
         self._require_one_of("channels", (None, 1, 3))
         self._require_one_of("data_place", get_args(Place))
+        self._require_one_of("cuda_graph", get_args(Graph))
         self._require_one_of("dtype", ("float32", "float64"))
         self._require_one_of("optimizer", get_args(Optimizer))
         self._require_one_of("lr_schedule", get_args(Schedule))

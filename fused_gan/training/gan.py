@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -17,6 +18,16 @@ from fused_gan.training.config import GANTraining, stream_seed
 from fused_gan.training.system import System, evaluating, means
 
 SCORED = 512  # images on each side of the score
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one update of the discriminator, in memory of their own."""
+
+    noise: Tensor  # (B, z_dim)
+    chosen: Tensor  # (B,), which images are the real ones
+    blur: Tensor | None  # (2, B, C, H, W), the instance noise of real and fake images
+    mix: Tensor | None  # (B, 1, 1, 1), where between real and fake images the gradient is penalised
 
 
 class GAN(System):
@@ -64,31 +75,38 @@ class GAN(System):
             self._one_batch or not config.gradient_penalty,
             "gradient_penalty: it needs a discriminator without BatchNorm, which scores each image by itself",
         )
+        self._draws = [self._make_draws() for _ in range(config.n_critic)]
+        self._generator_blur = self._make_blur(1)
 
     @property
     def averaged_generator(self) -> nn.Module:
         """The generator that pictures are made with."""
         return self.maker
 
-    def step(self) -> None:
+    def draw(self) -> None:
+        """Noise, real images, instance noise and places between images for each update."""
+        for draws in self._draws:
+            draws.noise.normal_(generator=self.random)
+            self.data.draw_into(draws.chosen, self.random)
+            self._draw_blur(draws.blur)
+            if draws.mix is not None:
+                draws.mix.uniform_(generator=self.random)
+        self._draw_blur(self._generator_blur)
+
+    def compute(self) -> Sequence[Tensor]:
         """Update the discriminator `n_critic` times, then the generator once."""
-        self.set_lrs()
-        n_critic = self.objective.n_critic
         updates: list[list[Tensor]] = []
-        for update in range(n_critic):
-            noise = self.normal(self.batch_size, self.z_dim)
-            chosen = self.data.draw(self.batch_size, self.random)
+        for draws in self._draws:
             # The generator's own update scores these fakes again, so their graph is kept; unless it would have to be
             # kept of several parts at once.
-            keeps_graph = update == n_critic - 1 and len(self.parts) == 1
-            losses, fake = self._update_discriminator(noise, chosen, keeps_graph)
+            keeps_graph = draws is self._draws[-1] and len(self.parts) == 1
+            losses, fake = self._update_discriminator(draws, keeps_graph)
             updates.append(losses)
-        self.finish([*means(updates), self._update_generator(noise, chosen, fake)])
+        return [*means(updates), self._update_generator(draws, fake)]
 
-    def _update_discriminator(self, noise: Tensor, chosen: Tensor, keeps_graph: bool) -> tuple[list[Tensor], Tensor]:
+    def _update_discriminator(self, draws: Draws, keeps_graph: bool) -> tuple[list[Tensor], Tensor]:
         """One update of D; returns the loss and, if there is one, the penalty; and the last part's fakes."""
-        blur = self._blur(2, self.batch_size)
-        mix = self._mix()
+        noise, chosen, blur = draws.noise, draws.chosen, draws.blur
         self.optimizers["discriminator"].zero_grad()
         losses: list[list[Tensor]] = []
         for part, rows in enumerate(self.parts):
@@ -109,7 +127,7 @@ class GAN(System):
                     seen_real, seen_fake = seen_real + blur[0, rows], seen_fake + blur[1, rows]
                 real_logits, fake_logits = (self._discriminate(seen, labels) for seen in (seen_real, seen_fake))
             loss = self.loss.discriminator(real_logits, fake_logits)
-            penalty = self._penalty(seen_real, seen_fake, labels, mix, rows)
+            penalty = self._penalty(seen_real, seen_fake, labels, draws.mix, rows)
             self.backward("discriminator", loss if penalty is None else loss + penalty, part)
             losses.append([term.detach() for term in (loss, penalty) if term is not None])
         self.update("discriminator")
@@ -117,9 +135,9 @@ class GAN(System):
             clip_weights(self._parameters["discriminator"], self.objective.weight_clip)
         return means(losses), fake
 
-    def _update_generator(self, noise: Tensor, chosen: Tensor, fake: Tensor) -> Tensor:
-        """One update of G against the updated D; returns the loss."""
-        blur = self._blur(1, self.batch_size)
+    def _update_generator(self, draws: Draws, fake: Tensor) -> Tensor:
+        """One update of G against the updated D, with the last update's noise; returns the loss."""
+        noise, chosen, blur = draws.noise, draws.chosen, self._generator_blur
         self.optimizers["generator"].zero_grad()
         losses: list[list[Tensor]] = []
         with frozen(self._parameters["discriminator"]):
@@ -143,16 +161,19 @@ class GAN(System):
         """The labels of the real images, which the fakes get too; none if unconditional."""
         return [self.data.labels(chosen)] if self.conditional else []
 
-    def _blur(self, *shape: int) -> Tensor | None:
-        """The instance noise of this step, (*shape, C, H, W), if any is left."""
-        deviation = self.objective.instance_noise * (1 - self.steps_done / self.objective.steps)
-        return None if deviation <= 0 else self.normal(*shape, *self.data.shape).mul_(deviation)
+    def _make_draws(self) -> Draws:
+        mix = self.empty(self.batch_size, 1, 1, 1) if self.objective.gradient_penalty else None
+        chosen = torch.empty(self.batch_size, dtype=torch.int64, device=self.data.device)
+        return Draws(self.empty(self.batch_size, self.z_dim), chosen, self._make_blur(2), mix)
 
-    def _mix(self) -> Tensor | None:
-        if not self.objective.gradient_penalty:
-            return None
-        shape = (self.batch_size, 1, 1, 1)
-        return torch.rand(shape, generator=self.random, device=self.data.device, dtype=self.data.dtype)
+    def _make_blur(self, sides: int) -> Tensor | None:
+        return self.empty(sides, self.batch_size, *self.data.shape) if self.objective.instance_noise else None
+
+    def _draw_blur(self, blur: Tensor | None) -> None:
+        """The instance noise of this step, where there is any in this run."""
+        if blur is not None:
+            left = max(0.0, 1 - self.steps_done / self.objective.steps)
+            blur.normal_(generator=self.random).mul_(self.objective.instance_noise * left)
 
     def _penalty(
         self, real: Tensor, fake: Tensor, labels: list[Tensor], mix: Tensor | None, rows: slice

@@ -120,7 +120,7 @@ def resume(
     try:
         name = loaded.config["preset"]
         changes: dict[str, Any] = {"out": path} | ({} if steps is None else {"steps": steps})
-        changes |= {} if device is None else {"device": device}
+        changes |= {} if device is None else {"device": device, "cuda_graph": "auto"}  # "on" may not go there
         preset = from_json(name, loaded.config["model"] | loaded.config["training"] | changes)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
@@ -181,7 +181,13 @@ class _Run:
             f"{self.name} on {self._device}{f' in {many} processes' if many > 1 else ''}, "
             f"{len(self.system.data):,} images of {channels}×{height}×{width} from {self.config.data}"
             f"{', kept on the host' if self.system.data.on_host else ''}, run folder {self.folder.path}"
+            f"{self._about_the_graph()}"
         )
+
+    def _about_the_graph(self) -> str:
+        if self._device.type != "cuda" or self.config.cuda_graph == "off":
+            return ""
+        return ", step in a CUDA graph" if self.system.replays else f", no CUDA graph: {self.system.graph_obstacle}"
 
     def go(self, console: Console) -> RunResult:
         """Train to the last step, or until something stops it."""

@@ -6,22 +6,26 @@ import contextlib
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from fused_gan.errors import require
 from fused_gan.training.batches import Batches
 from fused_gan.training.config import TrainingConfig, stream_seed
 from fused_gan.training.processes import make_accelerator, own_rows
+from fused_gan.training.step_graph import StepGraph, graph_obstacle
 
 
 class System(ABC):
     """Networks in training, one `step()` at a time.
 
-    Nothing in `step()` waits for the device: losses are summed there and read by `mean_losses()`.
+    Nothing in `step()` waits for the device: losses are summed there and read by `mean_losses()`. What changes from
+    step to step on the host's side (random numbers, step sizes, the decay of the average) is dealt with before and
+    after `compute()`, which works on the same memory each time and so can be replayed as a CUDA graph.
 
     Args:
         networks: by name, on the data's device, in its dtype. The first makes the images: its weights are averaged.
@@ -30,6 +34,9 @@ class System(ABC):
         data: the real images.
         config: optimisation and seed.
         accelerator: of this process; by default a new one, for one process.
+
+    Raises:
+        UserError: the batch cannot be shared, or a CUDA graph is asked for and cannot be had.
     """
 
     def __init__(
@@ -57,7 +64,9 @@ class System(ABC):
         self._parameters = {name: list(network.parameters()) for name, network in self.networks.items()}
         self._lrs = dict(lrs)
         # Not Accelerate's wrappers around them: those look for other packages on disk in every step, 10 % of a VAE's.
-        self.optimizers = {name: _optimizer(config, self._parameters[name], lrs[name]) for name in self.networks}
+        self.optimizers = {
+            name: _optimizer(config, self._parameters[name], lrs[name], data.device) for name in self.networks
+        }
         # What is called in the step: the network itself, or with DDP or autocast around it.
         self.calls = {
             name: self.accelerator.prepare_model(network, device_placement=False)
@@ -71,14 +80,30 @@ class System(ABC):
         self._loss_sums = torch.zeros(len(losses), device=data.device, dtype=data.dtype)
         self._losses_summed = 0
 
+        self.graph_obstacle = graph_obstacle(config, data, self.accelerator.num_processes)
+        require(config.cuda_graph != "on" or self.graph_obstacle is None, f"cuda_graph: {self.graph_obstacle}")
+        self.replays = config.cuda_graph != "off" and self.graph_obstacle is None
+        self._work = self._make_work()
+
     @property
     def maker(self) -> nn.Module:
         """The network that pictures are made with: the averaged one, where there is one."""
         return self.networks[self._maker] if self._averaged is None else self._averaged
 
-    @abstractmethod
     def step(self) -> None:
         """Take one training step."""
+        self._set_lrs()
+        self.draw()
+        self._work()
+        self._finish()
+
+    @abstractmethod
+    def draw(self) -> None:
+        """Fill the memory of this step's random numbers, those of the whole batch, always in the same order."""
+
+    @abstractmethod
+    def compute(self) -> Sequence[Tensor]:
+        """Update the networks with what was drawn; returns the losses."""
 
     @abstractmethod
     def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -93,9 +118,9 @@ class System(ABC):
 
     # ---- the pieces of a step ----------------------------------------------------------------------------------------
 
-    def normal(self, *shape: int) -> Tensor:
-        """Numbers from N(0, 1)."""
-        return torch.randn(shape, generator=self.random, device=self.data.device, dtype=self.data.dtype)
+    def empty(self, *shape: int) -> Tensor:
+        """Memory for random numbers."""
+        return torch.empty(shape, device=self.data.device, dtype=self.data.dtype)
 
     def backward(self, name: str, loss: Tensor, part: int) -> None:
         """Add the gradient of one part's loss; processes share their sums with the last part."""
@@ -118,22 +143,27 @@ class System(ABC):
             scaler.step(optimizer)
             scaler.update()
 
-    def set_lrs(self) -> None:
-        """Set this step's step sizes."""
-        if self.config.lr_schedule == "constant" and not self.config.warmup_steps:
+    def _set_lrs(self) -> None:
+        if not changes_lr(self.config):
             return
         factor = lr_factor(self.config, self.steps_done)
         for name, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
-                group["lr"] = self._lrs[name] * factor
+                group["lr"].fill_(self._lrs[name] * factor)
 
-    def finish(self, losses: Sequence[Tensor]) -> None:
-        """Average the weights, note the losses, count the step."""
+    def _make_work(self) -> Callable[[], None]:
+        return StepGraph(self._compute, self.data.device) if self.replays else self._compute
+
+    def _compute(self) -> None:
+        losses = self.compute()
+        self._loss_sums += torch.stack([loss.detach().to(self._loss_sums.dtype) for loss in losses])
+
+    def _finish(self) -> None:
+        """Average the weights, count the step."""
         if self._averaged is not None:
             # The decay starts low, as otherwise the untrained weights would linger for 1/(1 − decay) steps.
             decay = min(self.config.ema_decay, (1 + self.steps_done) / (10 + self.steps_done))
             average_into(self._averaged, self.networks[self._maker], decay)
-        self._loss_sums += torch.stack([loss.detach().to(self._loss_sums.dtype) for loss in losses])
         self._losses_summed += 1
         self.steps_done += 1
 
@@ -157,7 +187,7 @@ class System(ABC):
         if self._averaged is not None:
             state[f"averaged_{self._maker}"] = self._averaged.state_dict()
         for name, optimizer in self.optimizers.items():
-            state[f"{name}_optimizer"] = optimizer.state_dict()
+            state[f"{name}_optimizer"] = optimizer.state_dict()["state"]
         if self.accelerator.scaler is not None:
             state["scaler"] = self.accelerator.scaler.state_dict()
         return state | {
@@ -175,7 +205,7 @@ class System(ABC):
         """
         for name, network in self.networks.items():
             network.load_state_dict(state[name])
-            self.optimizers[name].load_state_dict(state[f"{name}_optimizer"])
+            _load_moments(self.optimizers[name], state[f"{name}_optimizer"])
         if self._averaged is not None:
             self._averaged.load_state_dict(state[f"averaged_{self._maker}"])
         if self.accelerator.scaler is not None:
@@ -187,6 +217,12 @@ class System(ABC):
         self._loss_sums.copy_(state["loss_sums"])
         self._losses_summed = state["losses_summed"]
         self.steps_done = state["steps_done"]
+        self._work = self._make_work()  # a recording knows the optimizers' old memory
+
+
+def changes_lr(config: TrainingConfig) -> bool:
+    """Whether the step size is not the same in all steps."""
+    return config.lr_schedule != "constant" or config.warmup_steps > 0
 
 
 def lr_factor(config: TrainingConfig, step: int) -> float:
@@ -234,8 +270,21 @@ def _tensors(network: nn.Module) -> list[Tensor]:
     return [*network.parameters(), *network.buffers()]
 
 
-def _optimizer(config: TrainingConfig, parameters: list[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+def _optimizer(
+    config: TrainingConfig, parameters: list[nn.Parameter], lr: float, device: torch.device
+) -> torch.optim.Optimizer:
+    """What moves the weights. A step size that changes is a tensor, so that a replayed step reads the new one."""
+    # float32, whatever the weights are: Adam's CUDA kernel reads no other.
+    size = torch.tensor(lr, device=device, dtype=torch.float32) if changes_lr(config) else lr
+    capturable = device.type == "cuda"
     if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr=lr, foreach=True)
+        return torch.optim.RMSprop(parameters, lr=size, foreach=True, capturable=capturable)
     # fused: one pass over weight, gradient and both moments instead of about ten.
-    return torch.optim.Adam(parameters, lr=lr, betas=config.betas, fused=True)
+    return torch.optim.Adam(parameters, lr=size, betas=config.betas, fused=True, capturable=capturable)
+
+
+def _load_moments(optimizer: torch.optim.Optimizer, state: dict[int, Any]) -> None:
+    """Take over the state of each weight; the settings stay this run's, which may be on another device."""
+    groups = optimizer.param_groups
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    optimizer.param_groups = groups

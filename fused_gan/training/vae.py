@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -47,6 +49,8 @@ class VAE(System):
         )
         self.objective = config
         self.z_dim = z_dim
+        self._chosen = torch.empty(self.batch_size, dtype=torch.int64, device=data.device)  # images of the step
+        self._noise = self.empty(self.batch_size, z_dim)
 
     @property
     def network(self) -> VAENetwork:
@@ -55,22 +59,24 @@ class VAE(System):
         assert isinstance(network, VAENetwork)
         return network
 
-    def step(self) -> None:
+    def draw(self) -> None:
+        """Images and noise."""
+        self.data.draw_into(self._chosen, self.random)
+        self._noise.normal_(generator=self.random)
+
+    def compute(self) -> Sequence[Tensor]:
         """Update encoder and decoder once."""
-        self.set_lrs()
-        chosen = self.data.draw(self.batch_size, self.random)
-        noise = self.normal(self.batch_size, self.z_dim)
         self.optimizers["vae"].zero_grad()
         losses: list[list[Tensor]] = []
         for part, rows in enumerate(self.parts):
-            images = self.data.take(chosen[rows])
-            decoded, mean, log_variance = self.calls["vae"](images, noise[rows])
+            images = self.data.take(self._chosen[rows])
+            decoded, mean, log_variance = self.calls["vae"](images, self._noise[rows])
             reconstruction, kl = self._terms(decoded, mean, log_variance, images)
             loss = negative_elbo(reconstruction, kl, self.objective.beta)
             self.backward("vae", loss, part)
             losses.append([loss.detach(), reconstruction.detach().mean(), kl.detach().sum(1).mean()])
         self.update("vae")
-        self.finish(means(losses))
+        return means(losses)
 
     def _terms(self, decoded: Tensor, mean: Tensor, log_variance: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         """−log p(x | z), (B,), and the KL of each dimension, (B, z_dim)."""

@@ -24,7 +24,8 @@ torch._dynamo.config.accumulated_recompile_limit = 10_000
 
 
 def measure(case: Case, modes: tuple[str, ...], peaks: dict[str, float]) -> dict[str, Any]:
-    """The record of a case: medians and ratios, captured in a graph (the GPU's time) and as called (the user's)."""
+    """The record of a case: medians and ratios, captured in a graph (the GPU's time) if it can be, and as called (the
+    user's)."""
     case.precision.apply()
     name = case.precision.name
     if name not in peaks:
@@ -36,13 +37,17 @@ def measure(case: Case, modes: tuple[str, ...], peaks: dict[str, float]) -> dict
         if not name.startswith("compile ") or name.removeprefix("compile ") in CAPTURABLE_MODES
     }
     record: dict[str, Any] = {"name": case.name, "flops": case.flops, "peak": peaks[name]}
-    for way, seconds in (
-        ("graph", gpu_timing.graph_seconds(capturable)),
-        ("called", gpu_timing.stream_seconds(variants)),
-    ):
-        medians, ratios = gpu_timing.summary(seconds)
+    seconds = {"graph": gpu_timing.graph_seconds(capturable)} if case.capturable else {}
+    seconds["called"] = gpu_timing.stream_seconds(variants)
+    for way, measured in seconds.items():
+        medians, ratios = gpu_timing.summary(measured)
         record[way] = {"median": medians, "ratio": ratios}
     return record
+
+
+def ways(record: dict[str, Any]) -> list[str]:
+    """How a case was timed, the GPU's time first."""
+    return [way for way in ("graph", "called") if way in record]
 
 
 def table(records: list[dict[str, Any]]) -> str:
@@ -51,7 +56,7 @@ def table(records: list[dict[str, Any]]) -> str:
     header = ["case", "way", "µs", "TFLOP/s", "of peak", *(f"{name} ÷ ours" for name in names)]
     lines = ["| " + " | ".join(header) + " |", "| --- | --- |" + " ---: |" * (len(header) - 2)]
     for record in records:
-        for way in ("graph", "called"):
+        for way in ways(record):
             ours, ratio = record[way]["median"]["fused_gan"], record[way]["ratio"]
             rate = record["flops"] / ours
             cells = [record["name"], way, f"{ours * 1e6:.1f}", f"{rate * 1e-12:.2f}", f"{rate / record['peak']:.0%}"]
@@ -59,7 +64,7 @@ def table(records: list[dict[str, Any]]) -> str:
     lines.append("")
     for way in ("graph", "called"):
         for name in names:
-            ratios = [record[way]["ratio"][name] for record in records if name in record[way]["ratio"]]
+            ratios = [r[way]["ratio"][name] for r in records if way in r and name in r[way]["ratio"]]
             if ratios:
                 mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
                 lines.append(
@@ -69,16 +74,17 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def plot(path: Path, records: list[dict[str, Any]]) -> None:
-    """Each variant's time over ours, case by case, on the GPU alone; needs matplotlib."""
+    """Each variant's time over ours, case by case, on the GPU alone where that was timed; needs matplotlib."""
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(name for record in records for name in record["graph"]["ratio"]))
+    found = [record[ways(record)[0]]["ratio"] for record in records]
+    names = list(dict.fromkeys(name for ratios in found for name in ratios))
     figure = Figure(figsize=(10, 1 + 0.3 * len(records)), layout="constrained")
     axes = figure.add_subplot()
     axes.axvline(1, color="black", linewidth=0.8)
     for name in names:
-        at = [row for row, record in enumerate(records) if name in record["graph"]["ratio"]]
-        axes.plot([records[row]["graph"]["ratio"][name] for row in at], at, "o", label=name)
+        at = [row for row, ratios in enumerate(found) if name in ratios]
+        axes.plot([found[row][name] for row in at], at, "o", label=name)
     axes.set_yticks(range(len(records)), [record["name"] for record in records], fontsize=6)
     axes.invert_yaxis()
     axes.set_xscale("log")
@@ -125,8 +131,9 @@ def main() -> int:
         finally:
             torch.cuda.empty_cache()
         records.append(record)
-        ratios = ", ".join(f"{name} {value:.2f}" for name, value in record["graph"]["ratio"].items())
-        print(f"{record['name']}: {record['graph']['median']['fused_gan'] * 1e6:.1f} µs; ÷ ours: {ratios}", flush=True)
+        first = record[ways(record)[0]]
+        ratios = ", ".join(f"{name} {value:.2f}" for name, value in first["ratio"].items())
+        print(f"{record['name']}: {first['median']['fused_gan'] * 1e6:.1f} µs; ÷ ours: {ratios}", flush=True)
         write(arguments.out, arguments.section, records, [c.name for c in cases[index + 1 :]], failed)
     write(arguments.out, arguments.section, records, [c.name for c in cases[len(records) + len(failed) :]], failed)
     if not records:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ import fused_gan
 from benchmarks.cases import CHAINS, LAYERS, SLOPE, Chain, ChainCase, Layer, LayerCase, stock_network
 from benchmarks.gpu_timing import Calls, copies
 from fused_gan import reference
+from fused_gan.models import MLPGANConfig
 
 # torch.compile's modes. Those that make graphs of their own cannot be captured in one of ours.
 CAPTURABLE_MODES = ("default", "max-autotune-no-cudagraphs")
@@ -58,6 +60,7 @@ class Case:
     precision: Precision
     flops: int
     make: Callable[[tuple[str, ...]], dict[str, Calls]]
+    capturable: bool = True  # whether it is timed in a graph of the benchmark's own, too
 
 
 def compiled(function: Callable[..., Tensor], mode: str) -> Callable[..., Tensor]:
@@ -189,17 +192,41 @@ def critic_step(batch: int, fused: bool) -> Callable[[], object]:
     return step
 
 
-def step_case(name: str, batch: int, make: Callable[[int, bool], Callable[[], object]], precision: Precision) -> Case:
+def step_flops(make: Callable[..., object], batch: int) -> int:
+    """Of the products in one of the steps above."""
     generator, discriminator = (sum(p.numel() for p in network.parameters()) for network in networks(True))
-    flops = 2 * batch * (3 * generator + 8 * discriminator) if make is gan_step else 2 * batch * 12 * discriminator
+    return 2 * batch * (3 * generator + 8 * discriminator if make is gan_step else 12 * discriminator)
 
+
+def step_case(name: str, batch: int, make: Callable[[int, bool], Callable[[], object]], precision: Precision) -> Case:
     def variants(modes: tuple[str, ...]) -> dict[str, Calls]:
         found: dict[str, Calls] = {"fused_gan": [make(batch, True)], "eager": [make(batch, False)]}
         if make is gan_step:
             found |= {f"compile {mode}": [gan_step(batch, False, mode)] for mode in modes}
         return found
 
-    return Case(f"{name}, batch {batch}, {precision.name}", precision, flops, variants)
+    return Case(f"{name}, batch {batch}, {precision.name}", precision, step_flops(make, batch), variants)
+
+
+def trainer_case(batch: int, precision: Precision) -> Case:
+    """The trainer's step of the MLP GAN, as `fused-gan train` takes it: replayed, not replayed, and stock's loop."""
+
+    def variants(modes: tuple[str, ...]) -> dict[str, Calls]:
+        from fused_gan.data import ImageData
+        from fused_gan.training import GANTraining, build_system
+
+        data = ImageData(torch.randint(256, (1000, 1, 28, 28), dtype=torch.uint8), None)
+
+        def step(cuda_graph: Literal["on", "off"]) -> Callable[[], object]:
+            config = GANTraining(batch_size=batch, instance_noise=0, steps=10**9, cuda_graph=cuda_graph)
+            return build_system(MLPGANConfig(), config, data, torch.device("cuda")).step
+
+        found: dict[str, Calls] = {"fused_gan": [step("on")], "without graph": [step("off")]}
+        found["eager"] = [gan_step(batch, False)]
+        return found | {f"compile {mode}": [gan_step(batch, False, mode)] for mode in modes}
+
+    flops = step_flops(gan_step, batch)
+    return Case(f"trainer's step, mlp-gan, batch {batch}, {precision.name}", precision, flops, variants, False)
 
 
 # ---- the sections ----------------------------------------------------------------------------------------------------
@@ -224,6 +251,7 @@ def steps() -> Iterator[Case]:
         for batch in (64, 256, 1024):
             yield step_case("MLP GAN step", batch, gan_step, precision)
             yield step_case("WGAN-GP critic step", batch, critic_step, precision)
+            yield trainer_case(batch, precision)
 
 
 SECTIONS = {"layers": layers, "chains": chains, "steps": steps}

@@ -28,9 +28,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "fused_gan"
-PACKAGES = ("torch", "triton", "numpy", "pytest", "pytest-benchmark", "hypothesis", "nvidia-cutlass", "rich", "tyro")
+PACKAGES = (
+    "torch", "triton", "numpy", "pytest", "pytest-benchmark", "hypothesis", "nvidia-cutlass", "rich", "tyro",
+    "accelerate", "safetensors",
+)  # fmt: skip
 DEVICE_TESTS = [
-    f"tests/test_{name}.py" for name in ("cuda_device", "equivalence", "derivatives", "special_values", "mlp")
+    f"tests/test_{name}.py"
+    for name in ("cuda_device", "cuda_graph", "equivalence", "derivatives", "special_values", "mlp")
 ]
 SANITIZERS = ("memcheck", "initcheck", "racecheck", "synccheck")
 TUNED = [(batch, a, b) for batch in (64, 256, 1024, 8192) for a, b in (

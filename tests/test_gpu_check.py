@@ -66,9 +66,14 @@ def record(name: str, eager: float) -> dict[str, object]:
 
 
 def test_tables_hold_rates_and_ratios(tmp_path: Path) -> None:
-    gpu_bench.write(tmp_path, "layers", [record("a", 1.0), record("b", 4.0)], ["c"], {"d": "RuntimeError: no"})
+    only_called = record("e", 4.0)
+    del only_called["graph"]  # a step that is a graph itself
+    records = [record("a", 1.0), record("b", 4.0), only_called]
+    gpu_bench.write(tmp_path, "layers", records, ["c"], {"d": "RuntimeError: no"})
     text = (tmp_path / "layers.md").read_text()
     assert "| a | graph | 10.0 | 100.00 | 20% | 1.00 | 0.90 |" in text
+    assert "| e | called | 10.0 |" in text
+    assert "| e | graph |" not in text
     assert "eager ÷ ours 2.00 (geometric mean of 2), least 1.00" in text
     assert "Not run for want of time: 1 cases" in text
     assert "Failed: d: RuntimeError: no" in text
@@ -77,7 +82,9 @@ def test_tables_hold_rates_and_ratios(tmp_path: Path) -> None:
 
 def test_a_plot_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    gpu_bench.plot(tmp_path / "layers.png", [record("a", 1.0), record("b", 4.0)])
+    only_called = record("c", 2.0)
+    del only_called["graph"]
+    gpu_bench.plot(tmp_path / "layers.png", [record("a", 1.0), record("b", 4.0), only_called])
     assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,4 +1,4 @@
-"""Training steps of the MLP GAN: somebody's loop on fused networks, and the trainer's own step."""
+"""Training steps: somebody's loop on fused networks, and the trainer's own step of the MLP GAN and the MLP VAE."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import fused_gan
 from benchmarks.cases import stock_network
 from benchmarks.side_by_side import side_by_side
 from fused_gan.data import ImageData
-from fused_gan.models import MLPGANConfig
-from fused_gan.training import GANTraining, build_system
+from fused_gan.losses import ADVERSARIAL, bernoulli_nll, kl_to_standard_normal, negative_elbo
+from fused_gan.models import MLPGANConfig, MLPVAEConfig, VAENetwork
+from fused_gan.training import GANTraining, VAETraining, build_system
 
 IMAGE = (1, 28, 28)
 BETAS = (0.5, 0.999)
@@ -80,6 +81,58 @@ def best_loop(networks: tuple[nn.Module, nn.Module], real: Tensor, batch: int) -
     return step
 
 
+def bare_loop(networks: tuple[nn.Module, nn.Module], real: Tensor, batch: int) -> Callable[[], None]:
+    """The operations of the trainer's step, and nothing around them: `best_loop` with the trainer's losses, their sums,
+    and the average of the generator's weights."""
+    generator, discriminator = networks
+    optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=BETAS, fused=True) for net in networks]
+    weights, frozen = list(generator.parameters()), list(discriminator.parameters())
+    averaged = [weight.detach().clone() for weight in weights]
+    loss, sums = ADVERSARIAL["non_saturating"], torch.zeros(2)
+
+    def step() -> None:
+        noise = torch.randn(batch, 100)
+        images = real.index_select(0, torch.randint(len(real), (batch,)))
+        fake = generator(noise)
+        optimizers[1].zero_grad()
+        of_discriminator = loss.discriminator(*discriminator(torch.cat((images, fake.detach()))).chunk(2))
+        of_discriminator.backward()
+        optimizers[1].step()
+        optimizers[0].zero_grad()
+        for weight in frozen:
+            weight.requires_grad_(False)
+        of_generator = loss.generator(discriminator(fake))
+        of_generator.backward()
+        for weight in frozen:
+            weight.requires_grad_(True)
+        optimizers[0].step()
+        with torch.no_grad():
+            torch._foreach_lerp_(averaged, weights, 1e-3)
+            sums.add_(torch.stack((of_discriminator, of_generator)))
+
+    return step
+
+
+def vae_loop(encoder: nn.Module, decoder: nn.Module, real: Tensor, batch: int) -> Callable[[], None]:
+    """The operations of the trainer's step of a VAE, and nothing around them."""
+    network = VAENetwork(encoder, decoder, "sigmoid", 0.01)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+    sums = torch.zeros(3)
+
+    def step() -> None:
+        images = real.index_select(0, torch.randint(len(real), (batch,)))
+        decoded, mean, log_variance = network(images, torch.randn(batch, MLPVAEConfig().z_dim))
+        optimizer.zero_grad()
+        reconstruction, kl = bernoulli_nll(decoded, images), kl_to_standard_normal(mean, log_variance)
+        loss = negative_elbo(reconstruction, kl)
+        loss.backward()
+        optimizer.step()
+        with torch.no_grad():
+            sums.add_(torch.stack((loss, reconstruction.mean(), kl.sum(1).mean())))
+
+    return step
+
+
 @batches
 def bench_loop(benchmark: Any, batch: int) -> None:
     """The tutorials' loop, its networks fused by one line."""
@@ -92,14 +145,33 @@ def bench_loop(benchmark: Any, batch: int) -> None:
 
 @batches
 def bench_trainer_step(benchmark: Any, batch: int) -> None:
-    """eager: the best loop on stock layers. usual: the tutorials' loop on stock layers."""
-    pixels = torch.randint(256, (1000, *IMAGE), dtype=torch.uint8)
+    """bare: the same step by hand. eager: the best loop on stock layers. usual: the tutorials' loop on stock layers."""
+    model, pixels = MLPGANConfig(), torch.randint(256, (1000, *IMAGE), dtype=torch.uint8)
     config = GANTraining(batch_size=batch, instance_noise=0, steps=10**9)
-    trainer = build_system(MLPGANConfig(), config, ImageData(pixels, None), torch.device("cpu"))
+    trainer = build_system(model, config, ImageData(pixels, None), torch.device("cpu"))
     real = pixels / 127.5 - 1
     variants = {
         "fused_gan": trainer.step,
+        "bare": bare_loop((model.build_generator(IMAGE), model.build_discriminator(IMAGE)), real, batch),
         "eager": best_loop(stock_networks(), real, batch),
         "usual": usual_loop(stock_networks(), real, batch),
     }
     side_by_side(benchmark, variants, flops_of(stock_networks(), batch, frozen=True))
+
+
+@batches
+def bench_vae_trainer_step(benchmark: Any, batch: int) -> None:
+    """bare: the same step by hand. eager: that on stock layers."""
+    model, pixels = MLPVAEConfig(), torch.randint(256, (1000, *IMAGE), dtype=torch.uint8)
+    config = VAETraining(batch_size=batch, steps=10**9)
+    trainer = build_system(model, config, ImageData(pixels, None), torch.device("cpu"))
+    network, real = model.build(IMAGE), pixels / 255
+    stock = stock_network(network.encoder), stock_network(network.decoder)
+    variants = {
+        "fused_gan": trainer.step,
+        "bare": vae_loop(network.encoder, network.decoder, real, batch),
+        "eager": vae_loop(*stock, real, batch),
+    }
+    # Forward and both gradients, but for the images'.
+    weights = sum(p.numel() for p in network.parameters())
+    side_by_side(benchmark, variants, 2 * batch * (3 * weights - model.widths[0] * pixels[0].numel()))

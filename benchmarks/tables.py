@@ -55,6 +55,7 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
     "compile ÷ ours": _ratio("compile"),
     "oneDNN ÷ ours": _ratio("onednn"),
     "usual loop ÷ ours": _ratio("usual"),
+    "bare step ÷ ours": _ratio("bare"),
     "ours ÷ bare product": _over_floor,
     "GFLOP/s": lambda record: f"{_rate(record) * 1e-9:.0f}",
     "of the kernel's rate": lambda record: f"{_rate(record) / record['extra_info']['peak_flops']:.0%}",

@@ -1,4 +1,4 @@
-"""The systems by name: a model and the way it is trained, with the published settings as defaults."""
+"""The systems by name: a model and the way it is trained. docs/models.md says where and why not as published."""
 
 from __future__ import annotations
 
@@ -46,9 +46,16 @@ PRESETS = {
     ),
     "wgan-gp": Preset(
         "A Wasserstein GAN whose critic is bounded by a gradient penalty.",
-        WGANConfig(),
+        WGANConfig(generator_widths=(256, 512), discriminator_widths=(512, 256)),
         GANTraining(
-            loss="wasserstein", n_critic=5, gradient_penalty=10.0, lr=1e-4, betas=(0.0, 0.9), instance_noise=0.0
+            loss="wasserstein",
+            n_critic=5,
+            gradient_penalty=10.0,
+            lr=5e-4,
+            betas=(0.0, 0.9),
+            lr_schedule="linear",
+            steps=2000,
+            instance_noise=0.0,
         ),
     ),
     "mlp-vae": Preset("A variational autoencoder of fully connected layers.", MLPVAEConfig(), VAETraining()),

@@ -19,6 +19,7 @@ from fused_gan.data import load, spread
 from fused_gan.errors import UserError, require
 from fused_gan.images import save_grid, save_pngs, save_samples
 from fused_gan.models import GANModel, VAEModel
+from fused_gan.options import explained
 from fused_gan.training import PRESETS, RunFolder, RunResult, TrainingConfig, load_sampler, resume, train
 from fused_gan.training.config import resolve_device
 from fused_gan.training.presets import from_json
@@ -275,15 +276,8 @@ def _parse_training(name: str, words: list[str]) -> Train:
     preset = PRESETS[name]
     if file is not None:
         preset = from_json(name, _fields_in(file))
-    # Of the preset's own types, whose fields and docstrings are the options and their help.
-    options = dataclasses.make_dataclass(
-        "Options",
-        [
-            (part, type(value), dataclasses.field(default=value))
-            for part, value in (("model", preset.model), ("training", preset.training))
-        ],
-        frozen=True,
-    )
+    parts = [("model", explained(preset.model)), ("training", explained(preset.training))]
+    options = dataclasses.make_dataclass("Options", parts, frozen=True)
     parsed: Any = tyro.cli(
         options,
         prog=f"fused-gan train {name}",
@@ -293,7 +287,8 @@ def _parse_training(name: str, words: list[str]) -> Train:
         args=words,
         config=OPTIONS,
     )
-    return Train(name, parsed.model, parsed.training)
+    model = dataclasses.replace(preset.model, **vars(parsed.model))
+    return Train(name, model, dataclasses.replace(preset.training, **vars(parsed.training)))
 
 
 def _config_file(words: list[str]) -> tuple[Path | None, list[str]]:

@@ -20,6 +20,7 @@ from PIL import Image
 from fused_gan import doctor
 from fused_gan.activations import ACTIVATIONS
 from fused_gan.cli import main
+from fused_gan.options import field_docstrings
 from fused_gan.training import GAN, PRESETS, Sampler, checkpoint, health, load_checkpoint, load_sampler
 from fused_gan.training import config as training_config
 from fused_gan.training.sampling import truncated
@@ -463,6 +464,17 @@ def test_the_help_of_a_preset_explains_every_field_with_its_default(
             shown = getattr(part, field.name)
             if isinstance(shown, (str, int, float)) and not isinstance(shown, bool) and shown != "":
                 assert value.startswith(f"{shown})"), option
+
+
+def test_help_reads_as_prose_at_any_width(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "900")
+    with pytest.raises(SystemExit):
+        main(["train", "wgan-gp", "--help"])
+    lines = capsys.readouterr().out
+    texts = field_docstrings(type(PRESETS["wgan-gp"].model)) | field_docstrings(type(PRESETS["wgan-gp"].training))
+    assert len(texts) > 40
+    for name, text in texts.items():
+        assert text in lines, f"{name}: on one line where there is room"
 
 
 def test_the_list_of_presets(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from fused_gan.errors import Diverged, UserError
 BAD_INPUT, FAILED = 2, 1
 EXTRAS = (  # modules of the extra 'train'
     "numpy", "PIL", "rich", "tyro", "safetensors", "mlxtend", "accelerate", "matplotlib", "tensorboard",
+    "torchmetrics",
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ import fused_gan
 
 PACKAGES = (
     "torch", "numpy", "pillow", "rich", "tyro", "safetensors", "mlxtend", "accelerate", "matplotlib", "tensorboard",
+    "torchmetrics",
 )  # fmt: skip
 
 

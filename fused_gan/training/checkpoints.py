@@ -30,6 +30,10 @@ class Checkpoints:
         """The file of one step."""
         return self.folder / f"step-{step:07d}.safetensors"
 
+    def step(self, path: Path) -> int:
+        """The step that a file in rotation is of."""
+        return int(path.stem.removeprefix("step-"))
+
     def all(self) -> list[Path]:
         """The files in rotation, the oldest first."""
         if not self.folder.is_dir():
@@ -57,19 +61,28 @@ class Checkpoints:
             if path.name > self.path(step).name:
                 path.unlink()
 
+    def last(self) -> Path:
+        """The latest file in rotation.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        paths = self.all()
+        if not paths:
+            raise CheckpointError(f"{self.folder}: holds no checkpoint; the run saved none yet")
+        return paths[-1]
+
     def load_last(self) -> Checkpoint:
         """Read the latest checkpoint.
 
         Raises:
             CheckpointError: there is none, or it is damaged; then the message names the latest sound one, if any.
         """
-        paths = self.all()
-        if not paths:
-            raise CheckpointError(f"{self.folder}: holds no checkpoint; the run saved none yet")
+        last = self.last()
         try:
-            return load_checkpoint(paths[-1])
+            return load_checkpoint(last)
         except CheckpointError as error:
-            sound = self._last_sound(paths[:-1])
+            sound = self._last_sound(self.all()[:-1])
             if sound is None:
                 raise
             raise CheckpointError(

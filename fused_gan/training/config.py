@@ -15,6 +15,7 @@ import torch
 import fused_gan
 from fused_gan.errors import UserError, require
 from fused_gan.losses import ADVERSARIAL
+from fused_gan.scores import SAMPLE_SCORES, SCORES, VAE_SCORES, directed
 
 Optimizer = Literal["adam", "rmsprop"]
 Schedule = Literal["constant", "linear", "cosine"]
@@ -115,7 +116,18 @@ class TrainingConfig:
     """How many of the latest checkpoints stay; the best one stays besides."""
 
     best_metric: str = ""
-    """Logged number by which the best checkpoint is chosen, the lower the better."""
+    """Logged number by which the best checkpoint is chosen."""
+
+    evaluate_every: int = 0
+    """Steps between two evaluations as fused-gan evaluate makes them, which go into the log with the losses; 0 makes
+    none. A best_metric of theirs is computed at each checkpoint anyway."""
+
+    evaluate_samples: int = 2000
+    """Images, generated and real, in such an evaluation; the data needs twice as many."""
+
+    extractor: str | None = None
+    """In whose features images are compared in an evaluation: mnist-5k or fashion-mnist, which ship, or a file that
+    fused-gan extractor wrote. None takes the one that ships for the data."""
 
     tensorboard: bool = True
     """Write the numbers and grids for TensorBoard, too."""
@@ -128,10 +140,11 @@ class TrainingConfig:
     sound checkpoint and go on with other noise (three times at most)."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "gradient_accumulation", "log_interval", "keep_checkpoints"):
+        counts = ("steps", "batch_size", "gradient_accumulation", "log_interval", "keep_checkpoints")
+        for name in (*counts, "evaluate_samples"):
             value = getattr(self, name)
             require(value > 0, f"{name}: expected a positive integer, got {value!r}")
-        for name in ("sample_interval", "checkpoint_interval", "health_interval", "warmup_steps"):
+        for name in ("sample_interval", "checkpoint_interval", "health_interval", "warmup_steps", "evaluate_every"):
             value = getattr(self, name)
             require(value >= 0, f"{name}: expected 0 or a positive integer, got {value!r}")
         for name in ("threads", "image_size"):
@@ -157,6 +170,11 @@ class TrainingConfig:
             self.mixed_precision == "no" or self.dtype == "float32",
             f"mixed_precision: {self.mixed_precision} needs dtype float32, got {self.dtype}",
         )
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether the run is evaluated as it goes."""
+        return self.evaluate_every > 0 or self.best_metric in SCORES
 
     @property
     def torch_dtype(self) -> torch.dtype:
@@ -201,15 +219,18 @@ class GANTraining(TrainingConfig):
     """After each update, clamp the discriminator's weights to this size (WGAN; 0.01 in the paper). 0 never does."""
 
     best_metric: str = "sliced_wasserstein"
-    """Logged number by which the best checkpoint is chosen, the lower the better: sliced_wasserstein (the distance of
-    512 samples from 512 real images, in pixels), discriminator_loss or generator_loss."""
+    """Logged number by which the best checkpoint is chosen: sliced_wasserstein (the distance of 512 samples from 512
+    real images, in pixels), discriminator_loss or generator_loss; or one of an evaluation: fd, classifier_score, kid,
+    precision, recall, density or coverage."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.n_critic > 0, f"n_critic: expected a positive integer, got {self.n_critic!r}")
         self._require_not_negative("instance_noise", "gradient_penalty", "r1", "weight_clip")
         self._require_one_of("loss", ADVERSARIAL)
-        self._require_one_of("best_metric", ("sliced_wasserstein", "discriminator_loss", "generator_loss"))
+        self._require_one_of(
+            "best_metric", ("sliced_wasserstein", "discriminator_loss", "generator_loss", *SAMPLE_SCORES)
+        )
         require(
             self.discriminator_lr is None or 0 < self.discriminator_lr < math.inf,
             f"discriminator_lr: expected a finite number above 0, got {self.discriminator_lr!r}",
@@ -240,15 +261,15 @@ class VAETraining(TrainingConfig):
     """Standard deviation of the gaussian likelihood, in the units of the scaled images."""
 
     best_metric: str = "negative_elbo"
-    """Logged number by which the best checkpoint is chosen, the lower the better: negative_elbo (of 512 images, with
-    always the same noise) or loss."""
+    """Logged number by which the best checkpoint is chosen: negative_elbo (of 512 images, with always the same noise)
+    or loss; or one of an evaluation: elbo, iwae, reconstruction, mse, psnr, ssim, active_units, or those of a GAN."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_not_negative("beta")
         require(0 < self.deviation < math.inf, f"deviation: expected a finite number above 0, got {self.deviation!r}")
         self._require_one_of("likelihood", get_args(Likelihood))
-        self._require_one_of("best_metric", ("negative_elbo", "loss"))
+        self._require_one_of("best_metric", ("negative_elbo", "loss", *directed(VAE_SCORES), *SAMPLE_SCORES))
 
 
 def cuda_obstacle() -> str | None:

@@ -22,6 +22,7 @@ class RunFolder:
     reconstructions/        for VAEs: real images, each beside its reconstruction; reconstructions.png is the last
     interpolation.png       the way from one latent to another, a row each
     losses.png              the losses over the steps
+    evaluation.json         what fused-gan evaluate found, once it was called
     tensorboard/            the same for TensorBoard
     """
 
@@ -37,6 +38,7 @@ class RunFolder:
         self.reconstruction = path / "reconstructions.png"
         self.interpolation = path / "interpolation.png"
         self.losses = path / "losses.png"
+        self.evaluation = path / "evaluation.json"
         self.tensorboard = path / "tensorboard"
         self.report = path / "report.html"
 

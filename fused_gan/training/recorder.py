@@ -12,6 +12,7 @@ import numpy as np
 from fused_gan.data import spread
 from fused_gan.errors import Diverged
 from fused_gan.images import Pixels, make_grid, save_grid, to_uint8
+from fused_gan.scores import SCORES, cost
 from fused_gan.training.checkpoints import Checkpoints
 from fused_gan.training.config import stream_seed
 from fused_gan.training.folder import RunFolder
@@ -23,6 +24,8 @@ from fused_gan.training.vae import VAE
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
+
+    from fused_gan.evaluation import Evaluator
 
 GRID_ROWS = 8
 INTERPOLATED = 10  # images from one latent to another
@@ -40,13 +43,21 @@ class Recorder:
         folder: where to.
         description: the run's configuration, which goes into each checkpoint.
         monitor: the health monitor, whose memory goes into each checkpoint.
+        evaluator: what the run is evaluated with as it goes; None where it is not, and in all but the main process.
     """
 
     def __init__(
-        self, system: GAN | VAE, sampler: Sampler, folder: RunFolder, description: dict[str, Any], monitor: Monitor
+        self,
+        system: GAN | VAE,
+        sampler: Sampler,
+        folder: RunFolder,
+        description: dict[str, Any],
+        monitor: Monitor,
+        evaluator: Evaluator | None = None,
     ) -> None:
         self._system, self._sampler, self._folder, self._description = system, sampler, folder, description
-        self._monitor = monitor
+        self._monitor, self._evaluator = monitor, evaluator
+        self._evaluated_at = -1
         config = system.config
         self._writes = system.accelerator.is_main_process
         self._checkpoints = Checkpoints(folder.checkpoints, config.keep_checkpoints)
@@ -93,6 +104,16 @@ class Recorder:
             self._add_scalars(look.step, {f"health/{name}": value for name, value in numbers(look).items()})
         return verdicts
 
+    def evaluate(self) -> None:
+        """Write what an evaluation finds, once a step."""
+        system = self._system
+        if self._evaluator is None or self._evaluated_at == system.steps_done:
+            return
+        self._evaluated_at = system.steps_done
+        scores = self._evaluator.scores(self._sampler, system if isinstance(system, VAE) else None)
+        self._latest.update(scores)
+        self._write({"step": system.steps_done} | scores)
+
     def draw(self) -> None:
         """Write a grid of samples from the run's fixed noise, and for a VAE one of reconstructions."""
         if not self._writes:
@@ -115,10 +136,13 @@ class Recorder:
             raise Diverged(f"training diverged: at step {system.steps_done} a weight is not finite; try a smaller lr")
         if not self._writes:
             return
+        if system.config.best_metric in SCORES:
+            self.evaluate()
         step, scores = system.steps_done, system.scores()
         self._latest.update(scores)
         self._write({"step": step} | scores)
-        score = self._latest.get(system.config.best_metric, math.inf)
+        name = system.config.best_metric
+        score = cost(name, self._latest[name]) if name in self._latest else math.inf
         is_best = score < self._best
         self._best = min(score, self._best)
         self._checkpoints.save(step, self._description, system.state_dict() | {"run": self._state_dict()}, is_best)
@@ -129,6 +153,7 @@ class Recorder:
         run = state["run"]
         self._best, self._latest = run["best"], dict(run["latest"])
         self._monitor.load_state_dict(run["monitor"])
+        self._evaluated_at = -1
         self.rollbacks = max(self.rollbacks, run["rollbacks"])
         self._logged_at, self._logged_step = time.perf_counter(), run["logged_step"]
         self._start = time.perf_counter() - run["seconds"]

@@ -7,7 +7,7 @@ import signal
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
@@ -15,7 +15,7 @@ from accelerate.utils import broadcast_object_list
 from rich.console import Console
 
 import fused_gan
-from fused_gan.data import load
+from fused_gan.data import ImageData, load
 from fused_gan.errors import require
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.training.build import build_system, count_classes
@@ -32,6 +32,9 @@ from fused_gan.training.progress import ProgressView, progress_view
 from fused_gan.training.recorder import Recorder
 from fused_gan.training.sampling import Sampler
 from fused_gan.training.vae import VAE
+
+if TYPE_CHECKING:
+    from fused_gan.evaluation import Evaluator
 
 ROLLBACKS = 3  # at most, in one run
 
@@ -171,7 +174,15 @@ class _Run:
         sampler = Sampler(
             self.system.maker, preset.model.z_dim, preset.model.value_range, self.description["classes"], shape
         )
-        self.recorder = Recorder(self.system, sampler, folder, self.description, Monitor(self.system))
+        evaluator = self._evaluator(data, sampler) if config.evaluates and accelerator.is_main_process else None
+        self.recorder = Recorder(self.system, sampler, folder, self.description, Monitor(self.system), evaluator)
+
+    def _evaluator(self, data: ImageData, sampler: Sampler) -> Evaluator:
+        from fused_gan.evaluation import Evaluator, find_extractor  # takes seconds: not at start-up
+
+        config = self.config
+        extractor = find_extractor(config.extractor, config.data, sampler.image_shape).to(self._device)
+        return Evaluator.of(data, config.data, extractor, config.evaluate_samples, config.seed)
 
     def introduction(self) -> str:
         """What is about to be trained, on what."""
@@ -202,7 +213,7 @@ class _Run:
                     step = self.system.steps_done
                     last = step == self.config.steps or self._asked_to_stop(stop, step)
                     # Not when stopped early: a look more would change what later looks are compared with.
-                    if self._looks(step):
+                    if self._planned(self.config.health_interval, step):
                         verdicts = tuple(self.recorder.look())
                         stopped, rolled_back = self._act_on(verdicts, view)
                         if rolled_back:
@@ -210,6 +221,8 @@ class _Run:
                         last |= stopped
                     if last or due(self.config.log_interval, step):
                         view.report(step, *self.recorder.log())
+                    if self._planned(self.config.evaluate_every, step):
+                        self.recorder.evaluate()
                     if last or due(self.config.sample_interval, step):
                         self.recorder.draw()
                     if last or due(self.config.checkpoint_interval, step):
@@ -225,8 +238,8 @@ class _Run:
     def _view(self, console: Console) -> ProgressView:
         return progress_view(console, self.name, self.config.steps, self.config.batch_size)
 
-    def _looks(self, step: int) -> bool:
-        interval = self.config.health_interval
+    def _planned(self, interval: int, step: int) -> bool:
+        """Whether something done every `interval` steps and at the end of the run, 0 for never, is done after this."""
         return due(interval, step) or (interval > 0 and step == self.config.steps)
 
     def _asked_to_stop(self, stop: StopSignal, step: int) -> bool:

@@ -15,7 +15,7 @@ from fused_gan.errors import UserError, require
 from fused_gan.images import Pixels, from_uint8, to_uint8
 from fused_gan.models import VAENetwork
 from fused_gan.training.build import build_maker
-from fused_gan.training.checkpoint import CheckpointError
+from fused_gan.training.checkpoint import Checkpoint, CheckpointError
 from fused_gan.training.checkpoints import Checkpoints
 from fused_gan.training.config import stream_seed
 from fused_gan.training.folder import RunFolder
@@ -171,6 +171,12 @@ def load_sampler(run: Path, device: torch.device, checkpoint: str | None = None)
     folder.require_run()
     store = Checkpoints(folder.checkpoints, keep=1)
     loaded = store.load(checkpoint)
+    return make_sampler(loaded, store.all()[-1] if checkpoint is None else folder.checkpoints / checkpoint, device)
+
+
+def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sampler:
+    """The network that makes pictures from a checkpoint that is loaded; `path` is for the message of the UserError that
+    is raised when it does not fit."""
     try:
         config = loaded.config
         preset = from_json(config["preset"], config["model"])
@@ -183,7 +189,6 @@ def load_sampler(run: Path, device: torch.device, checkpoint: str | None = None)
         kind = "vae" if isinstance(network, VAENetwork) else "generator"
         network.load_state_dict(state.get(f"averaged_{kind}", state[kind]), assign=True)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, UserError) as error:
-        path = store.all()[-1] if checkpoint is None else folder.checkpoints / checkpoint
         raise CheckpointError(f"{path}: its weights and its configuration do not fit: {error!r}") from error
     network = network.to(device).requires_grad_(False).eval()
     return Sampler(network, preset.model.z_dim, preset.model.value_range, classes, (channels, height, width))

@@ -95,22 +95,35 @@ class VAE(System):
     def reconstruct(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) encoded and decoded again, through the mean of q."""
         with evaluating(self.network):
-            return self.network.decode(self.network.encode(images)[0])
+            return self.network.decode(self.code(images))
+
+    def code(self, images: Tensor) -> Tensor:
+        """μ of q(z | x) for images (B, C, H, W): (B, z_dim)."""
+        with evaluating(self.network):
+            return self.network.encode(images)[0]
 
     def kl(self, images: Tensor) -> Tensor:
         """Mean KL of each latent dimension over the images: (z_dim,)."""
         with evaluating(self.network):
             return kl_to_standard_normal(*self.network.encode(images)).mean(0)
 
+    def terms(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The two terms of the negative ELBO: −log p(x | z), (B,), and the KL of each dimension, (B, z_dim).
+
+        Args:
+            images: (B, C, H, W) in the value range, on the device.
+            noise: ε of one latent for each image, (B, z_dim).
+        """
+        with evaluating(self.network):
+            decoded, mean, log_variance = self.network(images, noise)
+            return self._terms(decoded, mean, log_variance, images)
+
     def scores(self) -> dict[str, float]:
         """`negative_elbo` (β = 1), of always the same images and noise."""
         random = torch.Generator().manual_seed(stream_seed(self.config.seed, "scores"))
         images = self.data.take(self.data.draw(SCORED, random).to(self.data.device))
         noise = torch.randn(SCORED, self.z_dim, generator=random).to(images)
-        with evaluating(self.network):
-            decoded, mean, log_variance = self.network(images, noise)
-            reconstruction, kl = self._terms(decoded, mean, log_variance, images)
-            return {"negative_elbo": negative_elbo(reconstruction, kl).item()}
+        return {"negative_elbo": negative_elbo(*self.terms(images, noise)).item()}
 
     def iwae(self, images: Tensor, k: int, seed: int = 0) -> Tensor:
         """The IWAE-k bound on log p(x), in nats: (B,). Pixels are taken as they are, not binarised.

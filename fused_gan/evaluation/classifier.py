@@ -1,0 +1,64 @@
+"""The classifier in whose features images are compared: a small convolutional network for images of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fused_gan.images import from_uint8
+from fused_gan.models.layers import PadTo, halving
+from fused_gan.nn import FusedLinear, FusedSequential
+
+VALUE_RANGE = (-1.0, 1.0)  # of the images that it takes
+WIDTHS = (16, 32, 64)  # channels of the convolutions, each of which halves the image
+FEATURES = 64
+
+
+class Classifier(nn.Module):
+    """images (B, C, H, W) → convolutions → features (B, features) → logits (B, classes).
+
+    Args:
+        image_shape: (C, H, W).
+        classes: how many.
+        widths: channels of the convolutions, each with BatchNorm and ReLU.
+        features: length of the last hidden layer, a ReLU's output: what the images are compared by.
+    """
+
+    def __init__(
+        self, image_shape: Sequence[int], classes: int, widths: Sequence[int] = WIDTHS, features: int = FEATURES
+    ) -> None:
+        super().__init__()
+        channels, *size = image_shape
+        multiple = 2 ** len(widths)
+        pad = PadTo(size, multiple, VALUE_RANGE[0])
+        height, width = (side // multiple for side in pad.padded)
+        layers: list[nn.Module] = [pad]
+        for inputs, outputs in zip((channels, *widths), widths, strict=False):
+            layers += halving(inputs, outputs, "relu", 0.0, normalised=True)
+        flat = widths[-1] * height * width
+        self.body = FusedSequential(*layers, nn.Flatten(1), FusedLinear(flat, features, activation="relu"))
+        self.head = FusedLinear(features, classes, activation="identity")
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.body(images))
+        return logits
+
+    def scaled(self, images: Tensor) -> Tensor:
+        """What the network takes, float32 on its device, of uint8 images (B, C, H, W) on any."""
+        return from_uint8(images.to(self.head.weight.device), VALUE_RANGE)
+
+    def features(self, images: Tensor) -> Tensor:
+        """(B, features), at least 0, of uint8 images (B, C, H, W) on any device."""
+        features: Tensor = self.body(self.scaled(images))
+        return features
+
+
+def shifted(images: Tensor, down: int, right: int) -> Tensor:
+    """Images (B, C, H, W) moved by so many pixels, the lowest value following. Same shape."""
+    height, width = images.shape[2:]
+    margin = max(abs(down), abs(right))
+    padded = F.pad(images, (margin,) * 4, value=VALUE_RANGE[0])
+    top, left = margin - down, margin - right
+    return padded[:, :, top : top + height, left : left + width]

@@ -1,0 +1,215 @@
+"""Evaluating a run folder: `evaluate(run)`, and the file in which its results are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import fused_gan
+from fused_gan.data import ImageData, load
+from fused_gan.errors import UserError, require
+from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, find_extractor
+from fused_gan.evaluation.extractor import described
+from fused_gan.files import atomic_write
+from fused_gan.training.build import build_system
+from fused_gan.training.checkpoint import Checkpoint, load_checkpoint
+from fused_gan.training.checkpoints import Checkpoints
+from fused_gan.training.config import VAETraining, resolve_device
+from fused_gan.training.folder import RunFolder
+from fused_gan.training.presets import Preset, from_json
+from fused_gan.training.sampling import make_sampler
+from fused_gan.training.vae import VAE
+
+FORMAT = "fused_gan evaluation 1"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a result depends on besides the weights: two evaluations compare if these are equal."""
+
+    checkpoint: str
+    """File in the folder checkpoints."""
+
+    step: int
+    samples: int
+    """Generated images; as many real ones are on the other side, and as many others give the floor."""
+
+    seed: int
+    reals: str
+    """Where the real images come from."""
+
+    trained_on: bool
+    """Whether these are the images that the run was trained on, rather than held out."""
+
+    extractor: str
+    """Name and hash, as "mnist-5k classifier 3fa2c0de"."""
+
+    extractor_sha256: str
+    extractor_accuracy: float
+    preprocessing: str
+    iwae_k: int | None
+    """Latents for each image; None for a GAN."""
+
+    binarisation: str | None
+    """Of pixels in the likelihoods; None for a GAN."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The result of `evaluate`.
+
+    Attributes:
+        values: by the keys of `fused_gan.scores.SCORES`.
+        floor: the values of as many real images in the place of the generated ones; of samples' scores alone.
+        settings: what they depend on.
+        seconds: how long it took.
+        versions: of fused_gan and torch.
+    """
+
+    values: dict[str, float]
+    floor: dict[str, float]
+    settings: Settings
+    seconds: float
+    versions: dict[str, str]
+
+
+def evaluate(
+    run: Path | str,
+    *,
+    checkpoint: str = "last",
+    samples: int = SAMPLES,
+    seed: int = 0,
+    extractor: Path | str | None = None,
+    data: str | None = None,
+    iwae_k: int = IWAE_K,
+    device: str = "auto",
+) -> Evaluation:
+    """Evaluate a run and keep the result in its folder, in evaluation.json beside those of other settings.
+
+    Args:
+        run: the run's folder.
+        checkpoint: "last" or "best" of a finished run, or the name of a file in its folder checkpoints.
+        samples: generated images, and real ones to compare them with.
+        seed: of the noise and the choice of real images.
+        extractor: the name of one that ships, or a file; None takes that of the training, or the
+            one that ships for the data.
+        data: the real images; None takes the data of the training. Others are prepared as those were.
+        iwae_k: latents for each image in the IWAE bound of a VAE.
+        device: where to compute: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        UserError: no run folder, an unfinished run, one of another version, no fitting extractor, too few images.
+    """
+    start = time.perf_counter()
+    folder, where = RunFolder(Path(run)), resolve_device(device)
+    path = _checkpoint(folder, checkpoint)
+    loaded = load_checkpoint(path)
+    preset = _preset(folder, loaded.config)
+    sampler = make_sampler(loaded, path, where)
+    training = preset.training
+    source = training.data if data is None else data
+    chosen = training.extractor if extractor is None else str(extractor)
+    found = find_extractor(chosen, source, sampler.image_shape).to(where)
+    images = load(source, training.image_size, training.channels)
+    shape = tuple(images.images.shape[1:])
+    require(
+        shape == sampler.image_shape,
+        f"data: the run makes images of {described(sampler.image_shape)}, {source} has {described(shape)}",
+    )
+    evaluator = Evaluator.of(images, source, found, samples, seed, iwae_k)
+    vae = _vae(preset, loaded, evaluator, where)
+    result = Evaluation(
+        values=evaluator.scores(sampler, vae),
+        floor=evaluator.reference.floor,
+        settings=Settings(
+            checkpoint=path.name,
+            step=loaded.state["steps_done"],
+            samples=samples,
+            seed=seed,
+            reals=source,
+            trained_on=source == training.data,
+            extractor=found.name,
+            extractor_sha256=found.hash,
+            extractor_accuracy=found.about.accuracy,
+            preprocessing=found.about.preprocessing,
+            iwae_k=None if vae is None else iwae_k,
+            binarisation=None if vae is None else "none",
+        ),
+        seconds=time.perf_counter() - start,
+        versions={"fused_gan": fused_gan.__version__, "torch": torch.__version__},
+    )
+    _keep(folder.evaluation, result)
+    return result
+
+
+def read_evaluations(file: Path) -> list[Evaluation]:
+    """What is kept in an evaluation.json, in the order in which it came; nothing if there is no such file.
+
+    Raises:
+        UserError: naming the file, if it is broken or another version's.
+    """
+    if not file.is_file():
+        return []
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        require(
+            content.get("format") == FORMAT,
+            f"{file}: expected a file of format {FORMAT!r}, got {content.get('format')!r}; move it away",
+        )
+        return [Evaluation(**one | {"settings": Settings(**one["settings"])}) for one in content["evaluations"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: broken, move it away to evaluate anew: {error!r}") from error
+
+
+def _keep(file: Path, result: Evaluation) -> None:
+    """Add a result to a file, in the place of an earlier one of the same settings."""
+    kept = [one for one in read_evaluations(file) if one.settings != result.settings]
+    content = {"format": FORMAT, "evaluations": [dataclasses.asdict(one) for one in (*kept, result)]}
+    with atomic_write(file) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _checkpoint(folder: RunFolder, name: str) -> Path:
+    """The file that `evaluate` means by `checkpoint`."""
+    config = folder.read_config()
+    store = Checkpoints(folder.checkpoints, keep=1)
+    if name not in ("last", "best"):
+        return folder.checkpoints / name
+    last = store.last()
+    done, steps = store.step(last), config["training"]["steps"]
+    require(
+        done >= steps,
+        f"run: {folder.path} is unfinished, its last checkpoint is of step {done:,} of {steps:,}: go on with "
+        f"fused-gan resume {folder.path}, or evaluate it as it is with --checkpoint {last.name}",
+    )
+    return last if name == "last" else store.best
+
+
+def _preset(folder: RunFolder, config: dict[str, Any]) -> Preset:
+    """What a run was configured with."""
+    try:
+        return from_json(config["preset"], config["model"] | config["training"])
+    except (KeyError, TypeError, AttributeError, UserError) as error:
+        version = config.get("versions", {}).get("fused_gan")
+        raise UserError(
+            f"run: {folder.path} was written by fused_gan {version}, this is {fused_gan.__version__}, which does not "
+            f"know its configuration ({error}); evaluate it with that version"
+        ) from error
+
+
+def _vae(preset: Preset, loaded: Checkpoint, evaluator: Evaluator, device: torch.device) -> VAE | None:
+    """The system, if it is a VAE."""
+    if not isinstance(preset.training, VAETraining):
+        return None
+    # In plain arithmetic, whatever it was trained in; with only the data that it needs.
+    training = dataclasses.replace(preset.training, mixed_precision="no")
+    system = build_system(preset.model, training, ImageData(evaluator.images, evaluator.labels), device)
+    system.load_state_dict(loaded.state)
+    assert isinstance(system, VAE)
+    return system

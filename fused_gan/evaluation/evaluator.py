@@ -1,0 +1,126 @@
+"""What a system is evaluated with: real images, an extractor, a seed. Made once, asked many times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fused_gan.data import ImageData
+from fused_gan.errors import require
+from fused_gan.evaluation.extractor import SHIPPED, Extractor, described, load_extractor, shape_options
+from fused_gan.evaluation.reference import Reference, reference
+from fused_gan.evaluation.vae import vae_scores
+from fused_gan.training.config import stream_seed
+from fused_gan.training.sampling import Sampler
+from fused_gan.training.vae import VAE
+
+SAMPLES = 2000
+IWAE_K = 50
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores systems, the same way each time; no random state but its own is touched.
+
+    Attributes:
+        reference: the real images in the extractor's features.
+        images: uint8 (N, C, H, W), the real images themselves; as many are generated.
+        labels: theirs, (N,), or None; a conditional system is asked for the same.
+        seed: of the noise.
+        iwae_k: latents for each image in a VAE's IWAE bound.
+    """
+
+    reference: Reference
+    images: Tensor
+    labels: Tensor | None
+    seed: int
+    iwae_k: int = IWAE_K
+
+    @classmethod
+    def of(
+        cls,
+        data: ImageData,
+        source: str,
+        extractor: Extractor,
+        samples: int = SAMPLES,
+        seed: int = 0,
+        iwae_k: int = IWAE_K,
+    ) -> Evaluator:
+        """With real images of `data`, chosen by the seed.
+
+        Args:
+            data: the real images.
+            source: their name, for the messages.
+            extractor: which.
+            samples: images of each kind.
+            seed: of the choice and of the noise.
+            iwae_k: latents for each image.
+
+        Raises:
+            UserError: too few samples or images, or images of another shape than the extractor's.
+        """
+        fewest = extractor.about.num_features + 1
+        require(
+            samples >= fewest,
+            f"samples: expected {fewest} or more, which a covariance of {fewest - 1} features needs, got {samples}",
+        )
+        require(iwae_k > 0, f"iwae_k: expected a positive integer, got {iwae_k}")
+        chosen, others = split(data, source, samples, seed)
+        images = data.images[chosen]
+        made = reference(extractor, images, data.images[others])
+        return cls(made, images, None if data.labels is None else data.labels[chosen], seed, iwae_k)
+
+    def scores(self, sampler: Sampler, vae: VAE | None = None) -> dict[str, float]:
+        """The `SAMPLE_SCORES` of generated images and, of a VAE, the `VAE_SCORES`.
+
+        Args:
+            sampler: of the pictures.
+            vae: the same system, if it is one.
+        """
+        labels = self.labels if sampler.classes else None
+        generated = torch.from_numpy(sampler.sample(len(self.images), self.seed, labels))
+        found = self.reference.scores(generated)
+        return (
+            found if vae is None else found | vae_scores(vae, sampler.value_range, self.images, self.seed, self.iwae_k)
+        )
+
+
+def split(data: ImageData, source: str, samples: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Which real images to compare with, and which others give the floor: two disjoint sets of indices (samples,).
+
+    Raises:
+        UserError: the data has too few images.
+    """
+    count = len(data.images)
+    require(
+        count >= 2 * samples,
+        f"samples: {samples:,} are compared with as many real images, and these with as many others for the floor, "
+        f"but {source} has {count:,} images; give {count // 2:,} or fewer",
+    )
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(stream_seed(seed, "evaluation")))
+    return order[:samples], order[samples : 2 * samples]
+
+
+def find_extractor(source: str | None, data: str, image_shape: tuple[int, int, int]) -> Extractor:
+    """The extractor of this name or file; None takes the one that ships for the data.
+
+    Raises:
+        UserError: none ships, or the images are of another shape than the extractor takes.
+    """
+    remedy = (
+        f"train one with: fused-gan extractor --data {data}{shape_options(image_shape)} --out FILE, and give it with "
+        "--extractor FILE"
+    )
+    require(
+        source is not None or data in SHIPPED,
+        f"extractor: none ships for {data} (only for {', '.join(SHIPPED)}); {remedy}",
+    )
+    found = load_extractor(source or data)
+    require(
+        found.about.image_shape == image_shape,
+        f"extractor: the {found.name} takes images of {described(found.about.image_shape)}, those of {data} are "
+        f"{described(image_shape)}; {remedy}",
+    )
+    return found

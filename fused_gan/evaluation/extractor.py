@@ -1,0 +1,203 @@
+"""Feature extractors as files: a trained classifier, and what has to be known of it to compare two numbers.
+
+A file is plain safetensors. Its tensors are the classifier's weights and statistics in float16; its metadata holds
+    format   FORMAT
+    about    JSON: the fields of `About`
+    sha256   of the tensors: the extractor's hash
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as parse_safetensors
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fused_gan.errors import UserError, require
+from fused_gan.evaluation.classifier import Classifier
+from fused_gan.files import atomic_write
+
+FORMAT = "fused_gan extractor 1"
+SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "extractors").glob("*.safetensors"))}
+PREPROCESSING = "uint8 0…255 mapped to [-1, 1], not resized"
+CHUNK = 500  # images in the network at once
+
+
+class ExtractorError(UserError):
+    """An extractor's file is missing, damaged or not one; the message names it."""
+
+
+@dataclass(frozen=True)
+class About:
+    """What an extractor is and how it came about."""
+
+    data: str
+    """The images that it was trained on: a data set's name, or the last part of a path."""
+
+    image_shape: tuple[int, int, int]
+    """(C, H, W) of the images that it takes, no others."""
+
+    classes: int
+    widths: tuple[int, ...]
+    """Channels of its convolutions."""
+
+    num_features: int
+    preprocessing: str
+    seed: int
+    steps: int
+    trained_on: int
+    """Images that its weights come from."""
+
+    held_out: int
+    """Images that it never saw in training."""
+
+    accuracy: float
+    """Share of the held-out images that it classifies rightly, by the weights as they are stored."""
+
+
+class Extractor:
+    """A trained classifier that turns images into features and logits.
+
+    Args:
+        about: what it is.
+        weights: the tensors of its file.
+
+    Raises:
+        RuntimeError: the weights do not fit.
+    """
+
+    def __init__(self, about: About, weights: dict[str, Tensor]) -> None:
+        self.about = about
+        self.hash = digest(weights)
+        with torch.random.fork_rng(devices=[]):
+            self._network = Classifier(about.image_shape, about.classes, about.widths, about.num_features)
+        self._network.load_state_dict(weights)  # converts float16 to float32
+        self._network.eval().requires_grad_(False)
+
+    @property
+    def name(self) -> str:
+        """As it is shown: "mnist-5k classifier 3fa2c0de"."""
+        return f"{self.about.data} classifier {self.hash[:8]}"
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self._network.head.weight.device
+
+    def to(self, device: torch.device) -> Extractor:
+        """Move it there; returns itself."""
+        self._network.to(device)
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        """What images are compared by.
+
+        Args:
+            images: uint8 (N, C, H, W), on any device.
+
+        Returns:
+            (N, num_features) float32 on the extractor's device, at least 0.
+
+        Raises:
+            UserError: the images are of another shape.
+        """
+        shape = tuple(images.shape[1:])
+        require(
+            shape == self.about.image_shape,
+            f"extractor: the {self.name} takes images of {described(self.about.image_shape)}, got {described(shape)}; "
+            f"train one for them with: fused-gan extractor --data DATA{shape_options(shape)} --out FILE",
+        )
+        with torch.no_grad():
+            return torch.cat([self._network.features(chunk) for chunk in torch.split(images, CHUNK)])
+
+    def logits_of(self, features: Tensor) -> Tensor:
+        """Class logits (N, classes) of features (N, num_features)."""
+        with torch.no_grad():
+            logits: Tensor = self._network.head(features)
+        return logits
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Class logits (N, classes) of images, as for `features`."""
+        return self.logits_of(self.features(images))
+
+
+def save_extractor(path: Path, about: About, network: Classifier) -> Extractor:
+    """Write a trained classifier and return the extractor that the file holds."""
+    weights = stored(network)
+    metadata = {"format": FORMAT, "about": json.dumps(dataclasses.asdict(about)), "sha256": digest(weights)}
+    with atomic_write(path) as temporary:
+        save_file(weights, temporary, metadata)
+    return Extractor(about, weights)
+
+
+def load_extractor(source: str | Path) -> Extractor:
+    """An extractor that ships (by its data set's name), or one from a file. No code in the file is run.
+
+    Raises:
+        ExtractorError: there is no such one, or the file is damaged, cut short or no extractor.
+    """
+    path = SHIPPED.get(str(source), Path(source))
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ExtractorError(
+            f"extractor: {source} is none of {', '.join(SHIPPED)} and cannot be read as a file: {error.strerror}"
+        ) from error
+    try:
+        weights = parse_safetensors(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, ValueError) as error:
+        raise ExtractorError(f"{path}: damaged, cut short, or no safetensors file: {error}") from error
+    metadata = header.get("__metadata__", {})
+    if metadata.get("format") != FORMAT:
+        raise ExtractorError(
+            f"{path}: expected a file of format {FORMAT!r}, got {metadata.get('format')!r}; "
+            "fused-gan extractor makes one"
+        )
+    if metadata.get("sha256") != digest(weights):
+        raise ExtractorError(f"{path}: damaged, its weights do not match their checksum")
+    try:
+        return Extractor(_parsed(json.loads(metadata["about"])), weights)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ExtractorError(f"{path}: its weights and its description do not fit: {error!r}") from error
+
+
+def stored(network: Classifier) -> dict[str, Tensor]:
+    """A classifier's weights and statistics as a file holds them."""
+    return {
+        name: tensor.detach().cpu().to(torch.float16 if tensor.is_floating_point() else tensor.dtype).contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+
+
+def digest(weights: dict[str, Tensor]) -> str:
+    """SHA-256 of tensors, with names, types and shapes, as hexadecimal."""
+    sha = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()
+
+
+def described(shape: tuple[int, ...]) -> str:
+    """(1, 28, 28) as "1×28×28"."""
+    return "×".join(map(str, shape))
+
+
+def shape_options(shape: tuple[int, ...]) -> str:
+    """The options of `fused-gan extractor` for images of (C, H, W)."""
+    channels, height, width = shape
+    return f" --channels {channels}" + (f" --image-size {height}" if height == width else "")
+
+
+def _parsed(fields: dict[str, Any]) -> About:
+    channels, height, width = fields["image_shape"]
+    return About(**fields | {"image_shape": (channels, height, width), "widths": tuple(fields["widths"])})

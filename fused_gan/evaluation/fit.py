@@ -1,0 +1,131 @@
+"""Training a feature extractor: a classifier of a data set's classes, from a seed, tested on images held out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fused_gan.data import ImageData, load
+from fused_gan.errors import require
+from fused_gan.evaluation.classifier import FEATURES, WIDTHS, Classifier, shifted
+from fused_gan.evaluation.extractor import PREPROCESSING, About, Extractor, save_extractor, stored
+from fused_gan.nn import FusedLinear
+from fused_gan.training.config import stream_seed
+
+BATCH = 128
+LR = 2e-3
+SHIFT = 2  # pixels, at most, that a batch is moved by: digits and clothes stay what they are
+HELD_OUT = 0.2  # share of the data that accuracy is measured on
+FEWEST = 5  # images of a class
+
+
+def train_extractor(
+    data: str,
+    out: Path,
+    image_size: int | None = None,
+    channels: int | None = None,
+    steps: int = 3000,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> Extractor:
+    """Train a classifier, measure it on held-out images, write its file and return the extractor in it.
+
+    Cross-entropy by Adam, the step size falling linearly to 0, batches moved by up to two pixels.
+
+    Args:
+        data: as for `load`; it needs labels.
+        out: the file, a .safetensors.
+        image_size, channels: as for `load`.
+        steps: batches of 128 images.
+        seed: of weights, batches and the choice of held-out images.
+        device: the CPU by default.
+
+    Raises:
+        UserError: the data cannot be read, has no labels, one class, or too few images.
+    """
+    require(out.suffix == ".safetensors", f"out: expected a name ending in .safetensors, got {out.name}")
+    require(steps > 0, f"steps: expected a positive integer, got {steps}")
+    device = device or torch.device("cpu")
+    images = load(data, image_size, channels)
+    labels = _labels(data, images)
+    classes = int(labels.max()) + 1
+    _, depth, height, width = images.images.shape
+    # All random numbers from the CPU, so that every device gets the same weights and batches.
+    random = torch.Generator().manual_seed(stream_seed(seed, "extractor"))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stream_seed(seed, "weights"))
+        network = Classifier((depth, height, width), classes).to(device)
+    order = torch.randperm(len(labels), generator=random)
+    held_out, kept = order.tensor_split([math.ceil(HELD_OUT * len(labels))])
+    _fit(network, images.images[kept], labels[kept], steps, random)
+    _normalise(network, images.images[kept])
+    network.load_state_dict(stored(network))  # what is measured is what the file holds, rounded
+    about = About(
+        data=Path(data).name,
+        image_shape=(depth, height, width),
+        classes=classes,
+        widths=WIDTHS,
+        num_features=FEATURES,
+        preprocessing=PREPROCESSING,
+        seed=seed,
+        steps=steps,
+        trained_on=len(kept),
+        held_out=len(held_out),
+        accuracy=_accuracy(network, images.images[held_out], labels[held_out]),
+    )
+    return save_extractor(out, about, network)
+
+
+def _labels(source: str, data: ImageData) -> Tensor:
+    require(data.labels is not None, f"data: {source} has no class labels, which a classifier learns from")
+    assert data.labels is not None
+    require(data.labels.min().item() >= 0, f"data: {source} has a negative class label")
+    classes, counts = torch.unique(data.labels, return_counts=True)
+    require(len(classes) > 1, f"data: {source} has one class only; a classifier needs two or more")
+    require(
+        counts.min().item() >= FEWEST,
+        f"data: {source} has {counts.min()} images of class {classes[counts.argmin()]}; each needs {FEWEST} or more",
+    )
+    return data.labels
+
+
+def _fit(network: Classifier, images: Tensor, labels: Tensor, steps: int, random: torch.Generator) -> None:
+    optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
+    network.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = LR * (1 - step / steps)
+        chosen = torch.randint(len(images), (BATCH,), generator=random)
+        down, right = (torch.randint(2 * SHIFT + 1, (2,), generator=random) - SHIFT).tolist()
+        batch = shifted(network.scaled(images[chosen]), down, right)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(batch), labels[chosen].to(batch.device))
+        torch.autograd.backward(loss)
+        optimizer.step()
+    network.eval()
+
+
+@torch.no_grad()
+def _normalise(network: Classifier, images: Tensor) -> None:
+    """Scale the features to a mean square of 1 over the images, and the head by the inverse: the logits stay.
+
+    Distances then have one scale whatever the classifier, and KID's kernel, which adds 1, weighs its terms alike.
+    """
+    squares = torch.cat([network.features(some).square().mean(1) for some in torch.split(images, BATCH)])
+    scale = squares.mean().rsqrt()
+    last = network.body[-1]
+    assert isinstance(last, FusedLinear)
+    for tensor in (last.weight, last.bias):  # a ReLU's output scales with its input
+        tensor.mul_(scale)
+    network.head.weight.div_(scale)
+
+
+@torch.no_grad()
+def _accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
+    features = torch.cat([network.features(some) for some in torch.split(images, BATCH)])
+    right: Tensor = network.head(features).argmax(1).cpu() == labels
+    return right.double().mean().item()

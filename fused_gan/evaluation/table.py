@@ -1,0 +1,59 @@
+"""An evaluation as a table for people: each number with its floor, and under it what it is and what it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.table import Table
+
+from fused_gan.evaluation.evaluate import Evaluation
+from fused_gan.scores import SAMPLE_SCORES, SCORES
+
+
+def print_evaluation(evaluation: Evaluation, console: Console) -> None:
+    """Print a table and the notes that belong to its numbers."""
+    table = Table(title=f"after step {evaluation.settings.step:,}", title_justify="left")
+    table.add_column("score, and which way is better")
+    for head in ("value", "real against real"):
+        table.add_column(head, justify="right")
+    for key, value in evaluation.values.items():
+        floor = evaluation.floor.get(key)
+        table.add_row(title(key, evaluation), number(value), "" if floor is None else number(floor))
+    console.print(table)
+    for line in notes(evaluation):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def title(key: str, evaluation: Evaluation) -> str:
+    """A score's name, which way it is better, and what it was computed in: "FD ↓ (mnist-5k classifier 3fa2c0de)"."""
+    arrow = {True: " ↑", False: " ↓", None: ""}[SCORES[key].larger_is_better]
+    name = SCORES[key].title + arrow
+    if key in SAMPLE_SCORES:
+        return f"{name} ({evaluation.settings.extractor})"
+    if key == "iwae":
+        return f"{name} (k = {evaluation.settings.iwae_k})"
+    return name
+
+
+def number(value: float) -> str:
+    """Four significant digits."""
+    return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def notes(evaluation: Evaluation) -> Iterator[str]:
+    """What the numbers rest on, a line each."""
+    settings = evaluation.settings
+    origin = "which the run was trained on" if settings.trained_on else "held out from the training"
+    yield (
+        f"{settings.samples:,} generated against {settings.samples:,} real images of {settings.reals}, {origin}; real "
+        f"against real: as many others of them in the place of the generated ones; seed {settings.seed}"
+    )
+    yield (
+        f"features of the {settings.extractor} (accuracy {settings.extractor_accuracy:.1%} on images held out from its "
+        f"training; {settings.preprocessing}): none of these is FID, IS or KID in the features of Inception, and none "
+        "compares with numbers by another classifier or of another number of samples"
+    )
+    if settings.iwae_k is not None:
+        yield (f"likelihoods of pixels as they are (binarisation: {settings.binarisation}), means over the real images")
+    yield f"{evaluation.seconds:.1f} s"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fused_gan.images import from_uint8
@@ -53,12 +52,3 @@ class Classifier(nn.Module):
         """(B, features), at least 0, of uint8 images (B, C, H, W) on any device."""
         features: Tensor = self.body(self.scaled(images))
         return features
-
-
-def shifted(images: Tensor, down: int, right: int) -> Tensor:
-    """Images (B, C, H, W) moved by so many pixels, the lowest value following. Same shape."""
-    height, width = images.shape[2:]
-    margin = max(abs(down), abs(right))
-    padded = F.pad(images, (margin,) * 4, value=VALUE_RANGE[0])
-    top, left = margin - down, margin - right
-    return padded[:, :, top : top + height, left : left + width]

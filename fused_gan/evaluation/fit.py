@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fused_gan.data import ImageData, load
 from fused_gan.errors import require
-from fused_gan.evaluation.classifier import FEATURES, WIDTHS, Classifier, shifted
+from fused_gan.evaluation.classifier import FEATURES, VALUE_RANGE, WIDTHS, Classifier
 from fused_gan.evaluation.extractor import PREPROCESSING, About, Extractor, save_extractor, stored
 from fused_gan.nn import FusedLinear
 from fused_gan.training.config import stream_seed
@@ -19,6 +19,8 @@ from fused_gan.training.config import stream_seed
 BATCH = 128
 LR = 2e-3
 SHIFT = 2  # pixels, at most, that a batch is moved by: digits and clothes stay what they are
+PALING = 0.5  # share, at most, of an image's contrast that is taken away
+NOISE = 0.5  # largest standard deviation of what is added to an image in [-1, 1]
 HELD_OUT = 0.2  # share of the data that accuracy is measured on
 FEWEST = 5  # images of a class
 
@@ -100,13 +102,30 @@ def _fit(network: Classifier, images: Tensor, labels: Tensor, steps: int, random
         for group in optimizer.param_groups:
             group["lr"] = LR * (1 - step / steps)
         chosen = torch.randint(len(images), (BATCH,), generator=random)
-        down, right = (torch.randint(2 * SHIFT + 1, (2,), generator=random) - SHIFT).tolist()
-        batch = shifted(network.scaled(images[chosen]), down, right)
+        batch = disturbed(network.scaled(images[chosen]), random)
         optimizer.zero_grad()
         loss = F.cross_entropy(network(batch), labels[chosen].to(batch.device))
         torch.autograd.backward(loss)
         optimizer.step()
     network.eval()
+
+
+def disturbed(images: Tensor, random: torch.Generator) -> Tensor:
+    """Images (B, C, H, W) moved, paled, blurred and made noisy, each to a degree of its own.
+
+    A classifier of clean images alone takes every picture with a grain in its background for one and the same class:
+    then no score tells a bad generator from a worse one.
+    """
+    count, low, high = len(images), *VALUE_RANGE
+    down, right = torch.randint(2 * SHIFT + 1, (2,), generator=random).tolist()
+    padded = F.pad(images, (SHIFT,) * 4, value=low)
+    height, width = images.shape[2:]
+    moved = padded[:, :, down : down + height, right : right + width]
+    degrees = torch.rand(3, count, 1, 1, 1, generator=random).to(images)
+    blurred = torch.lerp(moved, F.avg_pool2d(moved, 3, 1, 1, count_include_pad=False), degrees[0])
+    paled = low + (blurred - low) * (1 - PALING * degrees[1])
+    grain = torch.randn(images.shape, generator=random).to(images)
+    return (paled + NOISE * degrees[2] * grain).clamp(low, high)
 
 
 @torch.no_grad()

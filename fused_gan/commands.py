@@ -240,6 +240,10 @@ class Evaluate:
     """Where the real images come from, as for training: images held out from it. By default the data of the
     training."""
 
+    inception: Path | None = None
+    """File with Inception's weights (torch-fidelity's weights-inception-2015-12-05-6726825d.pth): adds true FID and
+    Inception Score. It needs pip install 'fused_gan[inception]', 2,049 samples or more, and minutes."""
+
     iwae_k: int = 50
     """For VAEs: latents drawn for each image in the IWAE bound."""
 
@@ -257,6 +261,7 @@ class Evaluate:
             seed=self.seed,
             extractor=self.extractor,
             data=self.data,
+            inception=self.inception,
             iwae_k=self.iwae_k,
             device=self.device,
         )

@@ -41,6 +41,19 @@ VAE_SCORES = {  # a VAE on real images
     "ssim": Score("SSIM", True),
     "active_units": Score("active units", True),
 }
+SCALES = (  # those that fit into one picture
+    ("fd",),
+    ("kid",),
+    ("classifier_score",),
+    ("precision", "recall", "density", "coverage"),
+    ("elbo", "iwae"),
+    ("reconstruction",),
+    ("kl",),
+    ("mse",),
+    ("psnr",),
+    ("ssim",),
+    ("active_units",),
+)
 SCORES = SAMPLE_SCORES | INCEPTION_SCORES | VAE_SCORES
 
 

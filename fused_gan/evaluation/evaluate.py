@@ -16,6 +16,7 @@ from fused_gan.data import ImageData, load
 from fused_gan.errors import UserError, require
 from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, find_extractor
 from fused_gan.evaluation.extractor import described
+from fused_gan.evaluation.inception import Inception
 from fused_gan.files import atomic_write
 from fused_gan.training.build import build_system
 from fused_gan.training.checkpoint import Checkpoint, load_checkpoint
@@ -53,6 +54,9 @@ class Settings:
     extractor_sha256: str
     extractor_accuracy: float
     preprocessing: str
+    inception_sha256: str | None
+    """Of the file with Inception's weights; None without."""
+
     iwae_k: int | None
     """Latents for each image; None for a GAN."""
 
@@ -87,6 +91,7 @@ def evaluate(
     seed: int = 0,
     extractor: Path | str | None = None,
     data: str | None = None,
+    inception: Path | None = None,
     iwae_k: int = IWAE_K,
     device: str = "auto",
 ) -> Evaluation:
@@ -100,6 +105,8 @@ def evaluate(
         extractor: the name of one that ships, or a file; None takes that of the training, or the
             one that ships for the data.
         data: the real images; None takes the data of the training. Others are prepared as those were.
+        inception: a file with Inception's weights, for true FID and Inception Score; it needs torch-fidelity, more than
+            2,048 samples and much time.
         iwae_k: latents for each image in the IWAE bound of a VAE.
         device: where to compute: auto, cpu, cuda or cuda:N.
 
@@ -108,6 +115,7 @@ def evaluate(
     """
     start = time.perf_counter()
     folder, where = RunFolder(Path(run)), resolve_device(device)
+    network = None if inception is None else Inception(inception, samples, where)
     path = _checkpoint(folder, checkpoint)
     loaded = load_checkpoint(path)
     preset = _preset(folder, loaded.config)
@@ -124,9 +132,13 @@ def evaluate(
     )
     evaluator = Evaluator.of(images, source, found, samples, seed, iwae_k)
     vae = _vae(preset, loaded, evaluator, where)
+    values, floor = evaluator.scores(sampler, vae), evaluator.reference.floor
+    if network is not None:
+        values |= network.scores(evaluator.images, evaluator.generated(sampler))
+        floor = floor | network.scores(evaluator.images, evaluator.others)
     result = Evaluation(
-        values=evaluator.scores(sampler, vae),
-        floor=evaluator.reference.floor,
+        values=values,
+        floor=floor,
         settings=Settings(
             checkpoint=path.name,
             step=loaded.state["steps_done"],
@@ -138,6 +150,7 @@ def evaluate(
             extractor_sha256=found.hash,
             extractor_accuracy=found.about.accuracy,
             preprocessing=found.about.preprocessing,
+            inception_sha256=None if network is None else network.sha256,
             iwae_k=None if vae is None else iwae_k,
             binarisation=None if vae is None else "none",
         ),

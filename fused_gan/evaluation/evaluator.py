@@ -27,13 +27,15 @@ class Evaluator:
     Attributes:
         reference: the real images in the extractor's features.
         images: uint8 (N, C, H, W), the real images themselves; as many are generated.
-        labels: theirs, (N,), or None; a conditional system is asked for the same.
+        others: as many other real images.
+        labels: those of `images`, (N,), or None; a conditional system is asked for the same.
         seed: of the noise.
         iwae_k: latents for each image in a VAE's IWAE bound.
     """
 
     reference: Reference
     images: Tensor
+    others: Tensor
     labels: Tensor | None
     seed: int
     iwae_k: int = IWAE_K
@@ -68,9 +70,14 @@ class Evaluator:
         )
         require(iwae_k > 0, f"iwae_k: expected a positive integer, got {iwae_k}")
         chosen, others = split(data, source, samples, seed)
-        images = data.images[chosen]
-        made = reference(extractor, images, data.images[others])
-        return cls(made, images, None if data.labels is None else data.labels[chosen], seed, iwae_k)
+        images, rest = data.images[chosen], data.images[others]
+        labels = None if data.labels is None else data.labels[chosen]
+        return cls(reference(extractor, images, rest), images, rest, labels, seed, iwae_k)
+
+    def generated(self, sampler: Sampler) -> Tensor:
+        """The images that are scored, uint8 (N, C, H, W)."""
+        labels = self.labels if sampler.classes else None
+        return torch.from_numpy(sampler.sample(len(self.images), self.seed, labels))
 
     def scores(self, sampler: Sampler, vae: VAE | None = None) -> dict[str, float]:
         """The `SAMPLE_SCORES` of generated images and, of a VAE, the `VAE_SCORES`.
@@ -79,9 +86,7 @@ class Evaluator:
             sampler: of the pictures.
             vae: the same system, if it is one.
         """
-        labels = self.labels if sampler.classes else None
-        generated = torch.from_numpy(sampler.sample(len(self.images), self.seed, labels))
-        found = self.reference.scores(generated)
+        found = self.reference.scores(self.generated(sampler))
         return (
             found if vae is None else found | vae_scores(vae, sampler.value_range, self.images, self.seed, self.iwae_k)
         )

@@ -19,8 +19,9 @@ from fused_gan.training.config import stream_seed
 BATCH = 128
 LR = 2e-3
 SHIFT = 2  # pixels, at most, that a batch is moved by: digits and clothes stay what they are
-PALING = 0.5  # share, at most, of an image's contrast that is taken away
-NOISE = 0.5  # largest standard deviation of what is added to an image in [-1, 1]
+PALING = 0.3  # share, at most, of an image's contrast that is taken away
+BLUR = 0.5  # largest weight of the mean of the nine pixels around in the place of a pixel
+NOISE = 0.2  # largest standard deviation of what is added to an image in [-1, 1]
 HELD_OUT = 0.2  # share of the data that accuracy is measured on
 FEWEST = 5  # images of a class
 
@@ -36,7 +37,7 @@ def train_extractor(
 ) -> Extractor:
     """Train a classifier, measure it on held-out images, write its file and return the extractor in it.
 
-    Cross-entropy by Adam, the step size falling linearly to 0, batches moved by up to two pixels.
+    Cross-entropy by Adam, the step size falling linearly to 0, the images disturbed a little.
 
     Args:
         data: as for `load`; it needs labels.
@@ -122,7 +123,7 @@ def disturbed(images: Tensor, random: torch.Generator) -> Tensor:
     height, width = images.shape[2:]
     moved = padded[:, :, down : down + height, right : right + width]
     degrees = torch.rand(3, count, 1, 1, 1, generator=random).to(images)
-    blurred = torch.lerp(moved, F.avg_pool2d(moved, 3, 1, 1, count_include_pad=False), degrees[0])
+    blurred = torch.lerp(moved, F.avg_pool2d(moved, 3, 1, 1, count_include_pad=False), BLUR * degrees[0])
     paled = low + (blurred - low) * (1 - PALING * degrees[1])
     grain = torch.randn(images.shape, generator=random).to(images)
     return (paled + NOISE * degrees[2] * grain).clamp(low, high)

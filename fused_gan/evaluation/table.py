@@ -5,24 +5,33 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from fused_gan.evaluation.evaluate import Evaluation
 from fused_gan.scores import SAMPLE_SCORES, SCORES
 
+HEAD = ("score, and which way is better", "value", "real against real")
+
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print a table and the notes that belong to its numbers."""
     table = Table(title=f"after step {evaluation.settings.step:,}", title_justify="left")
-    table.add_column("score, and which way is better")
-    for head in ("value", "real against real"):
+    table.add_column(HEAD[0])
+    for head in HEAD[1:]:
         table.add_column(head, justify="right")
-    for key, value in evaluation.values.items():
-        floor = evaluation.floor.get(key)
-        table.add_row(title(key, evaluation), number(value), "" if floor is None else number(floor))
+    for row in rows(evaluation):
+        table.add_row(*map(escape, row))
     console.print(table)
     for line in notes(evaluation):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def rows(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
+    """A row of the table for each score, as `HEAD` says."""
+    for key, value in evaluation.values.items():
+        floor = evaluation.floor.get(key)
+        yield title(key, evaluation), number(value), "" if floor is None else number(floor)
 
 
 def title(key: str, evaluation: Evaluation) -> str:
@@ -54,6 +63,11 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
         f"training; {settings.preprocessing}): none of these is FID, IS or KID in the features of Inception, and none "
         "compares with numbers by another classifier or of another number of samples"
     )
+    if settings.inception_sha256 is not None:
+        yield (
+            f"FID and Inception Score in the features of Inception (weights {settings.inception_sha256[:8]}), of "
+            f"{settings.samples:,} images where papers take 50,000: FID is larger the fewer they are"
+        )
     if settings.iwae_k is not None:
         yield (f"likelihoods of pixels as they are (binarisation: {settings.binarisation}), means over the real images")
     yield f"{evaluation.seconds:.1f} s"

@@ -81,7 +81,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged, cut short, or no safetensors file: {error}") from error
     metadata = header.get("__metadata__", {})
     if metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path}: expected a file of format {FORMAT!r}, got {metadata.get('format')!r}")
+        raise CheckpointError(
+            f"{path}: expected a file of format {FORMAT!r}, got {metadata.get('format')!r}; "
+            "another version of fused_gan reads what it wrote"
+        )
     if metadata.keys() != {"format", "config", "state", "sha256"} or metadata["sha256"] != _digest(metadata, tensors):
         raise CheckpointError(f"{path}: damaged, its content does not match its checksum")
     try:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fused_gan.files import atomic_write
+from fused_gan.scores import SCORES
 from fused_gan.training.folder import RunFolder, read_lines
 
-NO_LOSSES = ("step", "seconds", "images_per_second")
+NO_LOSSES = ("step", "seconds", "images_per_second", *SCORES)
 
 
 def curves(lines: Sequence[Mapping[str, Any]], names: Sequence[str], title: str, logarithmic: bool = False) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_gan.files import atomic_write
+from fused_gan.scores import SCALES, SCORES
 from fused_gan.training.folder import RunFolder, read_lines
 from fused_gan.training.plots import NO_LOSSES, curves
 
@@ -78,7 +79,9 @@ def _body(folder: RunFolder, config: dict[str, Any]) -> Iterator[str]:
     if metrics:
         yield _image(curves(metrics, losses, "losses and scores"), "losses and scores")
         yield _image(curves(metrics, ["images_per_second"], "images a second"), "speed")
+        yield from _score_curves(metrics)
     yield from _health_curves(looks)
+    yield from _evaluations(folder)
     yield "<h2>Layers at the last look</h2>"
     yield from _layers(looks)
     yield "<h2>Configuration</h2>"
@@ -111,6 +114,28 @@ def _verdicts(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
             f'<p class="verdict"><strong>{html.escape(name)}</strong>: {html.escape(text)} '
             f"What may help: {html.escape(verdict['hint'])}.</p>"
         )
+
+
+def _score_curves(metrics: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Those of the evaluations made while the run went on, the ones of a scale in one picture."""
+    for names in SCALES:
+        if any(name in line for line in metrics for name in names):
+            title = ", ".join(SCORES[name].title for name in names)
+            yield _image(curves(metrics, names, title), title)
+
+
+def _evaluations(folder: RunFolder) -> Iterator[str]:
+    """What `fused-gan evaluate` found."""
+    if not folder.evaluation.is_file():
+        return
+    from fused_gan.evaluation.evaluate import read_evaluations  # takes a second
+    from fused_gan.evaluation.table import HEAD, notes, rows
+
+    yield "<h2>Evaluation</h2>"
+    for evaluation in read_evaluations(folder.evaluation):
+        yield f"<h3>After step {evaluation.settings.step:,}</h3>"
+        yield _table(HEAD, list(rows(evaluation)))
+        yield from (f"<p>{html.escape(line)}</p>" for line in notes(evaluation))
 
 
 def _health_curves(looks: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -2,46 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fused_gan.files import atomic_write
+from fused_gan.page import figure, image, table, write_page
 from fused_gan.scores import SCALES, SCORES
 from fused_gan.training.folder import RunFolder, read_lines
 from fused_gan.training.plots import NO_LOSSES, curves
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }}
-h1, h2 {{ line-height: 1.2; }}
-img {{ max-width: 100%; height: auto; }}
-figure {{ margin: 1rem 0; }}
-figcaption {{ color: #555; font-size: 0.9rem; }}
-table {{ border-collapse: collapse; font-size: 0.9rem; }}
-th, td {{ padding: 0.15rem 0.8rem 0.15rem 0; text-align: left; }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
-.verdict {{ border-left: 4px solid #c60; background: #fff4e5; padding: 0.5rem 1rem; margin: 0.5rem 0; }}
-.well {{ border-left: 4px solid #284; background: #eef8f0; padding: 0.5rem 1rem; }}
-.strip {{ display: flex; flex-wrap: wrap; gap: 1rem; }}
-.strip figure {{ margin: 0; width: 18rem; }}
-pre {{ background: #f5f5f5; padding: 1rem; overflow-x: auto; font-size: 0.85rem; }}
-</style>
-</head>
-<body>
-<h1>{title}</h1>
-{body}
-</body>
-</html>
-"""
 
 
 def write_report(folder: RunFolder, out: Path | None = None) -> Path:
@@ -56,11 +26,7 @@ def write_report(folder: RunFolder, out: Path | None = None) -> Path:
     """
     config = folder.read_config()
     path = out or folder.report
-    body = "\n".join(_body(folder, config))
-    with atomic_write(path) as temporary:
-        temporary.write_text(
-            PAGE.format(title=html.escape(f"{config['preset']}: {folder.path.name}"), body=body), "utf-8"
-        )
+    write_page(path, f"{config['preset']}: {folder.path.name}", _body(folder, config))
     return path
 
 
@@ -70,15 +36,15 @@ def _body(folder: RunFolder, config: dict[str, Any]) -> Iterator[str]:
     yield "<h2>Health</h2>"
     yield from _verdicts(looks)
     yield "<h2>Pictures</h2>"
-    yield _figure(folder.picture, "Samples of always the same noise, after the last step.")
-    yield _figure(folder.reconstruction, "Real images, each with its reconstruction on its right.")
-    yield _figure(folder.interpolation, "From one latent to another, a row each.")
+    yield figure(folder.picture, "Samples of always the same noise, after the last step.")
+    yield figure(folder.reconstruction, "Real images, each with its reconstruction on its right.")
+    yield figure(folder.interpolation, "From one latent to another, a row each.")
     yield from _strip(sorted(folder.samples.glob("step-*.png")))
     yield "<h2>Curves</h2>"
     losses = list(dict.fromkeys(name for line in metrics for name in line if name not in NO_LOSSES))
     if metrics:
-        yield _image(curves(metrics, losses, "losses and scores"), "losses and scores")
-        yield _image(curves(metrics, ["images_per_second"], "images a second"), "speed")
+        yield image(curves(metrics, losses, "losses and scores"), "losses and scores")
+        yield image(curves(metrics, ["images_per_second"], "images a second"), "speed")
         yield from _score_curves(metrics)
     yield from _health_curves(looks)
     yield from _evaluations(folder)
@@ -121,7 +87,7 @@ def _score_curves(metrics: Sequence[dict[str, Any]]) -> Iterator[str]:
     for names in SCALES:
         if any(name in line for line in metrics for name in names):
             title = ", ".join(SCORES[name].title for name in names)
-            yield _image(curves(metrics, names, title), title)
+            yield image(curves(metrics, names, title), title)
 
 
 def _evaluations(folder: RunFolder) -> Iterator[str]:
@@ -134,7 +100,7 @@ def _evaluations(folder: RunFolder) -> Iterator[str]:
     yield "<h2>Evaluation</h2>"
     for evaluation in read_evaluations(folder.evaluation):
         yield f"<h3>After step {evaluation.settings.step:,}</h3>"
-        yield _table(HEAD, list(rows(evaluation)))
+        yield table(HEAD, list(rows(evaluation)))
         yield from (f"<p>{html.escape(line)}</p>" for line in notes(evaluation))
 
 
@@ -142,14 +108,14 @@ def _health_curves(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
     if not looks:
         return
     norms = [{"step": look["step"]} | look["network_norms"] for look in looks]
-    yield _image(curves(norms, list(looks[-1]["network_norms"]), "gradient norm", logarithmic=True), "gradient norm")
+    yield image(curves(norms, list(looks[-1]["network_norms"]), "gradient norm", logarithmic=True), "gradient norm")
     pairs = (
         ("the discriminator's accuracy", ["accuracy_real", "accuracy_fake"]),
         ("diversity: mean distance of two images", ["diversity", "data_diversity"]),
     )
     for title, names in pairs:
         if looks[-1][names[0]] is not None:
-            yield _image(curves(looks, names, title), title)
+            yield image(curves(looks, names, title), title)
 
 
 def _layers(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
@@ -163,32 +129,14 @@ def _layers(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
     # Activations of their own, behind a convolution, have shares but no gradient.
     others = [name for name in (*look["dead"], *look["saturated"]) if name not in look["gradient_norms"]]
     rows += [(name, "", _share(look["dead"].get(name)), _share(look["saturated"].get(name))) for name in others]
-    yield _table(("layer", "gradient, root mean square", "dead units", "saturated"), rows)
+    yield table(("layer", "gradient, root mean square", "dead units", "saturated"), rows)
     if look["kl"]:
         yield "<h2>Latent dimensions at the last look</h2>"
-        yield _table(("dimension", "KL in nats"), [(str(i), f"{value:.3f}") for i, value in enumerate(look["kl"])])
+        yield table(("dimension", "KL in nats"), [(str(i), f"{value:.3f}") for i, value in enumerate(look["kl"])])
 
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.0%}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
-    lines = "".join(
-        "<tr>"
-        + f"<td>{html.escape(row[0])}</td>"
-        + "".join(f'<td class="number">{cell}</td>' for cell in row[1:])
-        + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{cells}</tr>{lines}</table>"
-
-
-def _figure(path: Path, caption: str) -> str:
-    if not path.is_file():
-        return ""
-    return f"<figure>{_image(path.read_bytes(), caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def _strip(paths: Sequence[Path]) -> Iterator[str]:
@@ -197,9 +145,5 @@ def _strip(paths: Sequence[Path]) -> Iterator[str]:
         return
     places = sorted({round(index * (len(paths) - 1) / 5) for index in range(6)})
     yield '<div class="strip">'
-    yield from (_figure(paths[place], f"after step {int(paths[place].stem.split('-')[1]):,}") for place in places)
+    yield from (figure(paths[place], f"after step {int(paths[place].stem.split('-')[1]):,}") for place in places)
     yield "</div>"
-
-
-def _image(png: bytes, alternative: str) -> str:
-    return f'<img alt="{html.escape(alternative)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'

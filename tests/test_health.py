@@ -119,6 +119,17 @@ def test_units_are_counted_layer_by_layer() -> None:
     assert units.saturated == pytest.approx({"g.1": 2 / 6}), "outside of it nothing is watched"
 
 
+def test_units_of_leaky_relu_that_are_negative_on_all_images_are_counted_and_are_not_dead() -> None:
+    leaky = FusedLinear(4, 8, activation="leaky_relu")
+    with torch.no_grad():
+        leaky.bias.copy_(torch.tensor([-100.0] * 3 + [100.0] * 5))
+    units = Units()
+    with units.watched("g", nn.Sequential(leaky, nn.Linear(8, 1))):
+        leaky(torch.randn(50, 4))
+    assert units.negative == pytest.approx({"g.0": 3 / 8})
+    assert units.dead == units.saturated == {}
+
+
 def test_diversity_by_hand() -> None:
     images = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]]).reshape(3, 1, 1, 2)
     assert diversity(images) == pytest.approx((5 + 5 + 0) / 3)

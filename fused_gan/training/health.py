@@ -81,6 +81,9 @@ class Look:
     diversity: float | None = None  # mean distance of two samples
     data_diversity: float | None = None  # mean distance of two real images
     kl: list[float] = field(default_factory=list)  # of each latent dimension of a VAE, in nats
+    negative: dict[str, float] = field(
+        default_factory=dict
+    )  # share of a LeakyReLU layer's units where ReLU's would be 0
 
 
 class Monitor:
@@ -143,6 +146,7 @@ class Monitor:
             (fake_logits <= 0).float().mean().item() if gan.loss.classifies else None,
             diversity(fake),
             self._data_diversity,
+            negative=units.negative,
         )
 
     def _look_at_vae(self, vae: VAE) -> Look:
@@ -160,6 +164,7 @@ class Monitor:
             diversity=diversity(vae.generate(self._noise)),
             data_diversity=self._data_diversity,
             kl=vae.kl(self._real).tolist(),
+            negative=units.negative,
         )
 
     def _judge(self, look: Look) -> list[Verdict]:
@@ -241,18 +246,25 @@ _FLAT: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Units:
-    """Shares of dead and saturated units in hidden layers, layer by layer, gathered while networks run."""
+    """Shares of dead, negative and saturated units in hidden layers, layer by layer, gathered while networks run."""
 
     def __init__(self) -> None:
         self._shares: dict[str, tuple[str, Tensor]] = {}
 
     @property
     def dead(self) -> dict[str, float]:
-        return {name: share.item() for name, (activation, share) in self._shares.items() if activation == "relu"}
+        return self._of("relu")
+
+    @property
+    def negative(self) -> dict[str, float]:
+        return self._of("leaky_relu")
 
     @property
     def saturated(self) -> dict[str, float]:
-        return {name: share.item() for name, (activation, share) in self._shares.items() if activation in _FLAT}
+        return self._of(*_FLAT)
+
+    def _of(self, *activations: str) -> dict[str, float]:
+        return {name: share.item() for name, (activation, share) in self._shares.items() if activation in activations}
 
     @contextmanager
     def watched(self, prefix: str, network: nn.Module, output_is_last: bool = False) -> Iterator[None]:
@@ -281,9 +293,9 @@ class Units:
 
 
 def _activation(module: nn.Module) -> str | None:
-    """The activation that a module applies, if its units can be dead or saturated."""
+    """The activation that a module applies, if its units can be dead, negative or saturated."""
     name = module.activation if isinstance(module, FusedLinear) else ACTIVATION_MODULES.get(type(module))
-    return name if name == "relu" or name in _FLAT else None
+    return name if name in ("relu", "leaky_relu", *_FLAT) else None
 
 
 def as_json(look: Look, verdicts: list[Verdict]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from fused_gan.errors import UserError, require
 from fused_gan.images import save_grid, save_pngs, save_samples
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.options import explained
+from fused_gan.study.command import StudyCommand
 from fused_gan.training import PRESETS, RunFolder, RunResult, TrainingConfig, load_sampler, resume, train
 from fused_gan.training.config import resolve_device
 from fused_gan.training.presets import from_json
@@ -344,6 +345,7 @@ def parse(arguments: Sequence[str]) -> Command:
     app.command(_systems(), name="train", help="Train a system.")
     for command in (Resume, Sample, Interpolate, Reconstruct, Evaluate, Extractor, Report, Doctor):
         app.command(name=command.__name__.lower())(command)
+    app.command(name="study")(StudyCommand)
     parsed: Command = app.cli(
         prog="fused-gan",
         description="Train GANs and VAEs on fused layers, and make pictures with them.",

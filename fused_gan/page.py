@@ -23,7 +23,8 @@ figure {{ margin: 1rem 0; }}
 figcaption {{ color: #555; font-size: 0.9rem; }}
 table {{ border-collapse: collapse; font-size: 0.9rem; }}
 th, td {{ padding: 0.15rem 0.8rem 0.15rem 0; text-align: left; }}
-td.number {{ text-align: right; font-variant-numeric: tabular-nums; }}
+td.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
+.wide {{ overflow-x: auto; }}
 .verdict {{ border-left: 4px solid #c60; background: #fff4e5; padding: 0.5rem 1rem; margin: 0.5rem 0; }}
 .well {{ border-left: 4px solid #284; background: #eef8f0; padding: 0.5rem 1rem; }}
 .strip {{ display: flex; flex-wrap: wrap; gap: 1rem; }}

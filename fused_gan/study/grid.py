@@ -1,0 +1,203 @@
+"""A study as it is written down: a grid of settings, and the jobs that it stands for."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fused_gan.errors import UserError, require
+from fused_gan.training.presets import Preset, from_json
+
+SHIPPED = Path(__file__).parent / "shipped"
+GIVEN = ("out", "seed", "device", "threads", "tensorboard")  # fields that the study itself sets
+_LABEL = re.compile(r"[A-Za-z0-9_.-]+")  # it becomes part of a file's name
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training, and its evaluation.
+
+    Attributes:
+        preset: the system.
+        settings: the axes, each with the label of this job's setting.
+        seed: of the training.
+        fields: of the system's model and training, but those in `GIVEN`.
+        evaluation: arguments of `fused_gan.evaluation.evaluate`.
+    """
+
+    preset: str
+    settings: dict[str, str]
+    seed: int
+    fields: dict[str, Any]
+    evaluation: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As `job_name` has it."""
+        return job_name(self.settings, self.seed)
+
+    def configured(self, **given: Any) -> Preset:
+        """The system with this job's fields and those that are `given`."""
+        return from_json(self.preset, self.fields | {"seed": self.seed, "tensorboard": False} | given)
+
+
+@dataclass(frozen=True)
+class Success:
+    """When a run has succeeded: its score passes the bar, and no verdict of the health monitor stands at its end.
+
+    Attributes:
+        metric: the score, one of the study's metrics.
+        at_most, at_least: the bar; one of the two.
+    """
+
+    metric: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        require(
+            (self.at_most is None) != (self.at_least is None),
+            f"success: expected at_most or at_least, one of them, got {self.at_most!r} and {self.at_least!r}",
+        )
+
+    def passed(self, value: float) -> bool:
+        """Whether a score passes the bar; NaN never does."""
+        return value <= self.at_most if self.at_most is not None else value >= (self.at_least or 0.0)
+
+    def __str__(self) -> str:
+        bar = f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
+        return f"{self.metric} {bar}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A grid: every setting of each axis with every one of the others, from every seed.
+
+    Attributes:
+        name: of the file that it was read from.
+        about: what it asks, a sentence.
+        preset: the system.
+        fields: of model and training, the same for all jobs.
+        axes: for each axis its settings by label, each the fields that it sets; `preset` may be among them.
+        seeds: each setting is trained from seeds 0 … seeds − 1.
+        metrics: what of the evaluation is tabulated and compared.
+        success: the bar.
+        evaluation: arguments of `fused_gan.evaluation.evaluate`.
+
+    Raises:
+        UserError: naming what is wrong.
+    """
+
+    name: str
+    about: str
+    preset: str
+    fields: dict[str, Any]
+    axes: dict[str, dict[str, dict[str, Any]]]
+    seeds: int
+    metrics: tuple[str, ...]
+    success: Success
+    evaluation: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(self.seeds > 0, f"seeds: expected a positive integer, got {self.seeds!r}")
+        require(bool(self.axes), "axes: expected at least one, got none")
+        for axis, settings in self.axes.items():
+            require(bool(settings), f"axes: {axis} has no settings")
+            for label in settings:
+                fine = _LABEL.fullmatch(label) is not None
+                require(fine, f"axes: {axis}: expected letters, digits and _ . - in a label, got {label!r}")
+        require(bool(self.metrics), "metrics: expected at least one, got none")
+        require(
+            self.success.metric in self.metrics,
+            f"success: expected one of the metrics {', '.join(self.metrics)}, got {self.success.metric!r}",
+        )
+        for job in self.jobs():
+            given = [name for name in GIVEN if name in job.fields]
+            require(not given, f"fields: {', '.join(given)} cannot be set here, the study sets it")
+            interval = job.configured().training.health_interval  # a system that cannot be trained is an error here
+            require(interval > 0, f"health_interval: expected a positive integer, got {interval}")
+
+    def jobs(self) -> list[Job]:
+        """All of them, seed by seed, so that a study cut short has compared everything on fewer seeds."""
+        return [job for seed in range(self.seeds) for job in self._of_seed(seed)]
+
+    def _of_seed(self, seed: int) -> Iterator[Job]:
+        for labels in itertools.product(*self.axes.values()):
+            settings = dict(zip(self.axes, labels, strict=True))
+            fields = dict(self.fields)
+            for axis, label in settings.items():
+                fields |= self.axes[axis][label]
+            preset = fields.pop("preset", self.preset)
+            yield Job(preset, settings, seed, fields, self.evaluation)
+
+
+def job_name(settings: Mapping[str, str], seed: int) -> str:
+    """As `relu+tanh+wgan-gp+seed0`."""
+    return "+".join([*settings.values(), f"seed{seed}"])
+
+
+def shipped_studies() -> list[str]:
+    """The names of the studies that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.json"))
+
+
+def load_study(source: str | Path, seeds: int | None = None) -> Study:
+    """Read a study.
+
+    Args:
+        source: the name of one that comes with the package, or a JSON file with the fields of `Study` but the name. An
+            axis may be a list: of values of the field that it is named after.
+        seeds: another number than the file's.
+
+    Raises:
+        UserError: naming the file and what is wrong with it.
+    """
+    path = SHIPPED / f"{source}.json" if source in shipped_studies() else Path(source)
+    require(path.is_file(), f"study: {str(source)!r} is no file and none of {', '.join(shipped_studies())}")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"study: {path} cannot be read as JSON: {error}") from error
+    require(isinstance(content, dict), f"study: {path}: expected a JSON object, got {type(content).__name__}")
+    try:
+        return _parsed(path.stem, content | ({} if seeds is None else {"seeds": seeds}))
+    except UserError as error:
+        raise UserError(f"study: {path}: {error}") from error
+
+
+def _parsed(name: str, content: Mapping[str, Any]) -> Study:
+    fields = {field.name: field for field in dataclasses.fields(Study)}
+    unknown = sorted(content.keys() - (fields.keys() - {"name"}))
+    require(not unknown, f"unknown: {', '.join(unknown)}; there are {', '.join(list(fields)[1:])}")
+    needed = [name for name, field in fields.items() if field.default_factory is dataclasses.MISSING and name != "name"]
+    missing = [name for name in needed if name not in content]
+    require(not missing, f"missing: {', '.join(missing)}")
+    kinds = {"about": str, "preset": str, "fields": dict, "axes": dict, "seeds": int, "metrics": list, "success": dict}
+    for key, kind in kinds.items():
+        value = content[key]
+        require(isinstance(value, kind), f"{key}: expected {_JSON[kind]}, got {value!r}")
+    try:
+        success = Success(**content["success"])
+    except TypeError as error:
+        raise UserError(f"success: expected metric and at_most or at_least, got {content['success']!r}") from error
+    axes = {axis: _settings(axis, settings) for axis, settings in content["axes"].items()}
+    given = {"name": name, "axes": axes, "metrics": tuple(content["metrics"]), "success": success}
+    return Study(**{**content, **given})
+
+
+_JSON: dict[type, str] = {str: "text", dict: "an object", int: "an integer", list: "a list"}
+
+
+def _settings(axis: str, settings: Any) -> dict[str, dict[str, Any]]:
+    if isinstance(settings, list):
+        return {str(value): {axis: value} for value in settings}
+    fine = isinstance(settings, dict) and all(isinstance(fields, dict) for fields in settings.values())
+    require(fine, f"axes: {axis}: expected a list of values, or an object of labels with their fields")
+    result: dict[str, dict[str, Any]] = settings
+    return result

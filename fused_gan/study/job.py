@@ -1,0 +1,121 @@
+"""One job, in a process of its own: `python -m fused_gan.study.job FOLDER`. Trains, evaluates, writes the result.
+
+Killed at any moment and started again, it goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from fused_gan.data import load
+from fused_gan.errors import Diverged, UserError
+from fused_gan.evaluation import evaluate
+from fused_gan.study import leash
+from fused_gan.study.folder import JobFolder
+from fused_gan.study.lock import alone_in
+from fused_gan.study.result import Result
+from fused_gan.training import Preset, RunFolder, build_system, resume, train
+from fused_gan.training.checkpoints import Checkpoints
+from fused_gan.training.config import resolve_device
+from fused_gan.training.folder import read_lines
+from fused_gan.training.health import Monitor, as_json
+
+FAILED = 1
+
+
+def run_job(folder: JobFolder, threads: int, device: str) -> int:
+    """Do what is left of a job; return the process's exit status: 0 where its result is written.
+
+    Args:
+        folder: of the job.
+        threads: of torch.
+        device: as in a training's configuration.
+
+    Raises:
+        UserError: the job, or what an earlier start of it left, cannot be used.
+    """
+    if folder.is_done:
+        return 0
+    job = folder.read_job()
+    preset = job.configured(out=folder.run.path, threads=threads, device=device)
+    diverged = ""
+    try:
+        if not _trained(job.preset, preset, folder.run):
+            return leash.STOPPED
+    except Diverged as error:
+        diverged = str(error)
+    start = _first_look(preset)
+    end = (read_lines(folder.run.health) or [start])[-1]
+    metrics = read_lines(folder.run.metrics)
+    evaluation = {} if diverged else asdict(evaluate(folder.run.path, **job.evaluation))
+    names = evaluation.get("values", {}).keys()
+    Result(
+        settings=job.settings,
+        seed=job.seed,
+        steps=max((line["step"] for line in metrics), default=0),
+        seconds=max((line["seconds"] for line in metrics if "seconds" in line), default=0.0),
+        diverged=diverged,
+        verdicts=[verdict["name"] for verdict in end["verdicts"]],
+        start=start,
+        end=end,
+        evaluation=evaluation,
+        curve=[_numbers(line, {"step", *names}) for line in metrics if names & line.keys()],
+    ).write(folder.result)
+    return 0
+
+
+def _trained(name: str, preset: Preset, run: RunFolder) -> bool:
+    """Train to the end, from the start or from where an earlier start was stopped; False if this one is, too."""
+    config = preset.training
+    saved = Checkpoints(run.checkpoints, keep=1).all()
+    console = Console(width=120)
+    if not saved:  # killed before the first checkpoint
+        shutil.rmtree(run.path, ignore_errors=True)
+        return train(name, preset.model, config, console).stopped_by is None
+    if saved[-1].name == Checkpoints(run.checkpoints, keep=1).path(config.steps).name:
+        return True
+    return resume(run.path, device=config.device, console=console).stopped_by is None
+
+
+def _first_look(preset: Preset) -> dict[str, Any]:
+    """What the health monitor sees after the run's first step, as in health.jsonl."""
+    config = preset.training
+    data = load(config.data, config.image_size, config.channels)
+    system = build_system(preset.model, config, data, resolve_device(config.device))
+    system.step()
+    return as_json(*Monitor(system).look())
+
+
+def _numbers(line: dict[str, Any], names: set[str]) -> dict[str, float]:
+    return {name: value for name, value in line.items() if name in names}
+
+
+def main() -> int:
+    """Run as a program; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--until", type=float, help="seconds since the epoch")
+    options = parser.parse_args()
+    leash.hold(options.until)
+    torch.set_num_threads(options.threads)
+    folder = JobFolder(options.folder)
+    try:
+        with alone_in(folder.path, wait=True):
+            return run_job(folder, options.threads, options.device)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+"""Pictures of a study as PNGs. One panel for each combination of the other axes, one colour for each setting of the
+first.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fused_gan.study.grid import Study
+from fused_gan.study.statistics import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")  # told apart by all eyes
+SPREAD = 10.0  # values whose largest is so many times the smallest are drawn on a logarithmic scale
+
+
+def score_over_time(study: Study, cells: Sequence[Cell], metric: str) -> bytes | None:
+    """A metric over the steps, a thin line a run, a thick one their mean; None if nothing was evaluated on the way."""
+    if not any(metric in point for cell in cells for result in cell.results for point in result.curve):
+        return None
+    figure, panels = _panels(study, cells, rows=1)
+    smallest, largest = math.inf, 0.0
+    for row, together in zip(panels[0], _by_panel(study, cells), strict=True):
+        for colour, cell in together:
+            runs = [
+                [(point["step"], point[metric]) for point in result.curve if metric in point] for result in cell.results
+            ]
+            curves = [curve for curve in runs if curve]
+            for curve in curves:
+                row.plot(*zip(*curve, strict=True), color=colour, linewidth=0.6, alpha=0.5)
+                smallest, largest = min(smallest, *_values(curve)), max(largest, *_values(curve))
+            row.plot(*_mean_curve(curves), color=colour, linewidth=2, label=_first(study, cell))
+        row.set_xlabel("step")
+    panels[0][0].set_ylabel(metric)
+    if 0 < SPREAD * smallest < largest:
+        for row in panels[0]:
+            row.set_yscale("log")
+    return _png(figure, panels[0][-1])
+
+
+def gradients_by_layer(study: Study, cells: Sequence[Cell]) -> bytes:
+    """Root mean square of each layer's weight gradient, geometric mean over the seeds: after the first step (dashed)
+    and at the end (solid), a row of panels for each network.
+    """
+    networks = list(cells[0].results[0].start["network_norms"])
+    figure, panels = _panels(study, cells, rows=len(networks))
+    for network, row in zip(networks, panels, strict=True):
+        for panel, together in zip(row, _by_panel(study, cells), strict=True):
+            for colour, cell in together:
+                names = [name for name in cell.results[0].start["gradient_norms"] if name.startswith(f"{network}.")]
+                for moment, style, label in (("start", "--", None), ("end", "-", _first(study, cell))):
+                    means = [_geometric_mean(cell, moment, name) for name in names]
+                    panel.plot(
+                        range(1, len(names) + 1), means, style, color=colour, marker="o", markersize=3, label=label
+                    )
+            panel.set_yscale("log")
+            panel.set_xticks(range(1, len(names) + 1))
+            panel.set_xlabel(f"layer of the {network}")
+        row[0].set_ylabel("gradient, root mean square")
+    return _png(figure, panels[0][-1])
+
+
+def unused_by_layer(study: Study, cells: Sequence[Cell]) -> bytes | None:
+    """Shares of dead (ReLU), negative (LeakyReLU) and saturated (tanh, sigmoid) units of each hidden layer at the end,
+    mean over the seeds; None where no hidden layer can have such.
+    """
+    if not any(_unused(result.end) for cell in cells for result in cell.results):
+        return None
+    figure, panels = _panels(study, cells, rows=1)
+    for panel, together in zip(panels[0], _by_panel(study, cells), strict=True):
+        for colour, cell in together:
+            shares = [_unused(result.end) for result in cell.results]
+            names = list(shares[0])
+            means = [np.mean([share[name] for share in shares]) for name in names]
+            panel.plot(range(len(names)), means, color=colour, marker="o", markersize=4, label=_first(study, cell))
+            if names:
+                panel.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+        panel.set_ylim(-0.03, 1.03)
+    panels[0][0].set_ylabel("share of units")
+    return _png(figure, panels[0][-1])
+
+
+def _unused(look: dict[str, Any]) -> dict[str, float]:
+    shares: dict[str, float] = look["dead"] | look["saturated"] | look["negative"]
+    return shares
+
+
+def _panels(study: Study, cells: Sequence[Cell], rows: int) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with a column for each combination of the other axes that has results, titled by it."""
+    from matplotlib.figure import Figure  # takes most of a second: not at start-up
+
+    titles = list(dict.fromkeys(_others(study, cell) for cell in cells))
+    figure = Figure(figsize=(max(7.0, 3.1 * len(titles)), 0.8 + 2.6 * rows), layout="constrained")
+    panels = figure.subplots(rows, len(titles), sharey="row", squeeze=False)
+    for panel, title in zip(panels[0], titles, strict=True):
+        panel.set_title(title, fontsize="medium")
+    for panel in panels.flat:
+        panel.grid(alpha=0.3)
+    return figure, panels.tolist()
+
+
+def _by_panel(study: Study, cells: Sequence[Cell]) -> Iterator[list[tuple[str, Cell]]]:
+    """For each panel its cells with their colours."""
+    colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(next(iter(study.axes.values())))}
+    for title in dict.fromkeys(_others(study, cell) for cell in cells):
+        yield [(colours[_first(study, cell)], cell) for cell in cells if _others(study, cell) == title]
+
+
+def _first(study: Study, cell: Cell) -> str:
+    return cell.settings[next(iter(study.axes))]
+
+
+def _others(study: Study, cell: Cell) -> str:
+    return ", ".join(f"{axis} {cell.settings[axis]}" for axis in list(study.axes)[1:])
+
+
+def _values(curve: Sequence[tuple[float, float]]) -> list[float]:
+    return [value for _, value in curve]
+
+
+def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:
+    """The mean at each step that all curves have."""
+    tables = [dict(curve) for curve in curves]
+    steps = [step for step in (tables[0] if tables else ()) if all(step in table for table in tables)]
+    return steps, [float(np.mean([table[step] for table in tables])) for step in steps]
+
+
+def _geometric_mean(cell: Cell, moment: str, layer: str) -> float:
+    norms = np.array([getattr(result, moment)["gradient_norms"].get(layer, math.nan) for result in cell.results])
+    with np.errstate(divide="ignore"):
+        return float(np.exp(np.log(norms).mean()))
+
+
+def _png(figure: Figure, panel: Axes) -> bytes:
+    handles, labels = panel.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=100)
+    return file.getvalue()

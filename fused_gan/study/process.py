@@ -1,0 +1,62 @@
+"""A job's process, as whoever starts it sees it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Literal
+
+from fused_gan.study.folder import JobFolder
+from fused_gan.study.leash import STOPPED
+
+ATTEMPTS = 3  # at a job whose process something kills: lack of memory, a person, a scheduler
+POLLED = 0.1  # seconds between two looks whether a process has ended, or is to end
+# Numerical libraries read these when they are loaded: a job that took all cores would hold up the others.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+Outcome = Literal["done", "stopped", "failed"]
+
+
+def execute(
+    folder: Path, threads: int, device: str, until: float | None, stop: threading.Event | None = None
+) -> Outcome:
+    """Run one job in a process of its own. One that is killed is started again, and goes on from its last checkpoint.
+
+    Args:
+        folder: of the job.
+        threads: of torch in it.
+        device: as in a training's configuration.
+        until: seconds since the epoch, when it is to stop.
+        stop: makes it stop when it is set.
+    """
+    job = JobFolder(folder)
+    stop = stop or threading.Event()
+    for _ in range(ATTEMPTS):
+        if stop.is_set() or (until is not None and time.time() >= until):
+            return "stopped"
+        status = _run(job, threads, device, until, stop)
+        if job.is_done:
+            return "done"
+        if status >= 0:  # otherwise a signal killed it
+            return "stopped" if status == STOPPED else "failed"
+    return "failed"
+
+
+def _run(job: JobFolder, threads: int, device: str, until: float | None, stop: threading.Event) -> int:
+    command = [sys.executable, "-m", "fused_gan.study.job", str(job.path), f"--threads={threads}", f"--device={device}"]
+    command += [] if until is None else [f"--until={until}"]
+    environment = os.environ | dict.fromkeys(THREADS, str(threads))
+    with (
+        job.log.open("ab") as log,
+        # In a session of its own, as Ctrl-C is the study's to answer. Its input is its leash: leaving here ends it.
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True
+        ) as process,
+    ):
+        while process.poll() is None and not stop.wait(POLLED):
+            pass
+    return process.returncode

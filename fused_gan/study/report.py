@@ -1,0 +1,177 @@
+"""A study as one HTML page: summary, tables, curves and pictures, all inside the one file."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fused_gan.page import figure, image, table, write_page
+from fused_gan.study.folder import StudyFolder
+from fused_gan.study.grid import Study
+from fused_gan.study.plots import gradients_by_layer, score_over_time, unused_by_layer
+from fused_gan.study.result import Result
+from fused_gan.study.statistics import LEVEL, Cell, Difference, cells, differences
+from fused_gan.study.summary import moments, number, summarise, weakest_share, worst_share
+from fused_gan.study.tables import write_csv, write_results
+
+
+def write_study(folder: StudyFolder, study: Study) -> bool:
+    """Write the CSV, the JSON and the page of the results that are there; False, and no file, if there are none.
+
+    Raises:
+        UserError: a result cannot be read.
+    """
+    results = folder.results(study)
+    if not results:
+        return False
+    together = cells(study, results)
+    compared = {metric: _all_differences(study, results, metric) for metric in study.metrics}
+    summary = summarise(study, together, compared[study.success.metric])
+    write_csv(folder.csv, study, results)
+    write_results(folder.json, study, results, together, [one for found in compared.values() for one in found], summary)
+    write_page(folder.report, f"Study: {study.name}", _body(folder, study, together, compared, summary))
+    return True
+
+
+def _all_differences(study: Study, results: Sequence[Result], metric: str) -> list[Difference]:
+    return [difference for axis in study.axes for difference in differences(study, results, metric, axis)]
+
+
+def _body(
+    folder: StudyFolder,
+    study: Study,
+    found: Sequence[Cell],
+    compared: dict[str, list[Difference]],
+    summary: Sequence[str],
+) -> Iterator[str]:
+    yield f"<p>{html.escape(study.about)}</p>"
+    yield "<h2>In words</h2>"
+    yield f"<ul>{''.join(f'<li>{html.escape(sentence)}</li>' for sentence in summary)}</ul>"
+    yield "<h2>Settings</h2>"
+    yield _cell_table(study, found)
+    yield from _comparisons(study, compared)
+    curves = {metric: score_over_time(study, found, metric) for metric in study.metrics}
+    if any(curves.values()):
+        yield "<h2>Over time</h2>"
+    for metric, png in curves.items():
+        if png:
+            yield _captioned(png, f"{metric} over the steps: a thin line a run, a thick one their mean.")
+    yield "<h2>Gradients</h2>"
+    yield _captioned(
+        gradients_by_layer(study, found),
+        "Root mean square of each layer's weight gradient, from the input to the output; geometric mean over the "
+        "seeds. Dashed: after the first step. Solid: at the end.",
+    )
+    units = unused_by_layer(study, found)
+    if units:
+        yield "<h2>Units</h2>"
+        yield _captioned(
+            units,
+            "Units of each hidden layer at the end, mean over the seeds: dead (relu), saturated (tanh, sigmoid), "
+            "negative on all images (leaky_relu; under ReLU they would be dead, here they still learn).",
+        )
+    yield from _pictures(folder, study, found)
+    yield "<h2>How it was measured</h2>"
+    yield from _measured(study, found)
+
+
+def _cell_table(study: Study, found: Sequence[Cell]) -> str:
+    head = [*study.axes, "succeeded", *study.metrics, "weakest gradient, start", "end", "dead", "saturated", "negative"]
+    rows = [
+        [
+            *cell.settings.values(),
+            f"{cell.successes(study)} of {len(cell.results)}",
+            *(moments(cell.mean(metric), cell.deviation(metric)) for metric in study.metrics),
+            _median_share(cell, "start"),
+            _median_share(cell, "end"),
+            *(_worst(cell, kind) for kind in ("dead", "saturated", "negative")),
+            _verdicts(cell),
+        ]
+        for cell in found
+    ]
+    caption = (
+        "Metrics: mean ± standard deviation over the seeds. Weakest gradient: of a network's weakest layer, as a share "
+        "of its strongest, in the worse network, median. Units: share in the hidden layer where it is largest, at the "
+        "end, mean. Verdicts: of the health monitor, standing at the end, and in how many runs."
+    )
+    return (
+        f'<div class="wide">{table([*head, "verdicts"], rows, len(study.axes))}</div>'
+        f"<figcaption>{html.escape(caption)}</figcaption>"
+    )
+
+
+def _median_share(cell: Cell, moment: str) -> str:
+    return f"{np.median([weakest_share(getattr(result, moment)) for result in cell.results]):.2g}"
+
+
+def _worst(cell: Cell, kind: str) -> str:
+    shares = [share for result in cell.results if (share := worst_share(result.end, kind)) is not None]
+    return f"{np.mean(shares):.1%}" if shares else ""
+
+
+def _verdicts(cell: Cell) -> str:
+    counts = Counter(name for result in cell.results for name in result.verdicts)
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())
+
+
+def _comparisons(study: Study, compared: dict[str, list[Difference]]) -> Iterator[str]:
+    intervals = [one for found in compared.values() for one in found if one.interval]
+    yield "<h2>Differences</h2>"
+    yield (
+        f"<p>First minus second, paired by seed. The interval is the {LEVEL:.0%} bootstrap-t interval of the mean "
+        f"difference; where it leaves out 0, the two differ. There are {len(intervals)} intervals here: if nothing "
+        f"differed at all, about {len(intervals) * (1 - LEVEL):.0f} of them would leave out 0 by chance.</p>"
+    )
+    for metric, found in compared.items():
+        together = [one for one in found if not one.others]
+        yield f"<h3>{html.escape(metric)}</h3>"
+        yield table(("axis", "first", "second", "difference", "interval", "seeds", ""), _rows(together), 3)
+        within = [one for one in found if one.others]
+        if within:
+            yield f"<details><summary>{html.escape(metric)}, within each setting of the other axes</summary>"
+            head = ("axis", "first", "second", "with", "difference", "interval", "seeds", "")
+            yield table(head, _rows(within, with_others=True), 4)
+            yield "</details>"
+
+
+def _rows(found: Sequence[Difference], with_others: bool = False) -> list[list[str]]:
+    return [
+        [
+            one.axis,
+            one.first,
+            one.second,
+            *([", ".join(one.others.values())] if with_others else []),
+            number(one.mean),
+            f"{number(one.interval[0])} to {number(one.interval[1])}" if one.interval else "too few seeds",
+            str(one.pairs),
+            "differ" if one.shown else "",
+        ]
+        for one in found
+    ]
+
+
+def _pictures(folder: StudyFolder, study: Study, found: Sequence[Cell]) -> Iterator[str]:
+    """The grids of each setting's first seed: nothing is picked."""
+    shown = [(", ".join(cell.settings.values()), folder.job(cell.results[0].name).run.path) for cell in found]
+    for title, name in (("Samples", "samples.png"), ("Reconstructions", "reconstructions.png")):
+        grids = [(label, run / name) for label, run in shown if (run / name).is_file()]
+        if grids:
+            yield f"<h2>{title}</h2>"
+            yield "<p>Of each setting's first seed; nothing was picked.</p>"
+            yield f'<div class="strip">{"".join(figure(path, label) for label, path in grids)}</div>'
+
+
+def _measured(study: Study, found: Sequence[Cell]) -> Iterator[str]:
+    evaluated = next((result.evaluation for cell in found for result in cell.results if result.evaluation), {})
+    told = {name: value for name, value in evaluated.items() if name != "values"}
+    yield f"<pre>{html.escape(json.dumps(told, indent=2))}</pre>"
+    definition = {"preset": study.preset, "fields": study.fields, "axes": study.axes, "seeds": study.seeds}
+    yield f"<pre>{html.escape(json.dumps(definition, indent=2))}</pre>"
+
+
+def _captioned(png: bytes, caption: str) -> str:
+    return f"<figure>{image(png, caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"

@@ -1,0 +1,76 @@
+"""What came out of a job."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fused_gan.errors import UserError, require
+from fused_gan.study.grid import Success, job_name
+from fused_gan.study.json_files import read_json, write_json
+
+FORMAT = "fused_gan study result 1"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came out of a job.
+
+    Attributes:
+        settings: the axes, each with the label of the job's setting.
+        seed: of the training.
+        steps: that were trained.
+        seconds: that they took.
+        diverged: what became infinite or NaN, and when; empty if nothing did. Then there is no evaluation.
+        verdicts: names of the health monitor's verdicts that stand at the end.
+        start, end: what the health monitor saw after the first step and after the last, as in health.jsonl.
+        evaluation: values and how they were measured, as in evaluation.json.
+        curve: the evaluations on the way: each step with its values.
+    """
+
+    settings: dict[str, str]
+    seed: int
+    steps: int
+    seconds: float
+    diverged: str
+    verdicts: list[str]
+    start: dict[str, Any]
+    end: dict[str, Any]
+    evaluation: dict[str, Any]
+    curve: list[dict[str, float]]
+
+    @property
+    def name(self) -> str:
+        """Of the job."""
+        return job_name(self.settings, self.seed)
+
+    def value(self, metric: str) -> float:
+        """A metric; NaN where the training diverged."""
+        found: float = self.evaluation["values"][metric] if self.evaluation else math.nan
+        return found
+
+    def succeeded(self, success: Success) -> bool:
+        """Whether the score passes the bar and no verdict stands."""
+        return success.passed(self.value(success.metric)) and not self.verdicts
+
+    def write(self, path: Path) -> None:
+        """Write it whole or not at all."""
+        write_json(path, {"format": FORMAT} | dataclasses.asdict(self))
+
+    @classmethod
+    def read(cls, path: Path) -> Result:
+        """Read what `write` wrote.
+
+        Raises:
+            UserError: the file is broken, or another version's.
+        """
+        content = read_json(path)
+        found = content.pop("format", None)
+        require(found == FORMAT, f"{path}: expected {FORMAT!r}, got {found!r}; remove it, and its job runs again")
+        try:
+            return cls(**content)
+        except TypeError as error:
+            raise UserError(f"{path}: not what {FORMAT!r} holds: {error}") from error

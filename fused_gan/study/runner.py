@@ -1,0 +1,95 @@
+"""Running a study: the jobs without a result go to the workers, until all are done, time is up or a signal comes."""
+
+from __future__ import annotations
+
+import signal
+import time
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from fused_gan.study.folder import JobFolder, StudyFolder
+from fused_gan.study.grid import Study
+from fused_gan.study.lock import alone_in
+from fused_gan.study.process import POLLED, Outcome
+from fused_gan.study.result import Result
+from fused_gan.study.workers import Workers
+from fused_gan.training.interrupt import StopSignal
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study is.
+
+    Attributes:
+        done: jobs with a result.
+        left: jobs without one that did not fail: they were stopped, or their turn has not come.
+        failed: folders of the jobs that failed; the log.txt in each says why.
+        stopped_by: the signal that ended the study early, if one did.
+    """
+
+    done: int
+    left: int
+    failed: tuple[Path, ...]
+    stopped_by: signal.Signals | None
+
+
+def run_study(
+    study: Study,
+    folder: StudyFolder,
+    workers: Workers,
+    minutes: float | None = None,
+    console: Console | None = None,
+) -> Progress:
+    """Run the jobs that have no result yet. SIGINT (Ctrl-C) or SIGTERM ends it early, with every job saved.
+
+    Args:
+        study: the grid.
+        folder: of the study. What is done in it stays done; what was begun goes on from its last checkpoint.
+        workers: who runs the jobs.
+        minutes: after which it ends, with every job saved; the next call goes on.
+        console: where progress goes.
+
+    Raises:
+        UserError: the folder cannot be used, or another process is at work in it.
+    """
+    console = console or Console()
+    until = None if minutes is None else time.time() + 60 * minutes
+    folder.make()
+    with alone_in(folder.path, wait=False), StopSignal() as signals:
+        folder.begin(study)
+        jobs = study.jobs()
+        open_jobs = [job for job in jobs if not folder.job(job.name).is_done]
+        console.print(f"{study.name}: {len(jobs)} jobs, {len(open_jobs)} of them to do", highlight=False)
+        for job in open_jobs:
+            folder.job(job.name).create(job)
+        waiting = {workers.submit(folder.job(job.name).path, until): job for job in open_jobs}
+        failed: list[Path] = []
+        while waiting:
+            ready, _ = wait(waiting, timeout=POLLED, return_when=FIRST_COMPLETED)
+            for future in ready:
+                job = waiting.pop(future)
+                error = future.exception()  # of the worker: a job's own is in its log
+                outcome = "failed" if error else future.result()
+                if outcome == "failed":
+                    failed.append(folder.job(job.name).path)
+                told = f"{len(open_jobs) - len(waiting)}/{len(open_jobs)}  {job.name}  {outcome}"
+                told += f": {error!r}" if error else _told(study, folder.job(job.name), outcome)
+                console.print(told, highlight=False, markup=False, soft_wrap=True)
+            if signals.received is not None:
+                workers.stop()
+                waiting = {future: job for future, job in waiting.items() if not future.cancel()}
+        done = sum(folder.job(job.name).is_done for job in jobs)
+        return Progress(done, len(jobs) - done - len(failed), tuple(failed), signals.received)
+
+
+def _told(study: Study, folder: JobFolder, outcome: Outcome) -> str:
+    if outcome == "failed":
+        return f", see {folder.log}"
+    if outcome == "stopped":
+        return ""
+    result, metric = Result.read(folder.result), study.success.metric
+    verdicts = f"  {', '.join(result.verdicts)}" if result.verdicts else ""
+    return f"  {metric} {result.value(metric):.4g}  {result.seconds:.0f} s{verdicts}"

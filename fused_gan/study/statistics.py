@@ -1,0 +1,156 @@
+"""What can be said from a few seeds: means, success rates, and intervals for differences, paired by seed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fused_gan.study.grid import Study
+from fused_gan.study.result import Result
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+FEWEST = 5  # pairs that an interval is given for: there are too few ways to resample fewer
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One setting of every axis, over its seeds.
+
+    Attributes:
+        settings: by axis.
+        results: one a seed.
+    """
+
+    settings: dict[str, str]
+    results: tuple[Result, ...]
+
+    def values(self, metric: str) -> NDArray[np.float64]:
+        """A metric, one a seed; NaN where the training diverged."""
+        return np.array([result.value(metric) for result in self.results])
+
+    def mean(self, metric: str) -> float:
+        """Over the seeds that did not diverge; NaN if all did."""
+        values = _finite(self.values(metric))
+        return float(values.mean()) if len(values) else math.nan
+
+    def deviation(self, metric: str) -> float:
+        """Standard deviation over the seeds that did not diverge; NaN for fewer than two."""
+        values = _finite(self.values(metric))
+        return float(values.std(ddof=1)) if len(values) > 1 else math.nan
+
+    def successes(self, study: Study) -> int:
+        """Seeds whose run succeeded."""
+        return sum(result.succeeded(study.success) for result in self.results)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A metric under one setting minus the same under another, over the seeds that both have.
+
+    Attributes:
+        axis: on which the two lie.
+        first, second: their labels.
+        others: the settings of the other axes; empty where the difference is the mean over all of them.
+        metric: what is compared.
+        pairs: how many seeds.
+        mean: first minus second; NaN without pairs.
+        interval: that holds the true mean in 95 % of such studies; None where there are too few pairs.
+    """
+
+    axis: str
+    first: str
+    second: str
+    others: dict[str, str]
+    metric: str
+    pairs: int
+    mean: float
+    interval: tuple[float, float] | None
+
+    @property
+    def shown(self) -> bool:
+        """Whether the interval leaves out 0: the two differ."""
+        return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+
+def cells(study: Study, results: Sequence[Result]) -> list[Cell]:
+    """The results by setting, in the study's order; settings without a result are left out."""
+    found: dict[tuple[str, ...], list[Result]] = {}
+    for result in results:
+        found.setdefault(tuple(result.settings[axis] for axis in study.axes), []).append(result)
+    labels = itertools.product(*study.axes.values())
+    return [Cell(dict(zip(study.axes, key, strict=True)), tuple(found[key])) for key in labels if key in found]
+
+
+def differences(study: Study, results: Sequence[Result], metric: str, axis: str) -> list[Difference]:
+    """Every pair of an axis's settings: first over all settings of the other axes together, then within each.
+
+    Over all together, a seed counts once: its differences are averaged over the other axes' settings, as runs from one
+    seed are not independent of each other. Seeds that lack a result, or diverged, in one of the two are left out.
+    """
+    values = {(tuple(sorted(result.settings.items())), result.seed): result.value(metric) for result in results}
+    rest = {other: list(settings) for other, settings in study.axes.items() if other != axis}
+    contexts = [dict(zip(rest, labels, strict=True)) for labels in itertools.product(*rest.values())]
+    found: list[Difference] = []
+    for first, second in itertools.combinations(study.axes[axis], 2):
+        table = np.array(
+            [
+                [
+                    values.get((_key(context, axis, first), seed), math.nan)
+                    - values.get((_key(context, axis, second), seed), math.nan)
+                    for seed in range(study.seeds)
+                ]
+                for context in contexts
+            ]
+        )
+        if len(contexts) > 1:
+            found.append(_difference(axis, first, second, {}, metric, table.mean(0)))
+        for context, row in zip(contexts, table, strict=True):
+            found.append(_difference(axis, first, second, context, metric, row))
+    return found
+
+
+def studentised_interval(values: NDArray[np.float64], level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap confidence interval of a mean: bootstrap-t (Efron, The Jackknife, the Bootstrap and Other Resampling
+    Plans, 1982, section 10.9).
+
+    With few values it holds the true mean about as often as it says, where the percentile interval does not:
+    docs/study.md has both, measured.
+
+    Args:
+        values: (n,) independent, n ≥ 2.
+        level: how often such intervals hold the true mean.
+        seed: of the resampling.
+    """
+    count, mean, deviation = len(values), values.mean(), values.std(ddof=1)
+    chosen = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+    resampled = values[chosen]
+    deviations = resampled.std(1, ddof=1)
+    varied = deviations > 1e-12 * deviation  # n times the same value has none, but for rounding
+    if not varied.any():
+        return float(mean), float(mean)
+    t = (resampled.mean(1)[varied] - mean) / deviations[varied]
+    low, high = np.quantile(t, [(1 + level) / 2, (1 - level) / 2])
+    return float(mean - low * deviation), float(mean - high * deviation)
+
+
+def _difference(
+    axis: str, first: str, second: str, others: dict[str, str], metric: str, values: NDArray[np.float64]
+) -> Difference:
+    pairs = _finite(values)
+    mean = float(pairs.mean()) if len(pairs) else math.nan
+    interval = studentised_interval(pairs) if len(pairs) >= FEWEST else None
+    return Difference(axis, first, second, others, metric, len(pairs), mean, interval)
+
+
+def _key(context: dict[str, str], axis: str, label: str) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((context | {axis: label}).items()))
+
+
+def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values[np.isfinite(values)]

@@ -1,0 +1,77 @@
+"""What came out of a study as CSV and JSON, for other programs."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fused_gan.files import atomic_write
+from fused_gan.study.grid import Study
+from fused_gan.study.result import Result
+from fused_gan.study.statistics import Cell, Difference
+
+
+def write_csv(path: Path, study: Study, results: Sequence[Result]) -> None:
+    """Write a row a job: its settings, what it came to, every value of its evaluation."""
+    names = list(dict.fromkeys(name for result in results for name in result.evaluation.get("values", {})))
+    with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow([*study.axes, "seed", "succeeded", "verdicts", "diverged", "steps", "seconds", *names])
+        for result in results:
+            values = result.evaluation.get("values", {})
+            writer.writerow(
+                [
+                    *(result.settings[axis] for axis in study.axes),
+                    result.seed,
+                    int(result.succeeded(study.success)),
+                    "; ".join(result.verdicts),
+                    result.diverged,
+                    result.steps,
+                    round(result.seconds, 1),
+                    *(values.get(name, "") for name in names),
+                ]
+            )
+
+
+def write_results(
+    path: Path,
+    study: Study,
+    results: Sequence[Result],
+    cells: Sequence[Cell],
+    differences: Sequence[Difference],
+    summary: Sequence[str],
+) -> None:
+    """Write everything: the study, each result in full, means, differences with their intervals, the summary."""
+    content = {
+        "study": dataclasses.asdict(study),
+        "summary": list(summary),
+        "cells": [_cell(study, cell) for cell in cells],
+        "differences": [dataclasses.asdict(difference) for difference in differences],
+        "results": [dataclasses.asdict(result) for result in results],
+    }
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(_valid(content), allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _cell(study: Study, cell: Cell) -> dict[str, Any]:
+    moments = {name: {"mean": cell.mean(name), "deviation": cell.deviation(name)} for name in study.metrics}
+    return {
+        "settings": cell.settings,
+        "runs": len(cell.results),
+        "successes": cell.successes(study),
+        "metrics": moments,
+    }
+
+
+def _valid(content: Any) -> Any:
+    """The same with None for what JSON has no number for."""
+    if isinstance(content, dict):
+        return {name: _valid(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_valid(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content

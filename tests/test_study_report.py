@@ -1,0 +1,126 @@
+"""A study's report holds everything, and says in words no more than its numbers show."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from studies import result, study
+
+from fused_gan.study import Result, StudyFolder, cells, differences, write_study
+from fused_gan.study.summary import moments, number, summarise
+
+
+def made_up(seeds: int, gap: float) -> list[Result]:
+    """Runs whose score is by `gap` lower with relu than with tanh, but for noise, whatever the output."""
+    random = np.random.default_rng(0)
+    return [
+        result((activation, output), seed, 5 + gap * (activation == "tanh") + random.normal())
+        for seed in range(seeds)
+        for activation in ("relu", "tanh")
+        for output in ("tanh", "sigmoid")
+    ]
+
+
+def words(seeds: int, results: list[Result]) -> str:
+    of = study(seeds)
+    compared = [difference for axis in of.axes for difference in differences(of, results, "fd", axis)]
+    return "\n".join(summarise(of, cells(of, results), compared))
+
+
+def test_a_difference_that_is_there_is_told() -> None:
+    told = words(8, made_up(8, gap=50))
+    [sentence] = [line for line in told.splitlines() if "Activation on average over output: fd is lower" in line]
+    match = re.search(r"with relu than with tanh by ([\d.]+) \(95% interval ([\d.]+) to ([\d.]+), 8 seeds\)", sentence)
+    assert match is not None
+    mean, low, high = map(float, match.groups())
+    assert low < mean < high
+    assert low <= 50 <= high
+    assert "Every run succeeded with: relu, tanh; relu, sigmoid." in told
+    assert "No run succeeded with: tanh, tanh; tanh, sigmoid." in told
+    assert "16 succeeded: fd at most 10" in told
+
+
+def test_a_difference_that_is_not_shown_is_not_told() -> None:
+    told = words(8, made_up(8, gap=0))
+    assert "Activation on average over output: no difference is shown between relu and tanh (95% interval -" in told
+    assert "is lower" not in told
+
+
+def test_of_few_seeds_no_difference_is_told() -> None:
+    told = words(3, made_up(3, gap=50))
+    assert "is lower" not in told
+    assert "Activation: with fewer than 5 pairs of seeds, nothing is said about differences." in told
+
+
+def test_where_it_is_the_other_way_round_is_told() -> None:
+    results = [
+        result((activation, output), seed, 5 + 0.1 * seed * (output == "tanh") + gap * (activation == "tanh"))
+        for seed in range(5)
+        for output, gap in (("tanh", 50.0), ("sigmoid", -3.0))
+        for activation in ("relu", "tanh")
+    ]
+    told = words(5, results)
+    assert "Activation on average over output: fd is lower with relu than with tanh by 23.5" in told
+    assert "But with output sigmoid, fd is lower with tanh than with relu by 3 " in told
+
+
+def test_gradients_units_and_verdicts_are_told_by_the_first_axis() -> None:
+    results = [result((label, "tanh"), 0, 1.0, ["vanishing"] * (label == "tanh")) for label in ("relu", "tanh")]
+    told = words(1, results)
+    assert "in the median run: 0.01 with relu (0.01 to 0.01); 0.01 with tanh (0.01 to 0.01)." in told
+    assert "this share is 0 on all of 128 images: 25.0% with relu (25% to 25%)" in told
+    assert "Verdicts at the end of the 1 runs with tanh: vanishing in 1." in told
+    assert "runs with relu" not in told
+
+
+def test_the_page_the_csv_and_the_json_hold_every_job(tmp_path: Path) -> None:
+    of, folder = study(5), StudyFolder(tmp_path)
+    assert not write_study(folder, of), "there is nothing to write yet"
+    assert not list(tmp_path.iterdir())
+    results = made_up(5, gap=50)
+    results[-1] = result(("tanh", "sigmoid"), 4, math.nan, diverged="at step 7 a loss is not finite")
+    for one in results:
+        job = folder.job(one.name)
+        job.run.path.mkdir(parents=True)
+        one.write(job.result)
+        Image.new("L", (8, 8)).save(job.run.picture)
+    assert write_study(folder, of)
+    rows = list(csv.DictReader(folder.csv.open()))
+    assert len(rows) == 20
+    assert float(rows[0]["fd"]) == pytest.approx(results[0].value("fd"))
+    assert rows[-1]["diverged"] == "at step 7 a loss is not finite"
+    assert [row["succeeded"] for row in rows] == [str(int(one.succeeded(of.success))) for one in results]
+    content = json.loads(folder.json.read_text(), parse_constant=pytest.fail)
+    assert len(content["results"]) == 20
+    assert content["cells"][0]["successes"] == 5
+    assert {one["axis"] for one in content["differences"]} == {"activation", "output"}
+    page = folder.report.read_text()
+    for text in (
+        "Study: made-up",
+        "Which?",
+        "Settings",
+        "Differences",
+        "fd over the steps",
+        "Root mean square",
+        "dead",
+    ):
+        assert text in page
+    for sentence in content["summary"]:
+        assert sentence.replace("'", "&#x27;") in page
+    assert page.count("<figcaption>relu, tanh</figcaption>") == 1
+    assert page.count("data:image/png;base64,") == 3 + 4, "curves, gradients, units; a grid for each setting"
+    assert not re.search(r"(src|href)=\"(?!data:)", page), "it refers to no other file"
+
+
+def test_numbers_are_rounded_as_their_spread_wants() -> None:
+    assert [number(value) for value in (1234.5, 12.345, 0.00123456, math.nan)] == ["1,234", "12.3", "0.00123", "–"]
+    assert moments(12.3456, 0.123) == "12.35 ± 0.12"
+    assert moments(1234.56, 123.4) == "1,235 ± 123"
+    assert moments(0.5, math.nan) == "0.5 ± –"

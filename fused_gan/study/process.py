@@ -18,7 +18,7 @@ POLLED = 0.1  # seconds between two looks whether a process has ended, or is to 
 # Numerical libraries read these when they are loaded: a job that took all cores would hold up the others.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
-Outcome = Literal["done", "stopped", "failed"]
+Outcome = Literal["done", "stopped", "failed", "not begun"]
 
 
 def execute(
@@ -35,9 +35,9 @@ def execute(
     """
     job = JobFolder(folder)
     stop = stop or threading.Event()
-    for _ in range(ATTEMPTS):
+    for attempt in range(ATTEMPTS):
         if stop.is_set() or (until is not None and time.time() >= until):
-            return "stopped"
+            return "stopped" if attempt else "not begun"
         status = _run(job, threads, device, until, stop)
         if job.is_done:
             return "done"

@@ -75,6 +75,8 @@ def run_study(
                 outcome = "failed" if error else future.result()
                 if outcome == "failed":
                     failed.append(folder.job(job.name).path)
+                if outcome == "not begun":
+                    continue
                 told = f"{len(open_jobs) - len(waiting)}/{len(open_jobs)}  {job.name}  {outcome}"
                 told += f": {error!r}" if error else _told(study, folder.job(job.name), outcome)
                 console.print(told, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,79 @@
+"""A job's result holds what the questions need, and what cannot be used is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from studies import write_grid
+
+from fused_gan.cli import main
+from fused_gan.study import StudyFolder, load_study
+from fused_gan.study.job import run_job
+
+
+def test_a_job_that_fails_is_named_and_holds_up_no_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    axes = {"data": {"none": {"data": str(tmp_path / "none.npz")}, "some": {}}}
+    config, out = write_grid(tmp_path, 20, axes=axes), tmp_path / "out"
+    assert main(["study", "--config", str(config), "--out", str(out)]) == 1
+    said = capsys.readouterr().out
+    assert f"failed: {StudyFolder(out).job('none+seed0').path}; see its log.txt" in said
+    assert "none.npz' is no file" in StudyFolder(out).job("none+seed0").log.read_text()
+    assert StudyFolder(out).job("some+seed0").is_done
+
+
+def test_a_result_holds_what_the_questions_need(tmp_path: Path) -> None:
+    study = load_study(write_grid(tmp_path, 30, ["relu"]))
+    folder = StudyFolder(tmp_path / "out")
+    folder.make()
+    folder.begin(study)
+    job = folder.job("relu+seed0")
+    job.create(study.jobs()[0])
+    assert run_job(job, 1, "cpu") == 0
+    [result] = folder.results(study)
+    assert result.settings == {"activation": "relu"}
+    assert (result.start["step"], result.end["step"], result.steps) == (1, 30, 30)
+    looks = [json.loads(line) for line in job.run.health.read_text().splitlines()]
+    assert result.end == looks[-1]
+    assert set(result.start["gradient_norms"]) == set(result.end["gradient_norms"])
+    assert set(result.end["dead"]) == {"generator.0"}
+    assert set(result.end["negative"]) == {"discriminator.1"}
+    assert result.value("fd") > 0
+    assert result.seconds > 0
+    assert result.succeeded(study.success) == (not result.verdicts)
+    written = job.result.stat().st_mtime_ns
+    assert run_job(job, 1, "cpu") == 0
+    assert job.result.stat().st_mtime_ns == written
+
+
+def test_a_run_that_diverges_is_a_result_without_a_score(tmp_path: Path) -> None:
+    grid = json.loads(write_grid(tmp_path, 30, ["relu"]).read_text())
+    study = load_study(write_grid(tmp_path, fields=grid["fields"] | {"lr": 1e30}))
+    folder = StudyFolder(tmp_path / "out")
+    folder.job("relu+seed0").create(study.jobs()[0])
+    assert run_job(folder.job("relu+seed0"), 1, "cpu") == 0
+    [result] = folder.results(study)
+    assert "training diverged" in result.diverged
+    assert result.value("fd") != result.value("fd")
+    assert not result.succeeded(study.success)
+
+
+def test_folders_of_something_else_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, out = write_grid(tmp_path, 20, ["relu"]), tmp_path / "out"
+    command = ["study", "--config", str(config), "--out", str(out), "--max-minutes", "0"]
+    out.mkdir()
+    (out / "thesis.tex").write_text("all of it")
+    assert main(command) == 2
+    assert f"{out} is neither empty nor the folder of a study" in capsys.readouterr().err
+    (out / "thesis.tex").unlink()
+    assert main(command) == 75
+    write_grid(tmp_path, 25, ["relu"])
+    assert main(command) == 2
+    assert "was begun with other fields than grid has now; name a new folder" in capsys.readouterr().err
+    write_grid(tmp_path, 20, ["relu", "tanh"], seeds=2)
+    assert main(command) == 75, "more settings and more seeds are welcome"
+    job = StudyFolder(out).job("relu+seed0")
+    job.result.write_text('{"format": "fused_gan study result 0"}')
+    assert main(command) == 2
+    assert "expected 'fused_gan study result 1', got 'fused_gan study result 0'; remove it" in capsys.readouterr().err

@@ -22,8 +22,10 @@ from fused_gan.images import save_grid, save_pngs, save_samples
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.options import explained
 from fused_gan.study.command import StudyCommand
-from fused_gan.training import PRESETS, RunFolder, RunResult, TrainingConfig, load_sampler, resume, train
+from fused_gan.training import PRESETS, RunFolder, RunResult, Sampler, TrainingConfig, load_sampler, resume, train
+from fused_gan.training.checkpoints import Checkpoints
 from fused_gan.training.config import resolve_device
+from fused_gan.training.export import export_dataset
 from fused_gan.training.presets import from_json
 from fused_gan.training.report import write_report
 
@@ -105,6 +107,10 @@ class Sample:
     out: Path | None = None
     """Folder for the files; by default the run folder. Existing files of the same name are replaced."""
 
+    as_dataset: Path | None = None
+    """Instead, write a labelled data set into this new folder: a folder for each class, a PNG for each image, and
+    dataset.json, which says how they were made. For a conditional system."""
+
     def __post_init__(self) -> None:
         for name in ("count", "grid"):
             value = getattr(self, name)
@@ -118,6 +124,8 @@ class Sample:
     def run(self) -> int:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
         labels = torch.tensor(list(itertools.islice(itertools.cycle(self.labels), self.count))) if self.labels else None
+        if self.as_dataset is not None:
+            return self._export(sampler, labels, self.as_dataset)
         labels = sampler.check_labels(labels, self.count)
         stem = _made(self.out or self.folder) / f"samples-seed{self.seed}-count{self.count}"
         shown = min(self.grid, self.count)
@@ -135,6 +143,23 @@ class Sample:
             print(f"pictures: {stem}")
         print(f"images: {stem.with_suffix('.npz')}")
         print(f"samples: {stem.with_suffix('.png')}")
+        return 0
+
+    def _export(self, sampler: Sampler, labels: torch.Tensor | None, folder: Path) -> int:
+        require(
+            self.out is None and not self.pngs,
+            "as_dataset: it takes the place of --out and --pngs, give it without them",
+        )
+        run = RunFolder(self.folder)
+        config = run.read_config()
+        about = {
+            "system": config["preset"],
+            "trained_on": config["training"]["data"],
+            "checkpoint": self.checkpoint or Checkpoints(run.checkpoints, keep=1).last().name,
+        }
+        counts = export_dataset(folder, sampler, self.count, self.seed, labels, self.truncation, about)
+        print(f"{self.count:,} images of {len(counts)} classes")
+        print(f"data set: {folder}")
         return 0
 
 

@@ -1,0 +1,90 @@
+"""Generated images as a labelled data set: a folder for each class, a PNG for each image.
+
+So `fused_gan.data.load` reads it back, and so do other libraries' readers of class folders.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import fused_gan
+from fused_gan.errors import require
+from fused_gan.images import save_pngs
+from fused_gan.training.sampling import Sampler
+
+FORMAT = "fused_gan dataset 1"
+ABOUT = "dataset.json"
+
+
+def export_dataset(
+    folder: Path,
+    sampler: Sampler,
+    count: int,
+    seed: int,
+    labels: Tensor | None = None,
+    truncation: float | None = None,
+    about: dict[str, Any] | None = None,
+) -> dict[str, int]:
+    """Generate images into class folders, named by the class and padded with zeros so that they sort by it.
+
+    The folder appears when all is written.
+
+    Args:
+        folder: new or empty.
+        sampler: of a conditional system.
+        count: images in all.
+        seed: of the noise.
+        labels: (count,), their classes; by default all classes in turn.
+        truncation: as for `Sampler.chunks`.
+        about: what else dataset.json is to say.
+
+    Returns:
+        How many images each folder holds.
+
+    Raises:
+        UserError: the system is not conditional, a label is out of range, or the folder is not empty.
+    """
+    require(
+        sampler.classes > 0,
+        "as_dataset: it needs a conditional system, as cgan, which knows the class of what it makes; this one does not",
+    )
+    require(
+        not folder.exists() or (folder.is_dir() and not any(folder.iterdir())),
+        f"as_dataset: {folder} exists and is not an empty folder; name a new one",
+    )
+    chosen = sampler.check_labels(labels, count)
+    assert chosen is not None
+    digits = len(str(sampler.classes - 1))
+    names = {label: f"{label:0{digits}d}" for label in chosen.unique().tolist()}
+    counts = {name: int((chosen == label).sum()) for label, name in names.items()}
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    for name in counts:
+        (temporary / name).mkdir(parents=True)
+    done = dict.fromkeys(names, 0)
+    start = 0
+    for chunk in sampler.chunks(count, seed, chosen, truncation):
+        classes = chosen[start : start + len(chunk)]
+        start += len(chunk)
+        for label in classes.unique().tolist():
+            of_class = chunk[(classes == label).numpy()]
+            save_pngs(temporary / names[label], of_class, done[label])
+            done[label] += len(of_class)
+    content = {
+        "format": FORMAT,
+        "images": count,
+        "image_shape": list(sampler.image_shape),
+        "classes": counts,
+        "seed": seed,
+        "truncation": truncation,
+        "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
+    }
+    (temporary / ABOUT).write_text(json.dumps(content | (about or {}), indent=2) + "\n", encoding="utf-8")
+    temporary.replace(folder)
+    return counts

@@ -64,7 +64,7 @@ def train_extractor(
         network = Classifier((depth, height, width), classes).to(device)
     order = torch.randperm(len(labels), generator=random)
     held_out, kept = order.tensor_split([math.ceil(HELD_OUT * len(labels))])
-    _fit(network, images.images[kept], labels[kept], steps, random)
+    fit_classifier(network, images.images[kept], labels[kept], steps, random)
     _normalise(network, images.images[kept])
     network.load_state_dict(stored(network))  # what is measured is what the file holds, rounded
     about = About(
@@ -78,7 +78,7 @@ def train_extractor(
         steps=steps,
         trained_on=len(kept),
         held_out=len(held_out),
-        accuracy=_accuracy(network, images.images[held_out], labels[held_out]),
+        accuracy=accuracy(network, images.images[held_out], labels[held_out]),
     )
     return save_extractor(out, about, network)
 
@@ -96,7 +96,8 @@ def _labels(source: str, data: ImageData) -> Tensor:
     return data.labels
 
 
-def _fit(network: Classifier, images: Tensor, labels: Tensor, steps: int, random: torch.Generator) -> None:
+def fit_classifier(network: Classifier, images: Tensor, labels: Tensor, steps: int, random: torch.Generator) -> None:
+    """Train on uint8 images (N, C, H, W) and labels (N,): Adam, a falling step size, batches moved by some pixels."""
     optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
     network.train()
     for step in range(steps):
@@ -145,7 +146,8 @@ def _normalise(network: Classifier, images: Tensor) -> None:
 
 
 @torch.no_grad()
-def _accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
+def accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
+    """Share of uint8 images (N, C, H, W) that get their label."""
     features = torch.cat([network.features(some) for some in torch.split(images, BATCH)])
     right: Tensor = network.head(features).argmax(1).cpu() == labels
     return right.double().mean().item()

@@ -61,7 +61,7 @@ def export_dataset(
     chosen = sampler.check_labels(labels, count)
     assert chosen is not None
     digits = len(str(sampler.classes - 1))
-    names = {label: f"{label:0{digits}d}" for label in chosen.unique().tolist()}
+    names = {label: f"{label:0{digits}d}" for label in sorted(set(chosen.tolist()))}
     counts = {name: int((chosen == label).sum()) for label, name in names.items()}
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
@@ -72,7 +72,7 @@ def export_dataset(
     for chunk in sampler.chunks(count, seed, chosen, truncation):
         classes = chosen[start : start + len(chunk)]
         start += len(chunk)
-        for label in classes.unique().tolist():
+        for label in set(classes.tolist()):
             of_class = chunk[(classes == label).numpy()]
             save_pngs(temporary / names[label], of_class, done[label])
             done[label] += len(of_class)

@@ -1,0 +1,128 @@
+"""Do generated digits help a classifier that has few real ones? `python -m benchmarks.augmentation`.
+
+For each seed: 500 digits are drawn from mnist-5k, 50 a class. A conditional GAN is trained on these and no others, and
+makes labelled digits. A classifier is trained on the 500 alone, and again with generated ones beside them; each has the
+same weights to begin with, the same number of steps, and small shifts of every image. It is tested on the other 4,500.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import tyro
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import Tensor
+
+from fused_gan.data import ImageData, load
+from fused_gan.errors import require
+from fused_gan.evaluation.classifier import Classifier
+from fused_gan.evaluation.fit import accuracy, fit_classifier
+from fused_gan.files import atomic_write
+from fused_gan.study.statistics import FEWEST, studentised_interval
+from fused_gan.training import configure, load_sampler, train
+from fused_gan.training.export import export_dataset
+
+REAL = 50  # of each class
+GENERATED = (0, 500, 2000)  # beside the real ones
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `main` is told."""
+
+    out: Path = Path("runs/augmentation")
+    """Folder for everything that is made; seeds that are done in it are not done again."""
+
+    seeds: int = 8
+    """Choices of 500 digits, each with a GAN and classifiers of its own."""
+
+    gan_steps: int = 4000
+    """Of the conditional GAN."""
+
+    classifier_steps: int = 600
+    """Batches of 128."""
+
+    threads: int = 1
+    """CPU threads of torch."""
+
+
+def main(options: Options) -> None:
+    """Do what is left to do, and print a table."""
+    require(options.seeds >= FEWEST, f"seeds: expected {FEWEST} or more, which an interval needs, got {options.seeds}")
+    torch.set_num_threads(options.threads)
+    folders = [options.out / f"seed{seed}" for seed in range(options.seeds)]
+    for seed, folder in enumerate(folders):
+        if not (folder / "accuracies.json").is_file():
+            accuracies = experiment(folder, seed, options)
+            with atomic_write(folder / "accuracies.json") as temporary:
+                temporary.write_text(json.dumps(accuracies) + "\n")
+    results = [json.loads((folder / "accuracies.json").read_text()) for folder in folders]
+    print(table(np.array([[result[str(count)] for count in GENERATED] for result in results])))
+
+
+def experiment(folder: Path, seed: int, options: Options) -> dict[str, float]:
+    """The accuracy on the other digits by the number of generated ones."""
+    kept, others = split(load("mnist-5k"), seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "real.npz", images=kept.images[:, 0].numpy(), labels=labels_of(kept).numpy())
+    preset = configure(
+        "cgan", data=str(folder / "real.npz"), out=folder / "cgan", steps=options.gan_steps, seed=seed, batch_size=32,
+        lr=1e-3, z_dim=64, generator_widths=(64, 128, 256), discriminator_widths=(256, 128, 64), tensorboard=False,
+        device="cpu", threads=options.threads,
+    )  # fmt: skip
+    train("cgan", preset.model, preset.training, Console(quiet=True))
+    export_dataset(folder / "generated", load_sampler(folder / "cgan", CPU), max(GENERATED), seed)
+    made = load(str(folder / "generated"))
+    accuracies = {}
+    for count in GENERATED:
+        chosen = torch.arange(count) * max(GENERATED) // max(count, 1)  # they are sorted by class
+        images = torch.cat((kept.images, made.images[chosen]))
+        labels = torch.cat((labels_of(kept), labels_of(made)[chosen]))
+        torch.manual_seed(seed)
+        classifier = Classifier(kept.images.shape[1:], classes=10)
+        fit_classifier(classifier, images, labels, options.classifier_steps, torch.Generator().manual_seed(seed))
+        accuracies[str(count)] = accuracy(classifier, others.images, labels_of(others))
+    return accuracies
+
+
+def split(data: ImageData, seed: int) -> tuple[ImageData, ImageData]:
+    """`REAL` images of each class, and all others."""
+    order = torch.randperm(len(data.images), generator=torch.Generator().manual_seed(seed))
+    labels = labels_of(data)[order]
+    ranks = torch.stack([(labels == label).cumsum(0) for label in range(10)], 1).gather(1, labels[:, None])[:, 0]
+    kept, others = order[ranks <= REAL], order[ranks > REAL]
+    return (
+        ImageData(data.images[kept], labels_of(data)[kept]),
+        ImageData(data.images[others], labels_of(data)[others]),
+    )
+
+
+def labels_of(data: ImageData) -> Tensor:
+    """Its labels, which all data here has."""
+    assert data.labels is not None
+    return data.labels
+
+
+def table(accuracies: NDArray[np.float64]) -> str:
+    """Markdown; `accuracies` is (seeds, len(GENERATED))."""
+    lines = [
+        "| real | generated | accuracy | difference to real alone, 95 % interval |",
+        "| ---: | ---: | ---: | ---: |",
+    ]
+    for column, count in enumerate(GENERATED):
+        percent = 100 * accuracies[:, column]
+        gain = percent - 100 * accuracies[:, 0]
+        low, high = studentised_interval(gain)
+        difference = f"{gain.mean():+.2f} ({low:+.2f} to {high:+.2f})" if count else ""
+        lines.append(f"| {10 * REAL} | {count:,} | {percent.mean():.2f} ± {percent.std(ddof=1):.2f} % | {difference} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Options, description=__doc__))

@@ -117,7 +117,7 @@ def on_cluster(address: str, threads: int, device: str) -> Iterator[Workers]:
             "dask: the package distributed is missing, get it with: pip install 'fused_gan[dask]'"
         ) from error
     try:
-        client = Client(address, timeout=10)  # type: ignore[no-untyped-call]
+        client = Client(address, timeout=5)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
         raise UserError(f"dask: no scheduler answers at {address}: {error}") from error
     with client:

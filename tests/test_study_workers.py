@@ -1,8 +1,11 @@
-"""A study runs on a Dask cluster as it runs here."""
+"""Jobs run on the devices of this machine, or on a Dask cluster."""
 
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,8 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from studies import write_grid
 
 from fused_gan.cli import main
-from fused_gan.study import StudyFolder, load_study
+from fused_gan.study import StudyFolder, here, load_study, workers
+from fused_gan.study.process import Outcome
 
 
 class Seen(SchedulerPlugin):  # type: ignore[misc]
@@ -35,17 +39,36 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 def test_two_workers_share_the_jobs(cluster: LocalCluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    config, out = write_grid(tmp_path, 20, ["relu", "tanh", "sigmoid", "identity"]), tmp_path / "out"
+    config, out = write_grid(tmp_path, 20, ["relu", "tanh", "sigmoid"]), tmp_path / "out"
     seen = Seen()
     cluster.scheduler.add_plugin(seen)
     command = ["study", "--config", str(config), "--out", str(out), "--dask", cluster.scheduler_address]
     assert main(command) == 0
-    assert "4/4 " in capsys.readouterr().out
+    assert "3/3 " in capsys.readouterr().out
     results = StudyFolder(out).results(load_study(config))
-    assert [result.settings["activation"] for result in results] == ["relu", "tanh", "sigmoid", "identity"]
+    assert [result.settings["activation"] for result in results] == ["relu", "tanh", "sigmoid"]
     assert len(seen.workers) == 2
     assert main(command) == 0
-    assert "4 jobs, 0 of them to do" in capsys.readouterr().out
+    assert "3 jobs, 0 of them to do" in capsys.readouterr().out
+
+
+def test_devices_are_dealt_out_and_each_has_one_job_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    running: Counter[str] = Counter()
+    seen: list[tuple[str, int]] = []
+
+    def execute(folder: Path, threads: int, device: str, until: float | None, stop: threading.Event) -> Outcome:
+        running[device] += 1
+        seen.append((device, running[device]))
+        time.sleep(0.02)
+        running[device] -= 1
+        return "done"
+
+    monkeypatch.setattr(workers, "execute", execute)
+    with here(3, 1, ["cuda:0", "cuda:1", "cuda:2"]) as chosen:
+        outcomes = [chosen.submit(tmp_path, None) for _ in range(12)]
+    assert [outcome.result() for outcome in outcomes] == ["done"] * 12
+    assert {device for device, _ in seen} == {"cuda:0", "cuda:1", "cuda:2"}
+    assert {together for _, together in seen} == {1}
 
 
 def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

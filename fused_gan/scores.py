@@ -31,11 +31,11 @@ INCEPTION_SCORES = {  # the same, in the features of Inception
     "fid": Score("FID", False),
     "inception_score": Score("Inception Score", True),
 }
-VAE_SCORES = {  # a VAE on real images
+VAE_SCORES = {  # a VAE on real images; named otherwise than its losses, beside which they stand in the log
     "elbo": Score("ELBO, nats", True),
     "iwae": Score("IWAE bound, nats", True),
-    "reconstruction": Score("−log p(x | z), nats", False),
-    "kl": Score("KL, nats", None),
+    "reconstruction_error": Score("−log p(x | z), nats", False),
+    "kl_divergence": Score("KL, nats", None),
     "mse": Score("MSE", False),
     "psnr": Score("PSNR, dB", True),
     "ssim": Score("SSIM", True),
@@ -47,8 +47,8 @@ SCALES = (  # those that fit into one picture
     ("classifier_score",),
     ("precision", "recall", "density", "coverage"),
     ("elbo", "iwae"),
-    ("reconstruction",),
-    ("kl",),
+    ("reconstruction_error",),
+    ("kl_divergence",),
     ("mse",),
     ("psnr",),
     ("ssim",),

@@ -1,4 +1,7 @@
-"""How far generated images are from real ones, by numbers over their features: those that torchmetrics computes."""
+"""How far generated images are from real ones, by numbers over their features: those that torchmetrics computes.
+
+Each metric is told not to sync: of several processes in training one evaluates, and would wait for the others.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
     Returns:
         0 for equal sets. It falls with the number of samples: compare only equal numbers.
     """
-    metric = FrechetInceptionDistance(_AsIs(real.shape[1])).to(real.device)
+    metric = FrechetInceptionDistance(_AsIs(real.shape[1]), sync_on_compute=False).to(real.device)
     metric.update(real.double(), real=True)
     metric.update(fake.double(), real=False)
     return max(0.0, metric.compute().item())  # rounding can put equal sets at −1e-12
@@ -55,7 +58,7 @@ def classifier_score(logits: Tensor) -> float:
         one class, all classes equally often). It knows nothing of the real images.
     """
     with _undisturbed(0):
-        metric = InceptionScore(_AsIs(logits.shape[1]), splits=1)
+        metric = InceptionScore(_AsIs(logits.shape[1]), splits=1, sync_on_compute=False)
         metric.update(logits.double())
         return metric.compute()[0].item()
 
@@ -73,7 +76,9 @@ def kernel_distance(real: Tensor, fake: Tensor, seed: int = 0) -> float:
     """
     size = min(KID_SUBSET, len(real), len(fake))
     with _undisturbed(seed):
-        metric = KernelInceptionDistance(_AsIs(real.shape[1]), subsets=KID_SUBSETS, subset_size=size)
+        metric = KernelInceptionDistance(
+            _AsIs(real.shape[1]), subsets=KID_SUBSETS, subset_size=size, sync_on_compute=False
+        )
         metric.update(real.double(), real=True)
         metric.update(fake.double(), real=False)
         return metric.compute()[0].item()

@@ -18,13 +18,14 @@ SSIM_WINDOW = 11  # pixels; an image needs as many a side
 def vae_scores(vae: VAE, value_range: tuple[float, float], images: Tensor, seed: int, k: int) -> dict[str, float]:
     """The `VAE_SCORES`, means over the images; likelihoods in nats an image, of pixels as they are, not binarised.
 
-    elbo            −reconstruction − kl, of one latent drawn for each image; β is 1 whatever was trained with
-    iwae            the bound of k latents for each image (Burda et al., Importance Weighted Autoencoders, 2016)
-    reconstruction  −log p(x | z) of the training's likelihood, summed over pixels
-    kl              KL(q(z | x) ‖ N(0, 1)), summed over latent dimensions
-    mse, psnr, ssim of the decoded mean of q, pixels in [0, 1]; SSIM by a Gaussian window of 11 pixels (Wang et al.,
-                    Image Quality Assessment, 2004), of images at least as large
-    active_units    latent dimensions whose mean's variance over the images is above 0.01 (Burda et al., section 5.2)
+    elbo                  −reconstruction_error − kl_divergence; β is 1 whatever was trained with
+    iwae                  the bound of k latents for each image (Burda et al., Importance Weighted Autoencoders, 2016)
+    reconstruction_error  −log p(x | z) of one latent drawn for each image, under the training's likelihood, summed over
+                          pixels
+    kl_divergence         KL(q(z | x) ‖ N(0, 1)), summed over latent dimensions
+    mse, psnr, ssim       of the decoded mean of q, pixels in [0, 1]; SSIM by a Gaussian window of 11 pixels (Wang et
+                          al., Image Quality Assessment, 2004), of images at least as large
+    active_units          latent dimensions whose mean's variance over the images is above 0.01 (Burda et al., 5.2)
 
     Args:
         vae: the system; the weights that pictures are made with are scored.
@@ -43,8 +44,8 @@ def vae_scores(vae: VAE, value_range: tuple[float, float], images: Tensor, seed:
         numbers = {
             "elbo": -reconstruction - kl.sum(1),
             "iwae": vae.iwae(real, k, stream_seed(seed, f"iwae {index}")),
-            "reconstruction": reconstruction,
-            "kl": kl.sum(1),
+            "reconstruction_error": reconstruction,
+            "kl_divergence": kl.sum(1),
             **_picture_scores(_unit(real, value_range), _unit(vae.reconstruct(real), value_range)),
         }
         for name, values in numbers.items():

@@ -262,7 +262,8 @@ class VAETraining(TrainingConfig):
 
     best_metric: str = "negative_elbo"
     """Logged number by which the best checkpoint is chosen: negative_elbo (of 512 images, with always the same noise)
-    or loss; or one of an evaluation: elbo, iwae, reconstruction, mse, psnr, ssim, active_units, or those of a GAN."""
+    or loss; or one of an evaluation: elbo, iwae, reconstruction_error, mse, psnr, ssim, active_units or those of a
+    GAN."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -117,6 +117,7 @@ def evaluate(
     folder, where = RunFolder(Path(run)), resolve_device(device)
     network = None if inception is None else Inception(inception, samples, where)
     path = _checkpoint(folder, checkpoint)
+    read_evaluations(folder.evaluation)  # before the work: a broken file would lose it
     loaded = load_checkpoint(path)
     preset = _preset(folder, loaded.config)
     sampler = make_sampler(loaded, path, where)

@@ -49,18 +49,7 @@ def version_rows() -> Iterable[Row]:
     """Versions of Python, this package and what it uses."""
     yield Row(None, "fused_gan", fused_gan.__version__)
     yield Row(None, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for package in (
-        "torch",
-        "numpy",
-        "pillow",
-        "rich",
-        "tyro",
-        "safetensors",
-        "mlxtend",
-        "accelerate",
-        "matplotlib",
-        "tensorboard",
-    ):
+    for package in PACKAGES:
         version = _version(package)
         yield Row(version is not None, package, version or "training needs it: pip install 'fused_gan[train]'")
 

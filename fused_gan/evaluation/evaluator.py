@@ -87,9 +87,9 @@ class Evaluator:
             vae: the same system, if it is one.
         """
         found = self.reference.scores(self.generated(sampler))
-        return (
-            found if vae is None else found | vae_scores(vae, sampler.value_range, self.images, self.seed, self.iwae_k)
-        )
+        if vae is not None:
+            found |= vae_scores(vae, sampler.value_range, self.images, self.seed, self.iwae_k)
+        return found
 
 
 def split(data: ImageData, source: str, samples: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from fused_gan.training import configure, resume, train
@@ -18,6 +19,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "wgan-gp": {"generator_widths": (16,), "discriminator_widths": (16,), "z_dim": 4},
     "mlp-vae": {"widths": (16,), "z_dim": 4, "ema_decay": 0.9},
 }
+
+
+def write_patches(path: Path) -> str:
+    """A small data set: 60 random images of 8×8 pixels in 3 classes. Returns the path."""
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(path, images=pixels, labels=np.arange(60) % 3)
+    return str(path)
 
 
 def options(name: str, data: str, out: Path, steps: int, **changes: Any) -> Any:

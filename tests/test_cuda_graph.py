@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,7 +21,7 @@ pytest.importorskip("rich")
 pytest.importorskip("tyro")
 
 from rich.console import Console
-from small_runs import go_on, options, run
+from small_runs import go_on, options, run, write_patches
 from step_cases import SYSTEMS, build
 from test_checkpoint import flat
 from test_resume import last_state, numbers
@@ -108,10 +107,7 @@ def test_nothing_in_a_step_waits_for_the_device(name: str, choice: str) -> None:
 
 @pytest.fixture
 def patches(tmp_path: Path) -> str:
-    path = tmp_path / "patches.npz"
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
-    np.savez(path, images=pixels, labels=np.arange(60) % 3)
-    return str(path)
+    return write_patches(tmp_path / "patches.npz")
 
 
 @pytest.mark.parametrize("name", ["mlp-gan", "cgan", "wgan-gp", "mlp-vae"])

@@ -7,9 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from small_runs import write_patches
 from test_resume import numbers
 from train_in_processes import PRESETS, main
 
@@ -22,9 +22,7 @@ from fused_gan.training.processes import own_rows
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Folders of the same runs, in one process and, launched by torchrun, in two."""
     folder = tmp_path_factory.mktemp("runs")
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
-    np.savez(folder / "patches.npz", images=pixels, labels=np.arange(60) % 3)
-    data, here = str(folder / "patches.npz"), Path(__file__).parent
+    data, here = write_patches(folder / "patches.npz"), Path(__file__).parent
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*launcher, str(here / "train_in_processes.py"), data, str(folder / "two")],

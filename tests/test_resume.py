@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from small_runs import QUIET, SMALL, go_on, options, run
+from small_runs import QUIET, SMALL, go_on, options, run, write_patches
 from test_checkpoint import Payload, flat
 
 from fused_gan.cli import main
@@ -26,11 +26,7 @@ from fused_gan.training.system import System
 
 @pytest.fixture
 def patches(tmp_path: Path) -> str:
-    """A small data set: 60 random images of 8×8 pixels in 3 classes."""
-    path = tmp_path / "patches.npz"
-    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
-    np.savez(path, images=pixels, labels=np.arange(60) % 3)
-    return str(path)
+    return write_patches(tmp_path / "patches.npz")
 
 
 def last_state(out: Path) -> Any:

@@ -8,10 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from small_runs import options, run
+from small_runs import options, run, write_patches
 from step_cases import SYSTEMS, build
 from tape import Tape, TapedStep
 from test_checkpoint import flat
@@ -85,8 +84,7 @@ def test_loaded_state_is_not_replayed_into_the_old_memory(taped: Any) -> None:
 
 
 def test_a_whole_run_writes_the_same_files(tmp_path: Path, taped: Any) -> None:
-    data = str(tmp_path / "patches.npz")
-    np.savez(data, images=np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8))
+    data = write_patches(tmp_path / "patches.npz")
     run("mlp-gan", options("mlp-gan", data, tmp_path / "plain", 40))
     with taped():
         run("mlp-gan", options("mlp-gan", data, tmp_path / "taped", 40))
@@ -164,8 +162,7 @@ def test_what_cannot_be_replayed_is_explained() -> None:
 
 
 def test_a_run_with_a_graph_goes_on_where_there_is_none(tmp_path: Path, taped: Any) -> None:
-    data = str(tmp_path / "patches.npz")
-    np.savez(data, images=np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8))
+    data = write_patches(tmp_path / "patches.npz")
     with taped():
         run("mlp-gan", options("mlp-gan", data, tmp_path / "run", 10, cuda_graph="on"))
     with pytest.raises(UserError, match=r"^cuda_graph: it needs a CUDA device"):

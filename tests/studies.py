@@ -1,14 +1,17 @@
-"""For the tests of studies: a tiny grid that is really run, and results that are made up. Imports little."""
+"""For the tests of studies: a tiny grid that is really run, and results that are made up."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fused_gan.evaluation import Evaluation
+from fused_gan.evaluation.evaluate import Settings
 from fused_gan.study import Result, Study, Success
 
 SETTINGS = {"activation": {"relu": {}, "tanh": {}}, "output": {"tanh": {}, "sigmoid": {}}}
@@ -31,10 +34,35 @@ def result(labels: Sequence[str], seed: int, fd: float, verdicts: Sequence[str] 
         "kl": [],
         "verdicts": [],
     }
-    evaluation = {} if diverged else {"values": {"fd": fd}, "seed": 0}
+    settings = Settings(
+        "step-0000100.safetensors",
+        100,
+        300,
+        0,
+        "mnist-5k",
+        True,
+        "made up",
+        "0" * 64,
+        0.9,
+        "as it is",
+        None,
+        None,
+        None,
+    )
+    evaluation = {} if diverged else asdict(Evaluation({"fd": fd}, {"fd": 0.5}, settings, 1.0, {}))
     curve = [{"step": 50, "fd": 2 * fd}, {"step": 100, "fd": fd}]
-    settings = dict(zip(SETTINGS, labels, strict=False))
-    return Result(settings, seed, 100, 1.5, diverged, list(verdicts), look, look, evaluation, curve)
+    return Result(
+        dict(zip(SETTINGS, labels, strict=False)),
+        seed,
+        100,
+        1.5,
+        diverged,
+        list(verdicts),
+        look,
+        look,
+        evaluation,
+        curve,
+    )
 
 
 def write_grid(folder: Path, steps: int = 40, settings: Sequence[str] = ("relu", "tanh"), **changes: Any) -> Path:

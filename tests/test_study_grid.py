@@ -73,6 +73,7 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "seeds as text": ({"seeds": "five"}, "seeds: expected an integer, got 'five'"),
     "no bar": ({"success": {"metric": "fd"}}, "success: expected at_most or at_least"),
     "no score": ({"success": {"at_most": 3}}, "success: expected metric and"),
+    "metric that there is not": ({"metrics": ["fd", "beauty"]}, "expected some of fd, classifier_score"),
     "score not measured": ({"success": {"metric": "kid", "at_most": 3}}, "success: expected one of the metrics fd"),
 }
 

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 from studies import result, study
 
+from fused_gan.errors import UserError
 from fused_gan.study import Result, StudyFolder, cells, differences, write_study
 from fused_gan.study.summary import moments, number, summarise
 
@@ -107,7 +108,8 @@ def test_the_page_the_csv_and_the_json_hold_every_job(tmp_path: Path) -> None:
         "Which?",
         "Settings",
         "Differences",
-        "fd over the steps",
+        "FD ↓ over the steps",
+        "made up",
         "Root mean square",
         "dead",
     ):
@@ -117,6 +119,17 @@ def test_the_page_the_csv_and_the_json_hold_every_job(tmp_path: Path) -> None:
     assert page.count("<figcaption>relu, tanh</figcaption>") == 1
     assert page.count("data:image/png;base64,") == 3 + 4, "curves, gradients, units; a grid for each setting"
     assert not re.search(r"(src|href)=\"(?!data:)", page), "it refers to no other file"
+
+
+def test_what_was_measured_in_different_ways_is_not_compared(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    for seed in range(2):
+        one = result(("relu", "tanh"), seed, 3.0)
+        one.evaluation["settings"]["extractor_sha256"] = str(seed) * 64
+        folder.job(one.name).path.mkdir(parents=True)
+        one.write(folder.job(one.name).result)
+    with pytest.raises(UserError, match=r"relu\+tanh\+seed0 was evaluated with .*remove the result\.json"):
+        write_study(folder, study(2))
 
 
 def test_numbers_are_rounded_as_their_spread_wants() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_gan.errors import UserError, require
+from fused_gan.scores import SCORES
 from fused_gan.training.presets import Preset, from_json
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -113,6 +114,8 @@ class Study:
                 fine = _LABEL.fullmatch(label) is not None
                 require(fine, f"axes: {axis}: expected letters, digits and _ . - in a label, got {label!r}")
         require(bool(self.metrics), "metrics: expected at least one, got none")
+        unknown = [metric for metric in self.metrics if metric not in SCORES]
+        require(not unknown, f"metrics: expected some of {', '.join(SCORES)}, got {', '.join(unknown)}")
         require(
             self.success.metric in self.metrics,
             f"success: expected one of the metrics {', '.join(self.metrics)}, got {self.success.metric!r}",

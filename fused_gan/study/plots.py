@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fused_gan.scores import SCORES
 from fused_gan.study.grid import Study
 from fused_gan.study.statistics import Cell
 
@@ -39,7 +40,7 @@ def score_over_time(study: Study, cells: Sequence[Cell], metric: str) -> bytes |
                 smallest, largest = min(smallest, *_values(curve)), max(largest, *_values(curve))
             row.plot(*_mean_curve(curves), color=colour, linewidth=2, label=_first(study, cell))
         row.set_xlabel("step")
-    panels[0][0].set_ylabel(metric)
+    panels[0][0].set_ylabel(SCORES[metric].title)
     if 0 < SPREAD * smallest < largest:
         for row in panels[0]:
             row.set_yscale("log")

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import html
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from fused_gan.page import figure, image, table, write_page
+from fused_gan.scores import SCORES
 from fused_gan.study.folder import StudyFolder
 from fused_gan.study.grid import Study
 from fused_gan.study.plots import gradients_by_layer, score_over_time, unused_by_layer
-from fused_gan.study.result import Result
+from fused_gan.study.result import Result, require_comparable
 from fused_gan.study.statistics import LEVEL, Cell, Difference, cells, differences
 from fused_gan.study.summary import moments, number, summarise, weakest_share, worst_share
 from fused_gan.study.tables import write_csv, write_results
@@ -23,11 +25,12 @@ def write_study(folder: StudyFolder, study: Study) -> bool:
     """Write the CSV, the JSON and the page of the results that are there; False, and no file, if there are none.
 
     Raises:
-        UserError: a result cannot be read.
+        UserError: a result cannot be read, or they were evaluated in different ways.
     """
     results = folder.results(study)
     if not results:
         return False
+    require_comparable(results)
     together = cells(study, results)
     compared = {metric: _all_differences(study, results, metric) for metric in study.metrics}
     summary = summarise(study, together, compared[study.success.metric])
@@ -59,7 +62,7 @@ def _body(
         yield "<h2>Over time</h2>"
     for metric, png in curves.items():
         if png:
-            yield _captioned(png, f"{metric} over the steps: a thin line a run, a thick one their mean.")
+            yield _captioned(png, f"{_titled(metric)} over the steps: a thin line a run, a thick one their mean.")
     yield "<h2>Gradients</h2>"
     yield _captioned(
         gradients_by_layer(study, found),
@@ -80,7 +83,16 @@ def _body(
 
 
 def _cell_table(study: Study, found: Sequence[Cell]) -> str:
-    head = [*study.axes, "succeeded", *study.metrics, "weakest gradient, start", "end", "dead", "saturated", "negative"]
+    head = [
+        *study.axes,
+        "succeeded",
+        *map(_titled, study.metrics),
+        "weakest gradient, start",
+        "end",
+        "dead",
+        "saturated",
+        "negative",
+    ]
     rows = [
         [
             *cell.settings.values(),
@@ -102,6 +114,12 @@ def _cell_table(study: Study, found: Sequence[Cell]) -> str:
         f'<div class="wide">{table([*head, "verdicts"], rows, len(study.axes))}</div>'
         f"<figcaption>{html.escape(caption)}</figcaption>"
     )
+
+
+def _titled(metric: str) -> str:
+    """As `FD ↓`: less is better."""
+    arrow = {True: " ↑", False: " ↓", None: ""}[SCORES[metric].larger_is_better]
+    return SCORES[metric].title + arrow
 
 
 def _median_share(cell: Cell, moment: str) -> str:
@@ -128,11 +146,11 @@ def _comparisons(study: Study, compared: dict[str, list[Difference]]) -> Iterato
     )
     for metric, found in compared.items():
         together = [one for one in found if not one.others]
-        yield f"<h3>{html.escape(metric)}</h3>"
+        yield f"<h3>{html.escape(_titled(metric))}</h3>"
         yield table(("axis", "first", "second", "difference", "interval", "seeds", ""), _rows(together), 3)
         within = [one for one in found if one.others]
         if within:
-            yield f"<details><summary>{html.escape(metric)}, within each setting of the other axes</summary>"
+            yield f"<details><summary>{html.escape(_titled(metric))}, within each setting of the other axes</summary>"
             head = ("axis", "first", "second", "with", "difference", "interval", "seeds", "")
             yield table(head, _rows(within, with_others=True), 4)
             yield "</details>"
@@ -166,9 +184,16 @@ def _pictures(folder: StudyFolder, study: Study, found: Sequence[Cell]) -> Itera
 
 
 def _measured(study: Study, found: Sequence[Cell]) -> Iterator[str]:
-    evaluated = next((result.evaluation for cell in found for result in cell.results if result.evaluation), {})
-    told = {name: value for name, value in evaluated.items() if name != "values"}
-    yield f"<pre>{html.escape(json.dumps(told, indent=2))}</pre>"
+    from fused_gan.evaluation.evaluate import Evaluation, Settings  # takes a second
+    from fused_gan.evaluation.table import notes, title
+
+    evaluated = next((result.evaluation for cell in found for result in cell.results if result.evaluation), None)
+    if evaluated is not None:
+        first = Evaluation(**evaluated | {"settings": Settings(**evaluated["settings"])})
+        rows = [(title(key, first), number(first.floor.get(key, math.nan))) for key in study.metrics]
+        yield table(("score, and which way is better", "real against real"), rows)
+        yield "<p>Every run was evaluated as the first:</p>"
+        yield f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in notes(first))}</ul>"
     definition = {"preset": study.preset, "fields": study.fields, "axes": study.axes, "seeds": study.seeds}
     yield f"<pre>{html.escape(json.dumps(definition, indent=2))}</pre>"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,11 @@ class Result:
         """Whether the score passes the bar and no verdict stands."""
         return success.passed(self.value(success.metric)) and not self.verdicts
 
+    def conditions(self) -> dict[str, Any]:
+        """What its values depend on besides the weights, and the data that it was compared with."""
+        settings = self.evaluation["settings"]
+        return {name: settings[name] for name in ("samples", "seed", "extractor", "extractor_sha256")}
+
     def write(self, path: Path) -> None:
         """Write it whole or not at all."""
         write_json(path, {"format": FORMAT} | dataclasses.asdict(self))
@@ -74,3 +80,16 @@ class Result:
             return cls(**content)
         except TypeError as error:
             raise UserError(f"{path}: not what {FORMAT!r} holds: {error}") from error
+
+
+def require_comparable(results: Sequence[Result]) -> None:
+    """Raise `UserError` unless all that were compared with the same data were evaluated in the same way."""
+    first: dict[str, Result] = {}
+    for result in results:
+        if result.evaluation:
+            known = first.setdefault(result.evaluation["settings"]["reals"], result)
+            require(
+                known.conditions() == result.conditions(),
+                f"results: {known.name} was evaluated with {known.conditions()}, {result.name} with "
+                f"{result.conditions()}: remove the result.json of one kind, and the study evaluates them anew",
+            )

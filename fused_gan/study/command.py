@@ -27,7 +27,7 @@ class StudyCommand:
     What is done is skipped and what was begun goes on, however it was ended: give the same command again.
     """
 
-    study: Annotated[str, tyro.conf.Positional] = ""
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")] = ""
     """gan-activations or vae-activations."""
 
     config: Path | None = None

@@ -95,6 +95,19 @@ def test_products_of_hopper_match_the_reference(precision: str, runtime: str, cu
     assert in_order[0] >= older + 20  # that many more tensors come from wgmma
 
 
+@pytest.mark.skipif(
+    os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") < 10 << 30,
+    reason=NOT_EXECUTED + "a machine with 10 GB of memory is wanted, as 4.3 GB are filled",
+)
+@pytest.mark.parametrize("words", [["test_pointwise", "far"], ["test_product", "far", "bfloat16"]], ids=lambda w: w[0])
+def test_offsets_beyond_two_to_the_31_elements(words: list[str], runtime: str, cuda_home: Path) -> None:
+    """Rows so far apart that no 32-bit number reaches the last one, in every operand of every kernel."""
+    program = build(words[0], cuda_home, runtime, find_cutlass())
+    found = re.search(r"(\d+) tensors, 0 failures", execute([program, *words[1:]], SM_90))
+    assert found
+    assert int(found[1]) >= 4
+
+
 def test_plan_and_arithmetic(cuda_home: Path) -> None:
     for cutlass in (None, find_cutlass()):
         printed = execute([build("test_plan", cuda_home, cutlass=cutlass)], {})

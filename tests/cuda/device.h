@@ -16,6 +16,18 @@ inline void check(cudaError_t error, const char* what) {
   std::exit(1);
 }
 
+template <class T> void copy_to_device(T* to, const T* from, int64_t count) {
+  if (count) check(cudaMemcpy(to, from, count * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy to device");
+}
+
+// Rows so far apart that the last of them begins behind 2³¹ elements, and where each of several matrices begins: they
+// lie side by side in one piece of memory.
+namespace far_apart {
+constexpr int64_t kRows = 136, kStride = ((int64_t(1) << 31) / (kRows - 1) / 64 + 1) * 64, kPlace = 4096;
+constexpr int64_t kElements = (kRows - 1) * kStride + 3 * kPlace;  // of three matrices with at most kPlace - 1 columns
+static_assert((kRows - 1) * kStride >= int64_t(1) << 31);
+}  // namespace far_apart
+
 // `count` elements in an allocation of exactly their size, `offset` elements behind an aligned address, so that every
 // access outside of them is one outside of the allocation. Null for no elements.
 template <class T> class DeviceArray {
@@ -24,15 +36,12 @@ template <class T> class DeviceArray {
     if (count) check(cudaMalloc(reinterpret_cast<void**>(&memory_), size_t(offset + count) * sizeof(T)), "cudaMalloc");
   }
   explicit DeviceArray(const std::vector<T>& values, int64_t offset = 0) : DeviceArray(values.size(), offset) {
-    copy(values.data(), 0, count_);
+    copy_to_device(data(), values.data(), count_);
   }
   DeviceArray(const DeviceArray&) = delete;
   ~DeviceArray() { cudaFree(memory_); }
 
   T* data() const { return memory_ ? memory_ + offset_ : nullptr; }
-  void copy(const T* from, int64_t at, int64_t count) {
-    if (count) check(cudaMemcpy(data() + at, from, count * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy to device");
-  }
   std::vector<T> values() const {
     std::vector<T> values(count_);
     if (count_)

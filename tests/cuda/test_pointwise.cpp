@@ -1,6 +1,7 @@
 // Executes the pointwise CUDA kernels and compares them with the reference: every dtype and activation, tiny, odd and
 // larger sizes, any alignment and stride, empty matrices, NaN and Inf. Prints the fingerprint of all bias gradients,
-// which has to be the same in every run. Links against the CUDA runtime, or against one that runs on a CPU.
+// which has to be the same in every run. Links against the CUDA runtime, or against one that runs on a CPU. Arguments:
+// "few", for what a slow tool has time for; "far", for operands whose offsets pass 2³¹ elements, which takes 4.3 GB.
 #include <array>
 #include <string>
 
@@ -69,6 +70,7 @@ struct Layout {
   const char* name;
   int64_t gap, offset;
   bool same_rows, same_columns, transposed;
+  void* memory = nullptr;  // where it is to lie; null: in an allocation of its own
 
   int64_t row_stride(Shape s) const { return same_rows ? 0 : transposed ? 1 : same_columns ? 1 : s.columns + gap; }
   int64_t column_stride(Shape s) const { return same_columns ? 0 : transposed ? s.rows : 1; }
@@ -84,27 +86,34 @@ constexpr Layout kLayouts[] = {
 template <class T> class Operand {
  public:
   Operand(Shape shape, const Layout& layout, auto&& next)
-      : row_(layout.row_stride(shape)),
+      : rows_(layout.same_rows ? std::min<int64_t>(shape.rows, 1) : shape.rows),
+        columns_(layout.same_columns ? std::min<int64_t>(shape.columns, 1) : shape.columns),
+        row_(layout.row_stride(shape)),
         column_(layout.column_stride(shape)),
-        values_(size_of(shape)),
-        device_(size_of(shape), layout.offset) {
-    for (int64_t r = 0; r < (row_ ? shape.rows : std::min<int64_t>(shape.rows, 1)); ++r)
-      for (int64_t c = 0; c < (column_ ? shape.columns : std::min<int64_t>(shape.columns, 1)); ++c) {
-        const int64_t at = r * row_ + c * column_;
-        values_[at] = next();
-        device_.copy(&values_[at], at, 1);
+        values_(rows_ * columns_),
+        own_(layout.memory || values_.empty() ? 0 : (rows_ - 1) * row_ + (columns_ - 1) * column_ + 1, layout.offset),
+        data_(layout.memory ? static_cast<T*>(layout.memory) : own_.data()) {
+    for (T& value : values_) value = next();
+    if (layout.transposed) {
+      std::vector<T> line(rows_);
+      for (int64_t c = 0; c < columns_; ++c) {
+        for (int64_t r = 0; r < rows_; ++r) line[r] = values_[r * columns_ + c];
+        copy_to_device(data_ + c * column_, line.data(), rows_);
       }
+    } else if (columns_) {
+      for (int64_t r = 0; r < rows_; ++r) copy_to_device(data_ + r * row_, &values_[r * columns_], columns_);
+    }
   }
-  Matrix matrix() const { return {device_.data(), row_, column_}; }
-  Real at(int64_t r, int64_t c) const { return Type<T>::widen(values_[r * row_ + c * column_]); }
+  Matrix matrix() const { return {data_, row_, column_}; }
+  Real at(int64_t r, int64_t c) const {
+    return Type<T>::widen(values_[std::min(r, rows_ - 1) * columns_ + std::min(c, columns_ - 1)]);
+  }
 
  private:
-  int64_t size_of(Shape s) const {
-    return s.rows && s.columns ? (s.rows - 1) * row_ + (s.columns - 1) * column_ + 1 : 0;
-  }
-  int64_t row_, column_;
+  int64_t rows_, columns_, row_, column_;  // rows and columns in memory, fewer where all are the same
   std::vector<T> values_;
-  DeviceArray<T> device_;
+  DeviceArray<T> own_;
+  T* data_;
 };
 
 template <class T>
@@ -152,6 +161,28 @@ void test_gradient(int index, Shape shape, const Layout& dy_layout, const Layout
     std::memcpy(bytes, &value, sizeof(T));
     if (!std::isnan(Type<T>::widen(value)))
       for (const unsigned char byte : bytes) fingerprint = (fingerprint ^ byte) * 1099511628211u;
+  }
+}
+
+// What a slow tool, which looks at every access, has time for.
+template <class T> void test_few() {
+  const int tanh = 3;
+  for (const Shape shape : {Shape{5, 3}, {33, 257}})
+    for (const int64_t offset : {0, 1}) test_activate<T>(tanh, shape, offset, true, 0, 132);
+  for (const Layout& layout : kLayouts)
+    test_gradient<T>(tanh, {21, 32}, layout, layout, true, true, kSpecialEvery, 132);
+  test_gradient<T>(tanh, {2100, 16}, kLayouts[0], kLayouts[0], true, true, 0, 132);
+}
+
+// Offsets beyond 2³¹ elements in dy and y: 16 bytes at a time, and one element at a time.
+template <class T> void test_far() {
+  const int tanh = 3;
+  const DeviceArray<T> memory(far_apart::kElements + far_apart::kRows);
+  const Shape shape{far_apart::kRows, 72};
+  for (const int64_t odd : {0, 1}) {
+    Layout dy{"far", far_apart::kStride - shape.columns + odd, 0, false, false, false, memory.data()}, y = dy;
+    y.memory = memory.data() + far_apart::kPlace;
+    test_gradient<T>(tanh, shape, dy, y, true, true, 0, 132);
   }
 }
 
@@ -216,13 +247,27 @@ void test_plan() {
 
 }  // namespace
 
-int main() {
-  test_plan();
-  const int64_t plans = comparisons;
-  test_dtype<float>();
-  test_dtype<double>();
-  test_dtype<__nv_bfloat16>();
-  test_dtype<__half>();
+int main(int count, char** words) {
+  const std::string extent = count > 1 ? words[1] : "all";
+  int64_t plans = 0;
+  if (extent == "few") {
+    test_few<float>();
+    test_few<double>();
+    test_few<__nv_bfloat16>();
+    test_few<__half>();
+  } else if (extent == "far") {
+    test_far<__nv_bfloat16>();
+  } else if (extent == "all") {
+    test_plan();
+    plans = comparisons;
+    test_dtype<float>();
+    test_dtype<double>();
+    test_dtype<__nv_bfloat16>();
+    test_dtype<__half>();
+  } else {
+    std::fprintf(stderr, "expected 'few', 'far' or nothing, got '%s'\n", extent.c_str());
+    return 2;
+  }
   std::printf("%lld plans and %lld tensors, %lld failures\nbias gradients %016llx\n", static_cast<long long>(plans),
               static_cast<long long>(comparisons - plans), static_cast<long long>(failures),
               static_cast<unsigned long long>(fingerprint));

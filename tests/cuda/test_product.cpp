@@ -1,8 +1,10 @@
 // Executes every product kernel and compares it with the reference: precisions, directions, activations, sizes that
 // fill tiles and sizes that do not, rows apart, any alignment, the depth cut into parts, NaN and infinities. Prints the
 // fingerprint of all results, which has to be the same in every run. Links against the CUDA runtime, or against one
-// that runs on a CPU. With an argument: only the precision of that name.
+// that runs on a CPU. Arguments: the name of a precision, for that one alone; "few", for what a slow tool has time for;
+// "far", for operands whose offsets pass 2³¹ elements, which takes 4.3 GB (float32 and tf32: 8.6 GB).
 #include <string>
+#include <type_traits>
 
 #include "../../csrc/activations.h"
 #include "device.h"
@@ -58,26 +60,28 @@ template <> struct Traits<Precision::kFloat32> {
   static constexpr Real kFactorError = 0;
 };
 
-// A matrix on the device, `gap` unwritten elements between its rows, `offset` elements behind an aligned address.
+// A matrix on the device, `gap` unwritten elements between its rows, `offset` elements behind an aligned address: in an
+// allocation of its own, or in `memory`.
 template <class T> class Operand {
  public:
-  Operand(int64_t rows, int64_t columns, int64_t gap, int64_t offset, auto&& next)
-      : stride_(columns + gap),
-        values_(rows * columns > 0 ? (rows - 1) * stride_ + columns : 0),
-        device_(int64_t(values_.size()), offset) {
-    for (int64_t r = 0; r < rows; ++r) {
-      for (int64_t c = 0; c < columns; ++c) values_[r * stride_ + c] = next();
-      if (columns) device_.copy(&values_[r * stride_], r * stride_, columns);
-    }
+  Operand(int64_t rows, int64_t columns, int64_t gap, int64_t offset, auto&& next, T* memory = nullptr)
+      : columns_(columns),
+        stride_(columns + gap),
+        values_(rows * columns),
+        own_(memory || values_.empty() ? 0 : (rows - 1) * stride_ + columns, offset),
+        data_(memory ? memory + offset : own_.data()) {
+    for (T& value : values_) value = next();
+    for (int64_t r = 0; r < rows && columns; ++r) copy_to_device(data_ + r * stride_, &values_[r * columns], columns);
   }
-  const T* data() const { return device_.data(); }
+  const T* data() const { return data_; }
   int64_t stride() const { return stride_; }
-  Real at(int64_t r, int64_t c) const { return Type<T>::widen(values_[r * stride_ + c]); }
+  Real at(int64_t r, int64_t c) const { return Type<T>::widen(values_[r * columns_ + c]); }
 
  private:
-  int64_t stride_;
+  int64_t columns_, stride_;
   std::vector<T> values_;
-  DeviceArray<T> device_;
+  DeviceArray<T> own_;
+  T* data_;
 };
 
 struct Case {
@@ -86,6 +90,7 @@ struct Case {
   int splits = 1;
   bool with_bias = true;  // or with a bias gradient
   int special_every = 0;
+  void* memory = nullptr;  // of far_apart::kElements, if the operands are to lie there
 };
 
 template <Precision kPrecision, Direction kDirection> void test(const KernelFacts& kernel, int index, const Case& c) {
@@ -102,13 +107,17 @@ template <Precision kPrecision, Direction kDirection> void test(const KernelFact
         return v;
     }
   };
-  const Operand<T> a(c.rows, c.depth, c.gap, c.offset, [&] { return value(c.special_every); });
-  const Operand<T> b(kForward ? c.columns : c.depth, kForward ? c.depth : c.columns, c.gap, c.offset,
-                     [&] { return value(c.special_every); });
+  const auto place = [&](int64_t operand) {
+    return c.memory ? static_cast<T*>(c.memory) + operand * far_apart::kPlace : nullptr;
+  };
+  const auto operand = [&] { return value(c.special_every); };
+  const Operand<T> a(c.rows, c.depth, c.gap, c.offset, operand, place(0));
+  const Operand<T> b(kForward ? c.columns : c.depth, kForward ? c.depth : c.columns, c.gap, c.offset, operand,
+                     place(1));
   const Operand<T> bias(kForward && c.with_bias ? 1 : 0, c.columns, 0, c.offset, [&] { return value(0); });
-  const Operand<T> below(kForward ? 0 : c.rows, c.columns, c.gap, c.offset, [&] {
-    return Type<T>::round(reference::forward(name, Type<T>::widen(value(c.special_every)), kSlope));
-  });
+  const Operand<T> below(
+      kForward ? 0 : c.rows, c.columns, c.gap, c.offset,
+      [&] { return Type<T>::round(reference::forward(name, Type<T>::widen(operand()), kSlope)); }, place(2));
   DeviceArray<T> result(c.rows * c.columns, c.offset), sums(!kForward && c.with_bias ? c.columns : 0);
 
   const ProductArguments arguments{
@@ -174,6 +183,16 @@ template <Precision kPrecision, Direction kDirection> void test_few(const Kernel
   if (!kernel.aligned) test<kPrecision, kDirection>(kernel, tanh, {13, 27, 33, 3, 1});
 }
 
+// Offsets beyond 2³¹ elements in every operand.
+template <Precision kPrecision, Direction kDirection> void test_far(const KernelFacts& kernel, void* memory) {
+  const int tanh = 3;
+  constexpr int64_t kSize = far_apart::kRows, kGap = far_apart::kStride - kSize;
+  test<kPrecision, kDirection>(kernel, tanh, {kSize, kSize, kSize, kGap, 0, 1, true, 0, memory});
+  if (kernel.splits) test<kPrecision, kDirection>(kernel, tanh, {kSize, kSize, kSize, kGap, 0, 3, true, 0, memory});
+  if (!kernel.aligned)
+    test<kPrecision, kDirection>(kernel, tanh, {kSize, kSize, kSize, kGap + 1, 1, 1, true, 0, memory});
+}
+
 // A wide element is aligned in multiples of 4, a 16-bit one of 8: these cases keep to 8.
 template <Precision kPrecision, Direction kDirection> void test_kernel(const KernelFacts& kernel) {
   for (int index = 0; index < Activations::kCount; ++index) {
@@ -209,35 +228,47 @@ template <Precision kPrecision, Direction kDirection> void test_kernel(const Ker
       test<kPrecision, kDirection>(kernel, tanh, c);
 }
 
-template <Precision kPrecision> void test_precision(int capability, bool few) {
-  for (const KernelFacts& kernel : kKernels) {
-    if (kernel.kernel == Kernel::kLibrary) continue;
-    const auto runs = [&](Direction direction) {
-      return obstacle(kernel.kernel, {kPrecision, direction, 64, 64, 64, true, true}, capability).empty();
-    };
-    if (runs(Direction::kForward))
-      (few ? test_few<kPrecision, Direction::kForward> : test_kernel<kPrecision, Direction::kForward>)(kernel);
-    if (runs(Direction::kBackward))
-      (few ? test_few<kPrecision, Direction::kBackward> : test_kernel<kPrecision, Direction::kBackward>)(kernel);
-  }
+enum class Extent { kAll, kFew, kFar };
+
+template <Precision kPrecision> void test_precision(int capability, Extent extent) {
+  // A row more than the operands need: those of mma_any lie one element further apart.
+  DeviceArray<typename Traits<kPrecision>::T> memory(
+      extent == Extent::kFar ? far_apart::kElements + far_apart::kRows + 1 : 0);
+  const auto test_direction = [&]<Direction kDirection>(std::integral_constant<Direction, kDirection>) {
+    for (const KernelFacts& kernel : kKernels) {
+      const Shape shape{kPrecision, kDirection, 64, 64, 64, true, true};
+      if (kernel.kernel == Kernel::kLibrary || !obstacle(kernel.kernel, shape, capability).empty()) continue;
+      if (extent == Extent::kFar) test_far<kPrecision, kDirection>(kernel, memory.data());
+      else if (extent == Extent::kFew) test_few<kPrecision, kDirection>(kernel);
+      else test_kernel<kPrecision, kDirection>(kernel);
+    }
+  };
+  test_direction(std::integral_constant<Direction, Direction::kForward>());
+  test_direction(std::integral_constant<Direction, Direction::kBackward>());
 }
 
 }  // namespace
 
 int main(int count, char** words) {
-  const std::string only = count > 1 ? words[1] : "";
+  std::string only;
+  Extent extent = Extent::kAll;
+  for (int i = 1; i < count; ++i) {
+    const std::string word = words[i];
+    if (word == "few") extent = Extent::kFew;
+    else if (word == "far") extent = Extent::kFar;
+    else only = word;
+  }
   int major = 0, minor = 0;
   check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "compute capability");
   check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0), "compute capability");
   const int capability = 10 * major + minor;
-  const bool few = only == "few", all = few || only.empty();
-  if (all || only == "bfloat16") test_precision<Precision::kBFloat16>(capability, few);
-  if (all || only == "float16") test_precision<Precision::kFloat16>(capability, few);
-  if (all || only == "tf32") test_precision<Precision::kTf32>(capability, few);
-  if (all || only == "float32") test_precision<Precision::kFloat32>(capability, few);
+  const auto wanted = [&](const char* name) { return only.empty() || only == name; };
+  if (wanted("bfloat16")) test_precision<Precision::kBFloat16>(capability, extent);
+  if (wanted("float16")) test_precision<Precision::kFloat16>(capability, extent);
+  if (wanted("tf32")) test_precision<Precision::kTf32>(capability, extent);
+  if (wanted("float32")) test_precision<Precision::kFloat32>(capability, extent);
   if (comparisons == 0) {
-    std::fprintf(stderr, "expected 'bfloat16', 'float16', 'tf32', 'float32', 'few' or nothing, got '%s'\n",
-                 only.c_str());
+    std::fprintf(stderr, "expected 'few', 'far', 'bfloat16', 'float16', 'tf32' or 'float32', got '%s'\n", only.c_str());
     return 2;
   }
   std::printf("%lld tensors, %lld failures\nresults %016llx\n", static_cast<long long>(comparisons),

@@ -10,6 +10,8 @@ from pathlib import Path
 # Before torch is imported: threads that wait for each other sleep. On a busy machine, spinning makes tests six times as
 # long.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Before cuBLAS is: without it, products refuse to run in PyTorch's deterministic mode.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 sys.path.append(str(Path(__file__).parents[1]))  # for `benchmarks`, whichever folder pytest is started in
 

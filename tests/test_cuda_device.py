@@ -175,19 +175,42 @@ def test_nothing_waits_for_the_device(dtype: torch.dtype) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.slow
-def test_more_than_two_to_the_31_elements() -> None:
-    rows, width = 2**21 + 3, 1032
-    if torch.cuda.mem_get_info()[0] < 5 * rows * width * 2:
+def test_deterministic_mode_is_obeyed(dtype: torch.dtype) -> None:
+    """Nothing refuses to run in it, and it changes no bit of what is ours alone."""
+    tensors, options = chain((200, 264, 520), dtype, "tanh")
+    plain = gradients(fused_gan.mlp, tensors, options)
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, second = (gradients(fused_gan.mlp, tensors, options) for _ in range(2))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    for name, result in first.items():
+        assert torch.equal(result, second[name]), name
+    for layer in (0, 1):
+        torch.testing.assert_close(first[f"bias {layer}"], plain[f"bias {layer}"])
+
+
+@pytest.mark.parametrize("kernel", ["library", "wgmma_128x256", "mma_128x128", "mma_32x32"])
+def test_more_than_two_to_the_31_elements(kernel: str) -> None:
+    """Rows of a chain that holds more, beside the same rows by themselves; the others get a gradient of zero."""
+    sizes = rows, width, _ = (2**21 + 3, 1032, 1032)
+    torch.cuda.empty_cache()
+    if torch.cuda.mem_get_info()[0] < 10 * rows * width * 2:
         pytest.skip("not enough memory on this device")
-    x = torch.randn(rows, width, device="cuda", dtype=torch.bfloat16)
-    weight, bias = random(width, width, dtype=torch.bfloat16, scale=0.03), random(width, dtype=torch.bfloat16)
-    product = cuda_plan.product("bfloat16", "forward", rows, width, width, True)
-    native.cuda_keep(product, cuda_plan.capability("cuda"), "mma_128x128", 1)
-    y = fused_gan.linear_act(x, weight, bias, "relu")
-    for part in (slice(0, 70), slice(rows // 2, rows // 2 + 70), slice(rows - 70, rows)):
-        alone = reference.linear_act(x[part], weight, bias, "relu")
-        torch.testing.assert_close(y[part], alone)
+    if not use(kernel, sizes, torch.bfloat16, 1):
+        pytest.skip("the kernel does not run this product here")
+    picked = torch.cat([torch.arange(start, start + 70) for start in (0, rows // 2, rows - 70)]).to("cuda")
+    tensors, options = chain((len(picked), width, width), torch.bfloat16, "tanh")
+    everything = torch.randn(rows, width, device="cuda", dtype=torch.bfloat16)
+
+    def among_others(x: Tensor, weights: list[Tensor], biases: list[Tensor], **options: object) -> Tensor:
+        output = fused_gan.mlp(everything.index_copy(0, picked, x), weights, biases, **options)
+        return output.index_select(0, picked)
+
+    ours, theirs = gradients(among_others, tensors, options), gradients(stock, tensors, options)
+    truth = gradients(stock, [tensor.double() for tensor in tensors], options)
+    for name, result in ours.items():
+        assert_as_close_as_stock(result, theirs[name], truth[name], f"{kernel}: {name}")
 
 
 def test_autotune_finds_plans_and_keeps_them(tmp_path: object) -> None:

@@ -134,15 +134,3 @@ def test_the_plan_explains_itself(dtype: torch.dtype) -> None:
     if dtype != torch.float64:
         assert "estimated" in plan.forward or "measured" in plan.forward
         assert "within a chain" in plan.backward
-
-
-@needs_cuda_build
-def test_float32_obeys_pytorchs_settings() -> None:
-    before = torch.get_float32_matmul_precision()
-    try:
-        torch.set_float32_matmul_precision("high")
-        assert cuda_plan.product("float32", "forward", 1, 1, 1, True)[0] == "tf32"
-        torch.set_float32_matmul_precision("highest")
-        assert cuda_plan.product("float32", "forward", 1, 1, 1, True)[0] == "float32"
-    finally:
-        torch.set_float32_matmul_precision(before)

@@ -86,8 +86,7 @@ gpu-library: $(CUDA_VENV)/environment
 	FORCE_CUDA=1 TORCH_CUDA_ARCH_LIST=$(GPU_ARCH) $(CUDA_VENV)/bin/python setup.py build_ext \
 	    --build-temp build/gpu-temp --build-lib build/gpu-lib
 	$(MAKE) -C tests/cuda -j$$(nproc) DEVICE=sm_$(subst .,,$(GPU_ARCH)) BUILD=$(abspath build/cuda-device) \
-	    CUTLASS=$(abspath $(wildcard $(CUDA_VENV)/lib/python3*/site-packages/cutlass_library/source)) \
-	    $(abspath build/cuda-device)/test_pointwise $(abspath build/cuda-device)/test_product
+	    OBJECTS=$(abspath build/gpu-temp) $(abspath build/cuda-device)/test_pointwise $(abspath build/cuda-device)/test_product
 	rm -rf $(GPU_LIBRARY) && mkdir -p $(GPU_LIBRARY)
 	cp build/gpu-lib/fused_gan/libfused_gan.so build/gpu-lib/fused_gan/build.json build/cuda-device/test_pointwise \
 	    build/cuda-device/test_product $(GPU_LIBRARY)

@@ -17,6 +17,8 @@ from benchmarks.gpu_timing import Calls, copies
 from fused_gan import reference
 from fused_gan.models import MLPGANConfig
 
+DEVICE = "cuda"
+
 # torch.compile's modes. Those that make graphs of their own cannot be captured in one of ours.
 CAPTURABLE_MODES = ("default", "max-autotune-no-cudagraphs")
 MODES = (*CAPTURABLE_MODES, "reduce-overhead", "max-autotune")
@@ -72,7 +74,7 @@ def layer_forward(layer: Layer, batch: int, precision: Precision) -> Case:
     touched = element * (batch * (layer.in_features + layer.out_features) + layer.in_features * layer.out_features)
 
     def make(modes: tuple[str, ...]) -> dict[str, Calls]:
-        cases = [LayerCase(layer, batch, precision.dtype, "cuda") for _ in range(copies(touched))]
+        cases = [LayerCase(layer, batch, precision.dtype, DEVICE) for _ in range(copies(touched))]
         arguments = [(c.input.detach(), c.weight.detach(), c.bias.detach(), layer.activation, SLOPE) for c in cases]
 
         def calls(function: Callable[..., Tensor]) -> Calls:
@@ -94,7 +96,7 @@ def chain_training(chain: Chain, batch: int, precision: Precision) -> Case:
     flops = ChainCase(chain, 1, precision.dtype).flops * batch
 
     def make(modes: tuple[str, ...]) -> dict[str, Calls]:
-        cases = [ChainCase(chain, batch, precision.dtype, "cuda") for _ in range(copies(touched))]
+        cases = [ChainCase(chain, batch, precision.dtype, DEVICE) for _ in range(copies(touched))]
         variants = {
             "fused_gan": [c._both(fused_gan.mlp) for c in cases],
             "eager": [c._both(reference.mlp) for c in cases],
@@ -112,8 +114,8 @@ def chain_training(chain: Chain, batch: int, precision: Precision) -> Case:
 def bare_products(case: ChainCase) -> Callable[[], object]:
     """The products of forward and backward one after the other, and nothing between them."""
     weights = [weight.detach() for weight in case.weights]
-    inputs = [torch.randn(len(case.input), w.shape[1], device="cuda", dtype=w.dtype) for w in weights]
-    grads = [torch.randn(len(case.input), w.shape[0], device="cuda", dtype=w.dtype) for w in weights]
+    inputs = [torch.randn(len(case.input), w.shape[1], device=DEVICE, dtype=w.dtype) for w in weights]
+    grads = [torch.randn(len(case.input), w.shape[0], device=DEVICE, dtype=w.dtype) for w in weights]
     from_below = case.input.requires_grad
 
     def run() -> None:
@@ -135,22 +137,23 @@ IMAGE, NOISE = 784, 100
 def networks(fused: bool) -> tuple[nn.Module, nn.Module]:
     """Generator and discriminator of the MLP GAN, the same initial values both ways."""
     torch.manual_seed(0)
-    generator = fused_gan.FusedMLP((NOISE, 256, 512, 1024, IMAGE), "relu", "tanh", device="cuda")
-    discriminator = fused_gan.FusedMLP((IMAGE, 1024, 512, 256, 1), "leaky_relu", "identity", SLOPE, device="cuda")
+    generator = fused_gan.FusedMLP((NOISE, 256, 512, 1024, IMAGE), "relu", "tanh", device=DEVICE)
+    discriminator = fused_gan.FusedMLP((IMAGE, 1024, 512, 256, 1), "leaky_relu", "identity", SLOPE, device=DEVICE)
     if fused:
         return generator, discriminator
-    return tuple(stock_network(network).to("cuda") for network in (generator, discriminator))  # type: ignore[return-value]
+    return tuple(stock_network(network).to(DEVICE) for network in (generator, discriminator))  # type: ignore[return-value]
+
+
+def adam(network: nn.Module, rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    return torch.optim.Adam(network.parameters(), rate, betas, fused=True, capturable=DEVICE == "cuda")
 
 
 def gan_step(batch: int, fused: bool, compile_mode: str | None = None) -> Callable[[], object]:
     """One step of D, on real and fake together, then one of G; Adam fused and capturable."""
     generator, discriminator = networks(fused)
-    optimizers = [
-        torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999), fused=True, capturable=True)
-        for net in (generator, discriminator)
-    ]
-    real = torch.rand(batch, IMAGE, device="cuda") * 2 - 1
-    target = torch.cat([torch.ones(batch, 1, device="cuda"), torch.zeros(batch, 1, device="cuda")])
+    optimizers = [adam(network, 2e-4, (0.5, 0.999)) for network in (generator, discriminator)]
+    real = torch.rand(batch, IMAGE, device=DEVICE) * 2 - 1
+    target = torch.cat([torch.ones(batch, 1, device=DEVICE), torch.zeros(batch, 1, device=DEVICE)])
     of_generator, of_discriminator = list(generator.parameters()), list(discriminator.parameters())
     if compile_mode:
         generator, discriminator = (torch.compile(net, mode=compile_mode) for net in (generator, discriminator))
@@ -161,7 +164,7 @@ def gan_step(batch: int, fused: bool, compile_mode: str | None = None) -> Callab
         optimizer.step()
 
     def step() -> None:
-        fake = generator(torch.randn(batch, NOISE, device="cuda"))
+        fake = generator(torch.randn(batch, NOISE, device=DEVICE))
         scores = discriminator(torch.cat([real, fake.detach()]))
         apply(optimizers[1], of_discriminator, F.binary_cross_entropy_with_logits(scores, target))
         scores = discriminator(fake)
@@ -173,12 +176,14 @@ def gan_step(batch: int, fused: bool, compile_mode: str | None = None) -> Callab
 def critic_step(batch: int, fused: bool) -> Callable[[], object]:
     """One step of a WGAN-GP critic: the gradient penalty takes the second order."""
     _, critic = networks(fused)
-    optimizer = torch.optim.Adam(critic.parameters(), lr=1e-4, betas=(0.0, 0.9), fused=True, capturable=True)
-    real, fake = (torch.rand(batch, IMAGE, device="cuda") * 2 - 1 for _ in range(2))
+    optimizer = torch.optim.Adam(
+        critic.parameters(), lr=1e-4, betas=(0.0, 0.9), fused=True, capturable=DEVICE == "cuda"
+    )
+    real, fake = (torch.rand(batch, IMAGE, device=DEVICE) * 2 - 1 for _ in range(2))
     parameters = list(critic.parameters())
 
     def step() -> None:
-        share = torch.rand(batch, 1, device="cuda")
+        share = torch.rand(batch, 1, device=DEVICE)
         between = (share * real + (1 - share) * fake).requires_grad_()
         (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
         penalty = (slope.norm(dim=1) - 1).square().mean()

@@ -3,50 +3,42 @@
 python -m benchmarks.gpu_check --out FOLDER [--sections build,tests,...] [--library FOLDER] [--seconds N]
 
 Uses the Python environment that is there: torch 2.11 or newer, pytest, numpy, hypothesis, pytest-benchmark. Each
-section is bounded by --seconds and leaves a log; what cannot run is listed as not run and never counted as passed. With
---library the operator library and its build.json come from that folder (built elsewhere for the same torch; it has no
-Python symbols), and only the small Python module is compiled here.
+section is bounded by --seconds, whatever it is made of, and leaves logs; what cannot run is listed as not run and never
+counted as passed. Later calls with other sections and the same --out add to what is there. With --library the operator
+library and its build.json come from that folder (built elsewhere for the same torch; it has no Python symbols), and
+only the small Python module is compiled here.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import importlib.util
 import json
 import os
-import platform
 import shutil
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-PACKAGE = ROOT / "fused_gan"
-PACKAGES = (
-    "torch", "triton", "numpy", "pytest", "pytest-benchmark", "hypothesis", "nvidia-cutlass", "rich", "tyro",
-    "accelerate", "safetensors",
-)  # fmt: skip
-DEVICE_TESTS = [
-    f"tests/test_{name}.py"
-    for name in ("cuda_device", "cuda_graph", "equivalence", "derivatives", "special_values", "mlp")
-]
+from benchmarks import gpu_machine, gpu_tests
+from benchmarks.gpu_machine import PACKAGE, ROOT
+
+PROGRAMS = ("test_pointwise", "test_product")
 SANITIZERS = ("memcheck", "initcheck", "racecheck", "synccheck")
-TUNED = [(batch, a, b) for batch in (64, 256, 1024, 8192) for a, b in (
-    (100, 256), (256, 512), (512, 1024), (1024, 784), (784, 1024), (1024, 512), (512, 256), (1024, 1024), (4096, 4096),
-)]  # fmt: skip
+OBJECTS = ROOT / "build" / "gpu-temp"  # of the extension, which the programs are linked with
+WITHOUT_PACKAGE = ("build", "sanitizer")  # sections that do not import fused_gan
 
 
 @dataclass
 class Outcome:
-    """How a section, or a part of one, ended."""
+    """How a part of a section ended."""
 
     section: str
+    part: str
     status: str  # "passed", "failed" or "not run"
     detail: str = ""
     seconds: float = 0
@@ -57,19 +49,25 @@ class Check:
 
     def __init__(self, out: Path, library: Path | None, seconds: float) -> None:
         self.out, self.library, self.seconds = out, library, seconds
+        self.section, self.deadline = "", time.monotonic() + seconds
         self.outcomes: list[Outcome] = []
+        # Of every command: it imports this folder's package.
+        self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
 
-    def note(self, section: str, status: str, detail: str = "", seconds: float = 0) -> bool:
-        self.outcomes.append(Outcome(section, status, detail, round(seconds, 1)))
-        print(f"{section}: {status}{': ' + detail if detail else ''} ({seconds:.0f} s)", flush=True)
+    def note(self, part: str, status: str, detail: str = "", seconds: float = 0) -> bool:
+        self.outcomes.append(Outcome(self.section, part, status, detail, round(seconds, 1)))
+        print(f"{part}: {status}{': ' + detail if detail else ''} ({seconds:.0f} s)", flush=True)
         return status == "passed"
 
-    def run(
-        self, section: str, command: list[str], environment: dict[str, str] | None = None, limit: float | None = None
-    ) -> bool:
-        """Run a command, its output into a log beside the results; notes how it ended."""
-        log = self.out / f"{section.replace(' ', '-')}.log"
-        path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    def left(self) -> float:
+        """Seconds until the section has to end."""
+        return self.deadline - time.monotonic()
+
+    def run(self, part: str, command: list[str], environment: dict[str, str] | None = None) -> bool:
+        """Run a command within the section's time, its output into a log beside the results; notes how it ended."""
+        if (limit := self.left()) <= 0:
+            return self.note(part, "not run", "no time left")
+        log = self.out / f"{part.replace(' ', '-')}.log"
         start = time.monotonic()
         with log.open("w") as stream:
             stream.write(" ".join(command) + "\n")
@@ -78,106 +76,134 @@ class Check:
                 status = subprocess.run(
                     command,
                     cwd=ROOT,
-                    env=os.environ | {"PYTHONPATH": path} | (environment or {}),
+                    env=os.environ | self.environment | (environment or {}),
                     stdout=stream,
                     stderr=subprocess.STDOUT,
-                    timeout=limit or self.seconds,
+                    timeout=limit,
                     check=False,
                 ).returncode
             except subprocess.TimeoutExpired:
-                return self.note(
-                    section,
-                    "failed",
-                    f"longer than {limit or self.seconds:.0f} s, see {log.name}",
-                    time.monotonic() - start,
-                )
+                detail = f"longer than {limit:.0f} s, see {log.name}"
+                return self.note(part, "failed", detail, time.monotonic() - start)
         lines = log.read_text(errors="replace").strip().splitlines()
         detail = lines[-1][:200] if len(lines) > 1 else ""
-        return self.note(section, "passed" if status == 0 else "failed", detail, time.monotonic() - start)
+        return self.note(part, "passed" if status == 0 else "failed", detail, time.monotonic() - start)
+
+    def perform(self, section: str, work: Callable[[], object], obstacle: str) -> None:
+        """A section from its beginning to its end, whatever goes wrong in it."""
+        self.section, self.deadline = section, time.monotonic() + self.seconds
+        if obstacle:
+            self.note(section, "not run", obstacle)
+            return
+        try:
+            work()
+        except Exception as error:  # the other sections are still worth running
+            log = self.out / f"{section}-error.log"
+            log.write_text(traceback.format_exc())
+            self.note(section, "failed", f"{error}, see {log.name}")
 
     # ---- the sections ------------------------------------------------------------------------------------------------
 
     def build(self) -> None:
         """The extension for this machine's GPU alone, or around a library that was built elsewhere."""
         if self.library is None:
-            environment = {"FORCE_CUDA": "1", "MAX_JOBS": str(os.cpu_count()), **architecture()}
-            self.run("build", [sys.executable, "setup.py", "build_ext", "--inplace"], environment)
+            environment = {"FORCE_CUDA": "1", "MAX_JOBS": str(os.cpu_count()), **gpu_machine.architecture()}
+            command = [sys.executable, "setup.py", "build_ext", "--inplace", "--build-temp", str(OBJECTS)]
+            built = self.run("build", command, environment)
+        else:
+            for name in ("libfused_gan.so", "build.json"):
+                if not (self.library / name).exists():
+                    self.note("build", "failed", f"--library: expected {name} in {self.library}")
+                    return
+                if (self.library / name).resolve() != (PACKAGE / name).resolve():
+                    shutil.copy2(self.library / name, PACKAGE / name)
+            built = self.run("build", gpu_machine.module_command())
+        if not built:
             return
-        for name in ("libfused_gan.so", "build.json"):
-            if not (self.library / name).exists():
-                self.note("build", "failed", f"--library: expected {name} in {self.library}")
-                return
-            if (self.library / name).resolve() != (PACKAGE / name).resolve():
-                shutil.copy2(self.library / name, PACKAGE / name)
-        self.run("build", module_command(), limit=300)
+        self.run("import", [sys.executable, str(ROOT / "tests" / "cuda" / "check_import.py")])
+        if not json.loads((PACKAGE / "build.json").read_text())["wgmma"]:
+            self.note("wgmma kernels", "not run", "not in this build: no CUTLASS headers, or not for sm_90a")
 
     def tests(self) -> None:
-        """What looks at the GPU first, then the whole suite."""
-        if missing := absent("pytest", "hypothesis", "numpy"):
+        """The whole suite. The kernels run on the GPU here, not on a CPU, and by the estimated plan."""
+        if missing := gpu_machine.absent("pytest", "hypothesis", "numpy"):
             self.note("tests", "not run", f"no {missing}")
             return
-        pytest = [sys.executable, "-m", "pytest", "-q", "--maxfail=40", "--continue-on-collection-errors"]
-        environment = {"FUSED_GAN_CUDACPU": ""}  # the kernels run on the GPU here
-        device_tests = [f"--junitxml={self.out / 'tests-device.xml'}", *DEVICE_TESTS, "-k", "cuda"]
-        self.run("tests on the device", [*pytest, *device_tests], environment)
-        self.run("tests", [*pytest, "tests", "--durations=15", f"--junitxml={self.out / 'tests.xml'}"], environment)
+        folder = self.out / "tests"
+        environment = self.environment | {"FUSED_GAN_CUDACPU": "", "FUSED_GAN_PLANS": str(folder / "no-plans")}
+        for result in gpu_tests.run(folder, self.left() - 5, gpu_tests.files(), environment):
+            self.note(f"tests {result.name}", result.status, result.detail[:600], result.seconds)
 
     def sanitizer(self) -> None:
-        """Every kernel in a program without torch, whose buffers are exactly as large as they should be."""
-        tool = shutil.which("compute-sanitizer") or shutil.which("/usr/local/cuda/bin/compute-sanitizer")
-        folder, names = self.library or ROOT / "build" / "cuda-device", ("test_pointwise", "test_product")
-        programs = [folder / name for name in names]
-        if not all(program.exists() for program in programs):
+        """Every kernel in programs without torch, whose buffers are exactly as large as they should be: by themselves,
+        then a few cases of each under compute-sanitizer."""
+        folder = self.library or ROOT / "build" / "cuda-device"
+        if not all((folder / name).exists() for name in PROGRAMS):
             folder = ROOT / "build" / "cuda-device"
-            programs = [folder / name for name in names]
             make = ["make", "-C", str(ROOT / "tests" / "cuda"), f"-j{os.cpu_count()}", f"BUILD={folder}"]
-            make += [f"DEVICE={architecture_code()}", f"CUTLASS={os.environ.get('CUTLASS_PATH', '')}"]
-            if not self.run("sanitizer build", [*make, *map(str, programs)]):
+            make += [f"DEVICE={gpu_machine.architecture_code()}", f"CUTLASS={gpu_machine.cutlass()}"]
+            make += [f"OBJECTS={OBJECTS}"] if OBJECTS.exists() else []
+            if not self.run("programs", [*make, *(str(folder / name) for name in PROGRAMS)]):
                 return
-        deadline = time.monotonic() + self.seconds
-        for program in programs:
-            if not self.run(f"kernels {program.name}", [str(program)]):
-                self.note("sanitizer", "not run", "the kernels fail without it")
-                return
-        if tool is None:
+        # With "far", offsets beyond 2³¹ elements.
+        ways = [[name, *word] for word in ([], ["far"]) for name in PROGRAMS]
+        ended = [self.run(" ".join(["kernels", *way]), [str(folder / way[0]), *way[1:]]) for way in ways]
+        if not all(ended):
+            self.note("sanitizer", "not run", "the kernels fail without it")
+            return
+        if (tool := gpu_machine.find_tool("compute-sanitizer")) is None:
             self.note("sanitizer", "not run", "no compute-sanitizer")
             return
         for name in SANITIZERS:
-            for program in reversed(programs):
-                section = f"{name} {program.name}"
-                if (left := deadline - time.monotonic()) < 10:
-                    self.note(section, "not run", "no time left")
-                    continue
-                words = [tool, "--tool", name, "--error-exitcode", "9", str(program)]
-                self.run(section, [*words, *(["few"] if program.name == "test_product" else [])], limit=left)
+            for program in PROGRAMS:
+                words = [tool, "--tool", name, "--error-exitcode", "9", str(folder / program), "few"]
+                self.run(f"{name} {program}", words)
 
     def tune(self) -> None:
         """Measured plans for the benchmark's layers, in the folder and in use for the sections that follow."""
-        code = (
-            "import fused_gan, sys, pathlib; from benchmarks.gpu_check import TUNED; "
-            "[print(r, flush=True) for r in fused_gan.autotune(TUNED, path=pathlib.Path(sys.argv[1]))]"
-        )
-        folder = self.out / "plans"
-        self.run("tune", [sys.executable, "-c", code, str(folder / "measured.json")], {"FUSED_GAN_PLANS": str(folder)})
+        command = [sys.executable, "-m", "benchmarks.gpu_tune", str(self.out / "plans" / "measured.json")]
+        self.run("tune", [*command, "--seconds", str(self.seconds * 0.85)], self.plans())
 
     def benchmark(self, section: str, compiled: bool = False) -> None:
         """A section of the benchmark, with the plans that `tune` has left."""
         name = f"compile-{section}" if compiled else section
         command = [sys.executable, "-m", "benchmarks.gpu_bench", section, "--out", str(self.out / name)]
         command += ["--seconds", str(self.seconds * 0.85), *(["--compile"] if compiled else [])]
-        self.run(f"benchmark {name}", command, {"FUSED_GAN_PLANS": str(self.out / "plans")})
+        self.run(f"benchmark {name}", command, self.plans())
+
+    def plans(self) -> dict[str, str]:
+        return {"FUSED_GAN_PLANS": str(self.out / "plans")}
+
+    def importable(self) -> str:
+        """Why `import fused_gan` fails here; empty where it does not."""
+        command = [sys.executable, "-c", "import fused_gan"]
+        environment = os.environ | self.environment
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return "" if run.returncode == 0 else (run.stderr.strip().splitlines() or [f"status {run.returncode}"])[-1]
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
+    def earlier(self, facts: dict[str, str]) -> list[Outcome]:
+        """Of other sections, from earlier calls on the same machine with the same build."""
+        path = self.out / "summary.json"
+        if not path.exists():
+            return []
+        content = json.loads(path.read_text())
+        ran = {outcome.section for outcome in self.outcomes}
+        if content["facts"] != facts:
+            return []
+        return [Outcome(**outcome) for outcome in content["outcomes"] if outcome["section"] not in ran]
+
     def finish(self) -> int:
-        """summary.md, summary.json and the archive; the exit status."""
-        rows = [f"| {o.section} | {o.status} | {o.seconds:.0f} | {o.detail.replace('|', '/')} |" for o in self.outcomes]
-        lines = ["| section | | s | |", "| --- | --- | ---: | --- |", *rows]
-        facts = machine_facts()
+        """summary.md, summary.json and the archive; the exit status, of this call alone."""
+        facts = gpu_machine.facts()
+        outcomes = [*self.earlier(facts), *self.outcomes]
+        rows = [f"| {o.part} | {o.status} | {o.seconds:.0f} | {o.detail.replace('|', '/')} |" for o in outcomes]
+        lines = ["| part | | s | |", "| --- | --- | ---: | --- |", *rows]
         about = "\n".join(f"- {name}: {value}" for name, value in facts.items())
         (self.out / "summary.md").write_text(f"{about}\n\n" + "\n".join(lines) + "\n")
         (self.out / "summary.json").write_text(
-            json.dumps({"facts": facts, "outcomes": [asdict(o) for o in self.outcomes]}, indent=1) + "\n"
+            json.dumps({"facts": facts, "outcomes": [asdict(o) for o in outcomes]}, indent=1) + "\n"
         )
         archive = self.out.with_suffix(".tar.gz")
         with tarfile.open(archive, "w:gz") as tar:
@@ -205,81 +231,6 @@ def sections(check: Check) -> dict[str, Callable[[], object]]:
     }
 
 
-def absent(*packages: str) -> str:
-    """Those of the packages that are not installed, in words."""
-    return ", ".join(name for name in packages if importlib.util.find_spec(name.replace("-", "_")) is None)
-
-
-def nvidia_smi(query: str) -> str:
-    """What nvidia-smi answers for the first GPU; empty where there is no GPU."""
-    if (tool := shutil.which("nvidia-smi")) is None:
-        return ""
-    command = [tool, f"--query-gpu={query}", "--format=csv,noheader"]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
-    return run.stdout.strip().splitlines()[0] if run.returncode == 0 and run.stdout.strip() else ""
-
-
-def architecture_code() -> str:
-    """The real architecture of the first GPU, as nvcc calls it: sm_90a for Hopper, whose tensor cores want the a."""
-    number = nvidia_smi("compute_cap").replace(".", "")
-    return f"sm_{number}a" if number == "90" else f"sm_{number}"
-
-
-def architecture() -> dict[str, str]:
-    """The architecture to build for: the first GPU's; the default list where there is none."""
-    capability = nvidia_smi("compute_cap")
-    if not capability or "TORCH_CUDA_ARCH_LIST" in os.environ:
-        return {}
-    return {"TORCH_CUDA_ARCH_LIST": f"{capability}a" if capability == "9.0" else capability}
-
-
-def module_command() -> list[str]:
-    """Compiles fused_gan._C beside a library that is there already: one file, with torch's copy of pybind11."""
-    torch_spec = importlib.util.find_spec("torch")
-    if torch_spec is None or torch_spec.origin is None:
-        return [sys.executable, "-c", "import sys; sys.exit('there is no torch')"]
-    torch_folder = Path(torch_spec.origin).parent
-    facts = json.loads((PACKAGE / "build.json").read_text())
-    cuda_home = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda")
-    macros = ["-DFUSED_GAN_WITH_CUDA"] * bool(facts["cuda"]) + ["-DFUSED_GAN_WITH_WGMMA"] * bool(facts["wgmma"])
-    includes = [
-        torch_folder / "include",
-        torch_folder / "include/torch/csrc/api/include",
-        Path(sysconfig.get_paths()["include"]),
-        cuda_home / "include",
-    ]
-    target = PACKAGE / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
-    return [
-        os.environ.get("CXX", "c++"), "-O2", "-g0", "-std=c++20", "-shared", "-fPIC", *macros,
-        *(f"-I{folder}" for folder in includes), "csrc/python.cpp", f"-L{PACKAGE}", "-lfused_gan",
-        "-Wl,-rpath,$ORIGIN", f"-L{torch_folder / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10", "-o", str(target),
-    ]  # fmt: skip
-
-
-def machine_facts() -> dict[str, str]:
-    """GPU, driver, versions and commit that the results belong to."""
-
-    def version(package: str) -> str:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return "not installed"
-
-    git = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
-    return {
-        "gpu": nvidia_smi("name") or "none",
-        "driver": nvidia_smi("driver_version") or "none",
-        "compute capability": nvidia_smi("compute_cap") or "none",
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        **{package: version(package) for package in PACKAGES},
-        "commit": git.stdout.strip() or os.environ.get("FUSED_GAN_COMMIT", "unknown"),
-        "build": (PACKAGE / "build.json").read_text().replace("\n", " ")
-        if (PACKAGE / "build.json").exists()
-        else "none",
-    }
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "gpu-check", help="folder for everything")
@@ -298,15 +249,15 @@ def main() -> int:
     if unknown := [name for name in wanted if name not in known]:
         parser.error(f"--sections: expected some of {', '.join(known)}, got {', '.join(unknown)}")
 
-    for package in PACKAGES:
-        if absent({"pytest-benchmark": "pytest_benchmark", "nvidia-cutlass": "cutlass_library"}.get(package, package)):
-            check.note(f"package {package}", "not run", "not installed: what needs it is left out")
-    gpu = bool(nvidia_smi("name"))
+    for name, state in gpu_machine.lacking().items():
+        check.note(name, "not run", f"{state}: what needs it is left out")
     for name in wanted:
-        if name != "build" and not gpu:
-            check.note(name, "not run", "no NVIDIA GPU is visible")
-        else:
-            known[name]()
+        obstacle = ""
+        if name != "build" and not gpu_machine.nvidia_smi("name"):
+            obstacle = "no NVIDIA GPU is visible"
+        elif name not in WITHOUT_PACKAGE and (reason := check.importable()):
+            obstacle = f"fused_gan cannot be imported: {reason}"
+        check.perform(name, known[name], obstacle)
     return check.finish()
 
 

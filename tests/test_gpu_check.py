@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import tarfile
+import time
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-from benchmarks import gpu_bench, gpu_check, gpu_timing  # noqa: E402
+from benchmarks import gpu_bench, gpu_cases, gpu_check, gpu_tests, gpu_timing  # noqa: E402
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
 
@@ -50,14 +52,103 @@ def test_a_library_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
 
 
 def test_a_section_that_takes_too_long_fails(tmp_path: Path) -> None:
-    check = gpu_check.Check(tmp_path, None, 0.2)
-    assert not check.run("slow", [sys.executable, "-c", "import time; print('begun', flush=True); time.sleep(60)"])
-    assert check.outcomes[0].status == "failed"
-    assert "begun" in (tmp_path / "slow.log").read_text()
-    assert check.run("quick", [sys.executable, "-c", "print('all well')"], limit=60)
-    assert check.outcomes[1].detail == "all well"
-    assert not check.run("failing", [sys.executable, "-c", "raise SystemExit('no')"], limit=60)
+    check = gpu_check.Check(tmp_path, None, 0.5)
+    slow = "import time; print('begun', flush=True); time.sleep(60)"
+    check.perform("slow", lambda: check.run("sleep", [sys.executable, "-c", slow]), "")
+    check.perform("none left", lambda: [time.sleep(0.6), check.run("late", [sys.executable, "-c", "1"])], "")
+    check.seconds = 60
+    check.perform("quick", lambda: check.run("print", [sys.executable, "-c", "print('all well')"]), "")
+    check.perform("failing", lambda: check.run("no", [sys.executable, "-c", "raise SystemExit('no')"]), "")
+    check.perform("raising", lambda: 1 // 0, "")
+    check.perform("kept", lambda: check.note("kept", "passed"), "something is in the way")
+    assert [(outcome.section, outcome.part, outcome.status) for outcome in check.outcomes] == [
+        ("slow", "sleep", "failed"),
+        ("none left", "late", "not run"),
+        ("quick", "print", "passed"),
+        ("failing", "no", "failed"),
+        ("raising", "raising", "failed"),
+        ("kept", "kept", "not run"),
+    ]
+    assert check.outcomes[2].detail == "all well"
+    assert "begun" in (tmp_path / "sleep.log").read_text()
+    assert "ZeroDivisionError" in (tmp_path / "raising-error.log").read_text()
     assert check.finish() == 1
+
+
+def test_later_calls_add_to_the_summary(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+
+    def call(sections: dict[str, str]) -> int:
+        check = gpu_check.Check(tmp_path / "out", None, 60)
+        for section, status in sections.items():
+            check.perform(section, lambda section=section, status=status: check.note(section, status), "")
+        return check.finish()
+
+    assert call({"one": "passed", "two": "failed"}) == 1
+    assert call({"two": "passed"}) == 0
+    outcomes = json.loads((tmp_path / "out" / "summary.json").read_text())["outcomes"]
+    assert {outcome["section"]: outcome["status"] for outcome in outcomes} == {"one": "passed", "two": "passed"}
+
+
+TEST_FILES = {
+    "mixed": """
+import pytest
+def test_good(): pass
+@pytest.mark.skip(reason="no GPU")
+def test_skipped(): pass
+def test_bad(): assert False
+def test_import(): import no_such_package.inner
+def test_command(): raise SystemError("the package no_such_package is missing; get it with: pip")
+""",
+    "import": "import helper\ndef test_a(): pass\n",
+    "crash": "import os\ndef test_a(): os.abort()\n",
+    "skipped": "import pytest\npytest.skip('another machine', allow_module_level=True)\n",
+}
+
+
+def test_what_a_missing_package_keeps_from_running_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "helper.py").write_text("import no_such_package")
+    monkeypatch.setattr(gpu_tests, "ROOT", tmp_path)
+    for name, text in TEST_FILES.items():
+        (tmp_path / "tests" / f"test_{name}.py").write_text(text)
+    results = list(gpu_tests.run(tmp_path / "out", 300, gpu_tests.files(), {}))
+    assert [(result.name, result.status, result.detail) for result in results] == [
+        ("test_crash", "failed", "it crashed, see out/test_crash.log"),
+        ("test_import", "not run", "1 not run: no no_such_package"),
+        ("test_mixed", "failed", "1 passed; 1 failed (test_bad); 2 not run: no no_such_package; 1 not run: no GPU"),
+        ("test_skipped", "not run", "1 not run: another machine"),
+    ]
+
+
+def test_a_helper_that_is_not_there_is_a_failure() -> None:
+    """Only packages of others can be missing."""
+    assert (
+        gpu_tests.missing_package("ModuleNotFoundError: No module named 'no_such_package.inner'") == "no_such_package"
+    )
+    for present in ("fused_gan.gone", "benchmarks.gone", "tolerance", "json.gone"):
+        assert not gpu_tests.missing_package(f"ModuleNotFoundError: No module named '{present}'")
+
+
+def test_no_test_file_begins_when_the_time_is_over(tmp_path: Path) -> None:
+    (result,) = gpu_tests.run(tmp_path, 0, gpu_tests.files()[:1], {})
+    assert (result.status, result.detail) == ("not run", "1 not run: no time left")
+
+
+@pytest.mark.parametrize("section", gpu_cases.SECTIONS)
+def test_every_variant_of_the_benchmark_computes(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the CPU, the first cases: what a GPU would trip over is not a name that is not there."""
+    monkeypatch.setattr(gpu_cases, "DEVICE", "cpu")
+    monkeypatch.setattr(gpu_timing, "cache_bytes", lambda: 1)
+    for case in islice(gpu_cases.SECTIONS[section](), 3):
+        assert case.flops > 0
+        variants = case.make(())
+        assert next(iter(variants)) == "fused_gan"
+        assert "eager" in variants
+        for calls in variants.values():
+            calls[0]()
 
 
 def record(name: str, eager: float) -> dict[str, object]:

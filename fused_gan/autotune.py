@@ -113,10 +113,10 @@ def fastest(product: Product, dtype: torch.dtype, device: tuple[int, int]) -> Re
     """Measure every kernel that can run a product; the library's stays where none is clearly faster."""
     operands = rotation(product, dtype)
     times: dict[tuple[str, int], float] = {}
-    for kernel, _, _, obstacle in native.cuda_candidates(product, device):
+    for kernel, estimated, _, obstacle in native.cuda_candidates(product, device):
         if obstacle:
             continue
-        for parts in SPLITS if kernel.startswith("mma") else (1,):
+        for parts in sorted({*SPLITS, estimated}) if kernel.startswith("mma") else (1,):
             native.cuda_keep(product, device, kernel, parts)
             chosen = native.cuda_decision(product, device)[:2]  # fewer parts where the depth has no more
             if chosen not in times:

@@ -45,13 +45,11 @@ const Rates& rates_for(int capability) {
 
 double divide_up(double a, double b) { return std::ceil(a / b); }
 
-constexpr int kMostSplits = 16;
-
 // The fastest choice of one kernel: into how many parts.
 Candidate best_of(Kernel kernel, const Shape& shape, const Device& device) {
   Candidate best{{kernel, 1}, estimate(shape, device, {kernel, 1}), {}};
   if (!facts(kernel).splits) return best;
-  for (int wanted = 2; wanted <= kMostSplits; wanted *= 2) {
+  for (int wanted = 2; wanted <= kMostSplits; ++wanted) {
     const int splits = useful_splits(shape.depth, wanted, shape.precision);
     const double time = estimate(shape, device, {kernel, splits});
     if (time < best.microseconds) best = {{kernel, splits}, time, {}};

@@ -25,6 +25,8 @@ struct Decision {
 // The choice for a product. Cheap: each thread remembers what it decided last.
 Decision decide(const Shape&, const Device&);
 
+constexpr int kMostSplits = 16;  // parts of a depth that are considered
+
 // Every kernel with the best number of parts for it, fastest first, and those that cannot run last.
 struct Candidate {
   Choice choice;

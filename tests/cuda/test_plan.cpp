@@ -107,6 +107,23 @@ void small_batches_are_spread_over_the_device() {
   CHECK((64 + kernel.rows - 1) / kernel.rows * ((1024 + kernel.columns - 1) / kernel.columns) * choice.splits >= 32);
 }
 
+// Of an H100: whatever the width, some tile and number of parts leaves at most one multiprocessor in twenty idle.
+void parts_of_a_long_depth_keep_a_device_busy() {
+  const auto divide_up = [](int64_t a, int64_t b) { return (a + b - 1) / b; };
+  for (const int64_t rows : {64, 256})
+    for (int64_t columns = 256; columns <= 4096; columns += 8) {
+      double busiest = 0;
+      for (const KernelFacts& kernel : kKernels)
+        for (int wanted = 1; kernel.splits && wanted <= plan::kMostSplits; ++wanted) {
+          const int64_t blocks = divide_up(rows, kernel.rows) * divide_up(columns, kernel.columns) *
+                                 useful_splits(16384, wanted, Precision::kBFloat16);
+          const int64_t waves = divide_up(blocks, kH100.multiprocessors);
+          busiest = std::max(busiest, double(blocks) / double(waves * kH100.multiprocessors));
+        }
+      CHECK(busiest > 0.95);
+    }
+}
+
 void candidates_are_sorted_and_the_first_is_chosen() {
   for (const bool aligned : {false, true}) {
     const Shape s = shape(Precision::kTf32, Direction::kBackward, 256, 512, 1024, aligned);
@@ -185,6 +202,7 @@ int main() {
   only_what_can_run_is_chosen();
   a_bare_product_is_the_librarys();
   small_batches_are_spread_over_the_device();
+  parts_of_a_long_depth_keep_a_device_busy();
   candidates_are_sorted_and_the_first_is_chosen();
   what_was_measured_comes_first();
   alignment_is_that_of_every_row();

@@ -205,7 +205,7 @@ class Check:
         (self.out / "summary.json").write_text(
             json.dumps({"facts": facts, "outcomes": [asdict(o) for o in outcomes]}, indent=1) + "\n"
         )
-        archive = self.out.with_suffix(".tar.gz")
+        archive = self.out.with_name(f"{self.out.name}.tar.gz")
         with tarfile.open(archive, "w:gz") as tar:
             tar.add(self.out, self.out.name)
         print("\n".join(lines))

@@ -17,6 +17,7 @@ from fused_gan.tuning import Findings, Record
 
 SPLITS = (1, 2, 4, 8, 16)
 CALLS, ROUNDS = 20, 7  # calls in a graph, replays of it
+ENOUGH_MS = 100  # after so long of replays, two are enough
 CACHE_BYTES = 128 << 20  # more than any device's second-level cache: operands are rotated through so many bytes
 BETTER = 0.98  # a kernel replaces the library's product where it takes less than this share of its time
 
@@ -155,12 +156,12 @@ def microseconds(calls: list[Callable[[], None]]) -> float:
     with torch.cuda.graph(graph, stream=stream):
         for index in range(CALLS):
             calls[index % len(calls)]()
-    times: list[float] = []
-    for _ in range(ROUNDS):
+    times: list[float] = []  # of replays, in ms
+    while len(times) < (ROUNDS if sum(times) < ENOUGH_MS else 2):
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         start.record()
         graph.replay()
         end.record()
         end.synchronize()
-        times.append(start.elapsed_time(end) * 1e3 / CALLS)
-    return statistics.median(times[1:])
+        times.append(start.elapsed_time(end))
+    return statistics.median(times[1:]) * 1e3 / CALLS

@@ -222,11 +222,11 @@ def trainer_case(batch: int, precision: Precision) -> Case:
 
         data = ImageData(torch.randint(256, (1000, 1, 28, 28), dtype=torch.uint8), None)
 
-        def step(cuda_graph: Literal["on", "off"]) -> Callable[[], object]:
+        def step(cuda_graph: Literal["auto", "off"]) -> Callable[[], object]:
             config = GANTraining(batch_size=batch, instance_noise=0, steps=10**9, cuda_graph=cuda_graph)
-            return build_system(MLPGANConfig(), config, data, torch.device("cuda")).step
+            return build_system(MLPGANConfig(), config, data, torch.device(DEVICE)).step
 
-        found: dict[str, Calls] = {"fused_gan": [step("on")], "without graph": [step("off")]}
+        found: dict[str, Calls] = {"fused_gan": [step("auto")], "without graph": [step("off")]}
         found["eager"] = [gan_step(batch, False)]
         return found | {f"compile {mode}": [gan_step(batch, False, mode)] for mode in modes}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from threading import Thread
 
@@ -24,6 +25,7 @@ def peak_memory(call: Callable[[], object]) -> int:
         events.extend(event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]")
         del result
 
+    gc.collect()  # garbage from before, freed while it is measured, would make the peak look lower
     thread = Thread(target=record)
     thread.start()
     thread.join()

@@ -24,7 +24,10 @@ figcaption {{ color: #555; font-size: 0.9rem; }}
 table {{ border-collapse: collapse; font-size: 0.9rem; }}
 th, td {{ padding: 0.15rem 0.8rem 0.15rem 0; text-align: left; }}
 td.number {{ text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }}
-.wide {{ overflow-x: auto; }}
+.wide {{ overflow-x: auto; width: max-content; max-width: 96vw; position: relative; left: 50%;
+  transform: translateX(-50%); }}
+.wide table {{ font-size: 0.85rem; }}
+.wide td {{ min-width: 3.5rem; }}
 .verdict {{ border-left: 4px solid #c60; background: #fff4e5; padding: 0.5rem 1rem; margin: 0.5rem 0; }}
 .well {{ border-left: 4px solid #284; background: #eef8f0; padding: 0.5rem 1rem; }}
 .strip {{ display: flex; flex-wrap: wrap; gap: 1rem; }}

@@ -44,7 +44,7 @@ def score_over_time(study: Study, cells: Sequence[Cell], metric: str) -> bytes |
     if 0 < SPREAD * smallest < largest:
         for row in panels[0]:
             row.set_yscale("log")
-    return _png(figure, panels[0][-1])
+    return _png(figure)
 
 
 def gradients_by_layer(study: Study, cells: Sequence[Cell]) -> bytes:
@@ -66,7 +66,7 @@ def gradients_by_layer(study: Study, cells: Sequence[Cell]) -> bytes:
             panel.set_xticks(range(1, len(names) + 1))
             panel.set_xlabel(f"layer of the {network}")
         row[0].set_ylabel("gradient, root mean square")
-    return _png(figure, panels[0][-1])
+    return _png(figure)
 
 
 def unused_by_layer(study: Study, cells: Sequence[Cell]) -> bytes | None:
@@ -86,7 +86,7 @@ def unused_by_layer(study: Study, cells: Sequence[Cell]) -> bytes | None:
                 panel.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
         panel.set_ylim(-0.03, 1.03)
     panels[0][0].set_ylabel("share of units")
-    return _png(figure, panels[0][-1])
+    return _png(figure)
 
 
 def _unused(look: dict[str, Any]) -> dict[str, float]:
@@ -140,9 +140,12 @@ def _geometric_mean(cell: Cell, moment: str, layer: str) -> float:
         return float(np.exp(np.log(norms).mean()))
 
 
-def _png(figure: Figure, panel: Axes) -> bytes:
-    handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize="small")
+def _png(figure: Figure) -> bytes:
+    named = {}
+    for panel in figure.axes:
+        handles, labels = panel.get_legend_handles_labels()
+        named |= dict(zip(labels, handles, strict=True))
+    figure.legend(named.values(), named, loc="outside lower center", ncols=len(named), fontsize="small")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     return file.getvalue()

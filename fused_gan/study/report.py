@@ -20,6 +20,8 @@ from fused_gan.study.statistics import LEVEL, Cell, Difference, cells, differenc
 from fused_gan.study.summary import moments, number, summarise, weakest_share, worst_share
 from fused_gan.study.tables import write_csv, write_results
 
+KINDS = ("dead", "saturated", "negative")
+
 
 def write_study(folder: StudyFolder, study: Study) -> bool:
     """Write the CSV, the JSON and the page of the results that are there; False, and no file, if there are none.
@@ -83,35 +85,28 @@ def _body(
 
 
 def _cell_table(study: Study, found: Sequence[Cell]) -> str:
-    head = [
-        *study.axes,
-        "succeeded",
-        *map(_titled, study.metrics),
-        "weakest gradient, start",
-        "end",
-        "dead",
-        "saturated",
-        "negative",
-    ]
+    gradients = ("gradient, start", "gradient, end")
+    head = [*study.axes, "succeeded", "verdicts", *map(_titled, study.metrics), *gradients, *KINDS]
     rows = [
         [
             *cell.settings.values(),
             f"{cell.successes(study)} of {len(cell.results)}",
+            _verdicts(cell),
             *(moments(cell.mean(metric), cell.deviation(metric)) for metric in study.metrics),
             _median_share(cell, "start"),
             _median_share(cell, "end"),
-            *(_worst(cell, kind) for kind in ("dead", "saturated", "negative")),
-            _verdicts(cell),
+            *(_worst(cell, kind) for kind in KINDS),
         ]
         for cell in found
     ]
     caption = (
-        "Metrics: mean ± standard deviation over the seeds. Weakest gradient: of a network's weakest layer, as a share "
-        "of its strongest, in the worse network, median. Units: share in the hidden layer where it is largest, at the "
-        "end, mean. Verdicts: of the health monitor, standing at the end, and in how many runs."
+        "Verdicts: of the health monitor, standing at the end, and in how many runs. Metrics: mean ± standard "
+        "deviation over the seeds. Gradient: of a network's weakest layer, as a share of its strongest, in the worse "
+        "network, median. Dead, saturated, negative: share of units in the hidden layer where it is largest, at the "
+        "end, mean."
     )
     return (
-        f'<div class="wide">{table([*head, "verdicts"], rows, len(study.axes))}</div>'
+        f'<div class="wide">{table(head, rows, len(study.axes) + 2)}</div>'
         f"<figcaption>{html.escape(caption)}</figcaption>"
     )
 

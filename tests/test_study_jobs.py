@@ -71,8 +71,8 @@ def test_folders_of_something_else_are_left_alone(tmp_path: Path, capsys: pytest
     write_grid(tmp_path, 25, ["relu"])
     assert main(command) == 2
     assert "was begun with other fields than grid has now; name a new folder" in capsys.readouterr().err
-    write_grid(tmp_path, 20, ["relu", "tanh"], seeds=2)
-    assert main(command) == 75, "more settings and more seeds are welcome"
+    write_grid(tmp_path, 20, ["relu", "tanh"], seeds=2, evaluation={"samples": 200, "extractor": "mnist-5k"})
+    assert main(command) == 75, "more settings, more seeds and another evaluation are welcome"
     job = StudyFolder(out).job("relu+seed0")
     job.result.write_text('{"format": "fused_gan study result 0"}')
     assert main(command) == 2

@@ -37,7 +37,7 @@ def words(seeds: int, results: list[Result]) -> str:
 
 def test_a_difference_that_is_there_is_told() -> None:
     told = words(8, made_up(8, gap=50))
-    [sentence] = [line for line in told.splitlines() if "Activation on average over output: fd is lower" in line]
+    [sentence] = [line for line in told.splitlines() if "Activation on average over output: FD is lower" in line]
     match = re.search(r"with relu than with tanh by ([\d.]+) \(95% interval ([\d.]+) to ([\d.]+), 8 seeds\)", sentence)
     assert match is not None
     mean, low, high = map(float, match.groups())
@@ -45,7 +45,7 @@ def test_a_difference_that_is_there_is_told() -> None:
     assert low <= 50 <= high
     assert "Every run succeeded with: relu, tanh; relu, sigmoid." in told
     assert "No run succeeded with: tanh, tanh; tanh, sigmoid." in told
-    assert "16 succeeded: fd at most 10" in told
+    assert "16 succeeded: FD at most 10" in told
 
 
 def test_a_difference_that_is_not_shown_is_not_told() -> None:
@@ -68,8 +68,8 @@ def test_where_it_is_the_other_way_round_is_told() -> None:
         for activation in ("relu", "tanh")
     ]
     told = words(5, results)
-    assert "Activation on average over output: fd is lower with relu than with tanh by 23.5" in told
-    assert "But with output sigmoid, fd is lower with tanh than with relu by 3 " in told
+    assert "Activation on average over output: FD is lower with relu than with tanh by 23.5" in told
+    assert "But with output sigmoid, FD is lower with tanh than with relu by 3 " in told
 
 
 def test_gradients_units_and_verdicts_are_told_by_the_first_axis() -> None:

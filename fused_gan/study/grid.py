@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import itertools
 import json
 import re
@@ -66,6 +67,8 @@ class Success:
             (self.at_most is None) != (self.at_least is None),
             f"success: expected at_most or at_least, one of them, got {self.at_most!r} and {self.at_least!r}",
         )
+        for bar in (self.at_most, self.at_least):
+            require(bar is None or isinstance(bar, (int, float)), f"success: expected a number as the bar, got {bar!r}")
 
     def passed(self, value: float) -> bool:
         """Whether a score passes the bar; NaN never does."""
@@ -73,7 +76,7 @@ class Success:
 
     def __str__(self) -> str:
         bar = f"at most {self.at_most:g}" if self.at_most is not None else f"at least {self.at_least:g}"
-        return f"{self.metric} {bar}"
+        return f"{SCORES[self.metric].title} {bar}"
 
 
 @dataclass(frozen=True)
@@ -123,8 +126,16 @@ class Study:
         for job in self.jobs():
             given = [name for name in GIVEN if name in job.fields]
             require(not given, f"fields: {', '.join(given)} cannot be set here, the study sets it")
-            interval = job.configured().training.health_interval  # a system that cannot be trained is an error here
+            training = job.configured().training  # a system that cannot be trained is an error here
+            interval = training.health_interval
             require(interval > 0, f"health_interval: expected a positive integer, got {interval}")
+            require(training.on_collapse != "stop", "on_collapse: expected warn or rollback, got stop: runs are whole")
+        if self.evaluation:
+            from fused_gan.evaluation import evaluate  # takes a second
+
+            options = inspect.signature(evaluate).parameters.keys() - {"run"}
+            wrong = sorted(self.evaluation.keys() - options)
+            require(not wrong, f"evaluation: expected some of {', '.join(sorted(options))}, got {', '.join(wrong)}")
 
     def jobs(self) -> list[Job]:
         """All of them, seed by seed, so that a study cut short has compared everything on fewer seeds."""
@@ -181,9 +192,8 @@ def _parsed(name: str, content: Mapping[str, Any]) -> Study:
     needed = [name for name, field in fields.items() if field.default_factory is dataclasses.MISSING and name != "name"]
     missing = [name for name in needed if name not in content]
     require(not missing, f"missing: {', '.join(missing)}")
-    kinds = {"about": str, "preset": str, "fields": dict, "axes": dict, "seeds": int, "metrics": list, "success": dict}
-    for key, kind in kinds.items():
-        value = content[key]
+    for key, value in content.items():
+        kind = _KINDS[key]
         require(isinstance(value, kind), f"{key}: expected {_JSON[kind]}, got {value!r}")
     try:
         success = Success(**content["success"])
@@ -194,6 +204,10 @@ def _parsed(name: str, content: Mapping[str, Any]) -> Study:
     return Study(**{**content, **given})
 
 
+_KINDS: dict[str, type] = {
+    "about": str, "preset": str, "fields": dict, "axes": dict, "seeds": int, "metrics": list, "success": dict,
+    "evaluation": dict,
+}  # fmt: skip
 _JSON: dict[type, str] = {str: "text", dict: "an object", int: "an integer", list: "a list"}
 
 

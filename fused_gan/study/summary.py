@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fused_gan.scores import SCORES
 from fused_gan.study.grid import Study
 from fused_gan.study.result import Result
 from fused_gan.study.statistics import FEWEST, LEVEL, Cell, Difference
@@ -33,14 +34,14 @@ def summarise(study: Study, cells: Sequence[Cell], differences: Sequence[Differe
 
 
 def described(difference: Difference) -> str:
-    """As `fd is lower with relu than with tanh by 12.3 (95 % interval 4.5 to 20.1, 5 seeds)`."""
+    """As `FD is lower with relu than with tanh by 12.3 (95 % interval 4.5 to 20.1, 5 seeds)`."""
     low, high = difference.interval or (math.nan, math.nan)
     if difference.mean > 0:
         more, fewer, ends = difference.second, difference.first, (low, high)
     else:
         more, fewer, ends = difference.first, difference.second, (-high, -low)
     by = f"{number(abs(difference.mean))} ({_interval(ends, difference.pairs)})"
-    return f"{difference.metric} is lower with {more} than with {fewer} by {by}"
+    return f"{SCORES[difference.metric].title} is lower with {more} than with {fewer} by {by}"
 
 
 def number(value: float) -> str:
@@ -82,7 +83,7 @@ def _best(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
     if len(ranked) > 1:
         best, last = ranked[0], ranked[-1]
         yield (
-            f"Mean {metric} goes from {_moments(best, metric)} with {_named(best.settings)} to "
+            f"Mean {SCORES[metric].title} goes from {_moments(best, metric)} with {_named(best.settings)} to "
             f"{_moments(last, metric)} with {_named(last.settings)} (mean ± standard deviation over seeds)."
         )
 

@@ -66,7 +66,7 @@ class Cluster:
     """
 
     def __init__(self, client: Any, threads: int, device: str) -> None:
-        # pure: else Dask takes the outcome of an earlier call for that of the same job, called again.
+        # Not pure: Dask would take the outcome of an earlier call for that of the same job, called again.
         self._executor = client.get_executor(pure=False, retries=ATTEMPTS - 1)
         self._threads, self._device = threads, device
 

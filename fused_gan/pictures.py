@@ -28,6 +28,8 @@ def read_picture_folder(
 ) -> tuple[Pixels, NDArray[np.int64] | None]:
     """Read the pictures in a folder, or in its subfolders, which then are the classes in the order of their names.
 
+    An empty subfolder is a class of which there is no picture; one with other files only is none.
+
     Args:
         folder: with pictures, or with folders of pictures.
         image_size: pixels a side, as the rules above say; None takes the pictures as they are.
@@ -40,7 +42,10 @@ def read_picture_folder(
         UserError: naming the folder that has no pictures, or both pictures and folders of them; or the picture that
             cannot be read or is of another size than the first.
     """
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and any(map(is_picture, path.iterdir())))
+    folders = {path: [*path.iterdir()] for path in folder.iterdir() if path.is_dir()}
+    classes = sorted(path for path, inner in folders.items() if not inner or any(map(is_picture, inner)))
+    if not any(folders[path] for path in classes):
+        classes = []
     paths = sorted(path for path in folder.iterdir() if is_picture(path))
     require(
         bool(paths) != bool(classes),

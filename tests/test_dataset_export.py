@@ -49,10 +49,16 @@ def test_what_is_written_is_read_back(cgan: Path, tmp_path: Path, capsys: pytest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fakes"], "nothing half done lies beside it"
 
 
-def test_single_classes_keep_their_names(cgan: Path, tmp_path: Path) -> None:
-    out = tmp_path / "fakes"
-    assert main(["sample", str(cgan), "--as-dataset", str(out), "--count", "5", "--labels", "3", "11"]) == 0
-    assert {path.name: len(list(path.iterdir())) for path in out.iterdir() if path.is_dir()} == {"03": 3, "11": 2}
+def test_single_classes_keep_their_names_and_numbers(
+    cgan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["sample", str(cgan), "--as-dataset", ".", "--count", "5", "--labels", "3", "11"]) == 0
+    counts = {path.name: len(list(path.iterdir())) for path in Path().iterdir() if path.is_dir()}
+    assert counts == {f"{label:02d}": {3: 3, 11: 2}.get(label, 0) for label in range(12)}
+    labels = load(".").labels
+    assert labels is not None
+    assert labels.tolist() == [3, 3, 3, 11, 11]
 
 
 def test_what_cannot_be_done_is_said(

@@ -109,6 +109,17 @@ def test_held_out_images_can_take_the_place_of_those_trained_on(place: Path, tmp
     found = evaluated(place, "mlp-vae", data=held_out)
     assert (found.settings.reals, found.settings.trained_on) == (held_out, False)
     assert found.values["elbo"] != evaluated(place, "mlp-vae").values["elbo"]
+    by_another_path = f"{place / 'mlp-vae' / '..' / 'squares.npz'}"
+    assert evaluated(place, "mlp-vae", data=by_another_path).settings.trained_on
+
+
+def test_a_run_that_trained_on_another_device_is_evaluated_on_this_one(place: Path, tmp_path: Path) -> None:
+    last = copied(place, tmp_path, "mlp-vae") / "checkpoints" / LAST
+    saved = load_checkpoint(last)
+    on_cuda = {"cuda_graph": "on", "mixed_precision": "fp16", "device": "cuda"}
+    save_checkpoint(last, saved.config | {"training": saved.config["training"] | on_cuda}, saved.state)
+    found = evaluated(tmp_path, "mlp-vae", extractor=place / "squares.safetensors")
+    assert found.values == evaluated(place, "mlp-vae").values
 
 
 def test_the_command_prints_a_table_that_says_what_the_numbers_are(

@@ -8,6 +8,7 @@ before.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -160,6 +161,23 @@ def test_other_ways_to_save(way: Callable[[Tensor, list[Tensor]], Tensor]) -> No
     plain = torch.autograd.grad(run(x, weights).sum(), [x, *weights])
     for one, other in zip(plain, torch.autograd.grad(way(x, weights).sum(), [x, *weights]), strict=True):
         assert torch.equal(one, other)
+
+
+def test_many_threads_in_one_graph() -> None:
+    x, weights = network()
+    output = run(x, weights).sum()
+    right = torch.autograd.grad(output, [x, *weights], retain_graph=True)
+    with ThreadPoolExecutor(4) as threads:
+        tasks = [
+            threads.submit(torch.autograd.grad, output, [x, *weights], retain_graph=bool(i % 8)) for i in range(64)
+        ]
+    finished = [task.result() for task in tasks if not task.exception()]
+    assert finished
+    for gradients in finished:
+        for one, other in zip(right, gradients, strict=True):
+            assert torch.equal(one, other)
+    for task in tasks:
+        assert task.exception() is None or "second time" in str(task.exception())
 
 
 def test_many_gradients_at_once() -> None:

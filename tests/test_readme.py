@@ -33,6 +33,20 @@ def test_the_recipes_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     assert "'kl'" in capsys.readouterr().out
 
 
+def test_every_link_leads_somewhere() -> None:
+    root = Path(__file__).parent.parent
+    pages = [root / "README.md", *(root / "docs").rglob("*.md"), *(root / "benchmarks").rglob("*.md")]
+    links = [
+        (page, target)
+        for page in pages
+        for target in re.findall(r"\]\(([^)#]+)", page.read_text(encoding="utf-8"))
+        if "://" not in target
+    ]
+    assert len(links) > 20
+    for page, target in links:
+        assert (page.parent / target).exists(), f"{page.relative_to(root)} links {target}"
+
+
 def test_every_option_of_the_commands_exists(capsys: pytest.CaptureFixture[str]) -> None:
     commands = re.findall(r"^fused-gan (train \S+|\S+)(.*)$", README, re.MULTILINE)
     assert len(commands) >= 7

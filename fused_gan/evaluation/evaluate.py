@@ -46,7 +46,7 @@ class Settings:
     """Where the real images come from."""
 
     trained_on: bool
-    """Whether these are the images that the run was trained on, rather than held out."""
+    """Whether they come from the same source as the run's training images."""
 
     extractor: str
     """Name and hash, as "mnist-5k classifier 3fa2c0de"."""
@@ -146,7 +146,7 @@ def evaluate(
             samples=samples,
             seed=seed,
             reals=source,
-            trained_on=source == training.data,
+            trained_on=_same_source(source, training.data),
             extractor=found.name,
             extractor_sha256=found.hash,
             extractor_accuracy=found.about.accuracy,
@@ -217,12 +217,19 @@ def _preset(folder: RunFolder, config: dict[str, Any]) -> Preset:
         ) from error
 
 
+def _same_source(one: str, other: str) -> bool:
+    """Whether two names of data, or two paths, mean the same."""
+    if one == other:
+        return True
+    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
+
+
 def _vae(preset: Preset, loaded: Checkpoint, evaluator: Evaluator, device: torch.device) -> VAE | None:
     """The system, if it is a VAE."""
     if not isinstance(preset.training, VAETraining):
         return None
-    # In plain arithmetic, whatever it was trained in; with only the data that it needs.
-    training = dataclasses.replace(preset.training, mixed_precision="no")
+    # In plain arithmetic and step by step, however it was trained; with only the data that it needs.
+    training = dataclasses.replace(preset.training, mixed_precision="no", cuda_graph="off")
     system = build_system(preset.model, training, ImageData(evaluator.images, evaluator.labels), device)
     system.load_state_dict(loaded.state)
     assert isinstance(system, VAE)

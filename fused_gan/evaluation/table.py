@@ -53,7 +53,7 @@ def number(value: float) -> str:
 def notes(evaluation: Evaluation) -> Iterator[str]:
     """What the numbers rest on, a line each."""
     settings = evaluation.settings
-    origin = "which the run was trained on" if settings.trained_on else "held out from the training"
+    origin = "which the run was trained on" if settings.trained_on else "another source than the run was trained on"
     yield (
         f"{settings.samples:,} generated against {settings.samples:,} real images of {settings.reals}, {origin}; real "
         f"against real: as many others of them in the place of the generated ones; seed {settings.seed}"

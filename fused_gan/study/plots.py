@@ -16,6 +16,7 @@ from fused_gan.study.grid import Study
 from fused_gan.study.statistics import Cell
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -141,11 +142,12 @@ def _geometric_mean(cell: Cell, moment: str, layer: str) -> float:
 
 
 def _png(figure: Figure) -> bytes:
-    named = {}
+    named: dict[str, Artist] = {}
     for panel in figure.axes:
         handles, labels = panel.get_legend_handles_labels()
         named |= dict(zip(labels, handles, strict=True))
-    figure.legend(named.values(), named, loc="outside lower center", ncols=len(named), fontsize="small")
+    lines = list(named.values())
+    figure.legend(lines, list(named), loc="outside lower center", ncols=len(named), fontsize="small")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     return file.getvalue()

@@ -33,7 +33,9 @@ def export_dataset(
 ) -> dict[str, int]:
     """Generate images into class folders, named by the class and padded with zeros so that they sort by it.
 
-    The folder appears when all is written.
+    Every class has a folder, empty if it is not among `labels`: so a reader counts as the system does.
+
+    The folder appears, or is filled, when all is written.
 
     Args:
         folder: new or empty.
@@ -54,6 +56,7 @@ def export_dataset(
         sampler.classes > 0,
         "as_dataset: it needs a conditional system, as cgan, which knows the class of what it makes; this one does not",
     )
+    folder = folder.absolute()
     require(
         not folder.exists() or (folder.is_dir() and not any(folder.iterdir())),
         f"as_dataset: {folder} exists and is not an empty folder; name a new one",
@@ -61,7 +64,7 @@ def export_dataset(
     chosen = sampler.check_labels(labels, count)
     assert chosen is not None
     digits = len(str(sampler.classes - 1))
-    names = {label: f"{label:0{digits}d}" for label in sorted(set(chosen.tolist()))}
+    names = {label: f"{label:0{digits}d}" for label in range(sampler.classes)}
     counts = {name: int((chosen == label).sum()) for label, name in names.items()}
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
@@ -86,5 +89,10 @@ def export_dataset(
         "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
     }
     (temporary / ABOUT).write_text(json.dumps(content | (about or {}), indent=2) + "\n", encoding="utf-8")
-    temporary.replace(folder)
+    if folder.exists():  # perhaps it is somebody's working folder: it is not replaced but filled
+        for path in sorted(temporary.iterdir(), key=lambda path: path.name == ABOUT):
+            path.replace(folder / path.name)
+        temporary.rmdir()
+    else:
+        temporary.replace(folder)
     return counts

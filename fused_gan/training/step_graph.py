@@ -45,9 +45,10 @@ class StepGraph:
                 self._call()
                 return
             if self._graph is None:
-                self._graph = torch.cuda.CUDAGraph()
-                with torch.cuda.graph(self._graph, stream=self._stream):
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, stream=self._stream):
                     self._step()
+                self._graph = graph
             self._graph.replay()
 
     def _call(self) -> None:

@@ -28,8 +28,8 @@ TORCH_LIBRARY(fused_gan, m) {
       "mlp_backward(Tensor grad, Tensor[] outputs, Tensor input, Tensor[] weights, str[] activations, "
       "float negative_slope, bool input_wanted, bool[] weights_wanted, bool[] biases_wanted) -> Tensor[]",
       tags);
-  // The same, but each inner output is given back to the allocator as soon as no gradient reads it any more: of all
-  // `outputs` but the last layer's nothing is left.
+  // The same, but each inner output that a gradient reads is given back to the allocator as soon as none does any more:
+  // nothing is left of it.
   m.def(
       "mlp_backward_(Tensor grad, Tensor(a!)[] outputs, Tensor input, Tensor[] weights, str[] activations, "
       "float negative_slope, bool input_wanted, bool[] weights_wanted, bool[] biases_wanted) -> Tensor[]");

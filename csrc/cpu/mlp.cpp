@@ -42,13 +42,13 @@ std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chai
 // One layer down: from dz (rows, outs), the weight (outs, ins) and the layer's input x (rows, ins).
 struct Step {
   at::Tensor weight, x;  // with dense rows
-  bool weight_wanted, below_wanted;
-  std::optional<Activation> below;  // the layer below, whose output is x; none if x is the chain's input
-  at::Tensor bias_gradient;         // its, (ins); undefined where not wanted
+  bool weight_wanted, x_wanted;
+  std::optional<Activation> layer_below;  // whose output x is; none if x is the chain's input
+  at::Tensor bias_gradient;               // of the layer below, (ins); undefined where not wanted
 };
 struct Result {
   at::Tensor weight_gradient;
-  at::Tensor below;  // dz of the layer below, or the gradient of the chain's input
+  at::Tensor dx;  // (rows, ins), if there is a layer below, its dz
 };
 
 // In blocks, both products in one parallel section.
@@ -57,30 +57,29 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
   const auto empty = [&](bool wanted, int64_t count) {
     return wanted ? at::empty({count, ins}, dz.options()) : at::Tensor();
   };
-  Result result{empty(step.weight_wanted, outs), empty(step.below_wanted, rows)};
+  Result result{empty(step.weight_wanted, outs), empty(step.x_wanted, rows)};
   const cpu::Rows<T> grad = cpu::rows_of<T>(dz), weight = cpu::rows_of<T>(step.weight), x = cpu::rows_of<T>(step.x);
-  T *weight_gradient = cpu::mutable_data<T>(result.weight_gradient), *below = cpu::mutable_data<T>(result.below),
+  T *weight_gradient = cpu::mutable_data<T>(result.weight_gradient), *dx = cpu::mutable_data<T>(result.dx),
     *bias_gradient = cpu::mutable_data<T>(step.bias_gradient);
 
   const auto& kernels = cpu::products<T>();
   const int64_t threads = cpu::threads_for(rows * outs * ins), unit = kernels.row_tile, line = cpu::kLine / sizeof(T);
   // With few rows the threads split the columns, and each finishes its own: activation gradient and bias sums while
   // they are in the cache. With many they split the rows, and a pass follows.
-  const bool finishes = step.below && rows < plan::kManyRows && plan::units_of(ins, line) >= threads;
+  const bool finishes = step.layer_below && rows < plan::kManyRows && plan::units_of(ins, line) >= threads;
   const int64_t row_units = finishes ? 1 : rows;
   const plan::Grid down = plan::grid(row_units, unit, ins, line, threads);
   const plan::Grid across = plan::grid(outs, unit, ins, line, threads);
   cpu::over_parts(threads, [&](int64_t part) {
-    if (step.below_wanted)
+    if (step.x_wanted)
       cpu::on_part(down, part, row_units, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
         const cpu::Strided<T> a{grad.data + r * grad.row, grad.row, 1};
         const T* b = weight.data + j;
         if (finishes)
-          kernels.product_gradient(*step.below, a, b, weight.row, x.data + j, x.row, below + j, ins,
+          kernels.product_gradient(*step.layer_below, a, b, weight.row, x.data + j, x.row, dx + j, ins,
                                    cpu::offset(bias_gradient, j), rows, j_end - j, outs, plan::depth_block(rows));
         else
-          kernels.product(a, b, weight.row, below + r * ins + j, ins, r_end - r, j_end - j, outs,
-                          plan::depth_block(rows));
+          kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs, plan::depth_block(rows));
       });
     if (step.weight_wanted)
       cpu::on_part(across, part, outs, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
@@ -88,7 +87,8 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
                         j_end - j, rows, plan::depth_block(outs));
       });
   });
-  if (step.below && !finishes) cpu::gradient_pass<T>(*step.below, rows, ins, {below, ins}, x, below, bias_gradient);
+  if (step.layer_below && !finishes)
+    cpu::gradient_pass<T>(*step.layer_below, rows, ins, {dx, ins}, x, dx, bias_gradient);
   return result;
 }
 
@@ -96,11 +96,11 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
 template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz) {
   const int64_t rows = dz.size(0), ins = step.weight.size(1);
   Result result;
-  if (step.below_wanted) result.below = cpu::product(dz, step.weight);
+  if (step.x_wanted) result.dx = cpu::product(dz, step.weight);
   if (step.weight_wanted) result.weight_gradient = cpu::weight_gradient(std::move(dz), step.x);
-  if (step.below) {
-    S* below = cpu::mutable_data<S>(result.below);
-    cpu::gradient_pass<S>(*step.below, rows, ins, {below, ins}, cpu::rows_of<S>(step.x), below,
+  if (step.layer_below) {
+    S* dx = cpu::mutable_data<S>(result.dx);
+    cpu::gradient_pass<S>(*step.layer_below, rows, ins, {dx, ins}, cpu::rows_of<S>(step.x), dx,
                           cpu::mutable_data<S>(step.bias_gradient));
   }
   return result;
@@ -128,14 +128,14 @@ ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tens
                           changes ? cpu::mutable_data<S>(dz) : nullptr, cpu::mutable_data<S>(bias_gradient(last)));
   }
   for (size_t i = depth; i-- > 0 && (wanted.below(i) || wanted.weights[i]);) {
-    const bool below_wanted = wanted.below(i), to_layer = i > 0 && below_wanted;
+    const bool x_wanted = wanted.below(i), to_layer = i > 0 && x_wanted;
     // What no gradient reads may be a stand-in, which is not to be brought into any order.
     const bool reads_x = wanted.weights[i] || to_layer;
     const at::Tensor x = as_matrix(i == 0 ? input : outputs[i - 1]);
-    const Step step{below_wanted ? cpu::with_dense_rows(chain.weights[i]) : chain.weights[i],
+    const Step step{x_wanted ? cpu::with_dense_rows(chain.weights[i]) : chain.weights[i],
                     reads_x ? cpu::with_dense_rows(x) : x,
                     wanted.weights[i],
-                    below_wanted,
+                    x_wanted,
                     to_layer ? std::optional(activation(i - 1)) : std::nullopt,
                     to_layer ? bias_gradient(i - 1) : at::Tensor()};
     Result result;
@@ -143,7 +143,7 @@ ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tens
     else result = step_down_in_passes<S>(step, std::move(dz));
     if (i > 0) spend(outputs[i - 1], spent);
     gradients.weights[i] = result.weight_gradient;
-    dz = result.below;
+    dz = result.dx;
   }
   if (wanted.input) gradients.input = dz.view(input.sizes());
   return gradients;

@@ -88,10 +88,10 @@ void pack_along(const BFloat16* from, int64_t row, int64_t rows, int64_t depth, 
     }
 }
 
-// finished(r, j, height, width, block) for every kPairedGroup rows of each block of columns, while they are in the
-// first cache: block[i][n] is c[r + i][j + n], its rows kPanel apart.
 static_assert(kPairedGroup % kTileRows == 0 && kPairedGroup % kLanes == 0 && kPairedRows % kPairedGroup == 0);
 
+// finished(r, j, height, width, block) for every kPairedGroup rows of each block of columns, while they are in the
+// first cache: block[i][n] is c[r + i][j + n], its rows kPanel apart.
 template <class Finished>
 FUSED_GAN_FUNCTION void blocked_product(Pairs a, PairedOperand b, Range rows, int64_t columns, int64_t depth,
                                         uint32_t* workspace, const Finished& finished) {

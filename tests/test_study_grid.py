@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ def test_the_shipped_studies_ask_what_they_promise() -> None:
         model: Any = job.configured().model
         assert model.activation == model.discriminator_activation == job.settings["activation"]
         assert model.output_activation == job.settings["output"]
+
+
+def test_the_documented_study_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "study.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "mine.json").write_text(example)
+    assert len(load_study(tmp_path / "mine.json").jobs()) == 3 * 2 * 5
 
 
 def test_the_jobs_are_listed_and_nothing_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

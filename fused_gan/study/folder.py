@@ -38,7 +38,6 @@ class JobFolder:
     def create(self, job: Job) -> None:
         """Make the folder, if need be, and write what the job is told."""
         self.path.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(self.path)
         write_json(self.job, dataclasses.asdict(job))
 
     def read_job(self) -> Job:

@@ -18,6 +18,7 @@ from rich.console import Console
 from fused_gan.data import load
 from fused_gan.errors import Diverged, UserError
 from fused_gan.evaluation import evaluate
+from fused_gan.files import remove_leftovers
 from fused_gan.study import leash
 from fused_gan.study.folder import JobFolder
 from fused_gan.study.lock import alone_in
@@ -37,11 +38,12 @@ def run_job(folder: JobFolder, threads: int, device: str) -> int:
     Args:
         folder: of the job.
         threads: of torch.
-        device: as in a training's configuration.
+        device: of training and evaluation, as in a training's configuration.
 
     Raises:
         UserError: the job, or what an earlier start of it left, cannot be used.
     """
+    remove_leftovers(folder.path)  # here, where no other process is at work on the job
     if folder.is_done:
         return 0
     job = folder.read_job()
@@ -55,7 +57,7 @@ def run_job(folder: JobFolder, threads: int, device: str) -> int:
     start = _first_look(preset)
     end = (read_lines(folder.run.health) or [start])[-1]
     metrics = read_lines(folder.run.metrics)
-    evaluation = {} if diverged else asdict(evaluate(folder.run.path, **job.evaluation))
+    evaluation = {} if diverged else asdict(evaluate(folder.run.path, device=device, **job.evaluation))
     names = evaluation.get("values", {}).keys()
     Result(
         settings=job.settings,
@@ -82,7 +84,7 @@ def _trained(name: str, preset: Preset, run: RunFolder) -> bool:
         return train(name, preset.model, config, console).stopped_by is None
     if saved[-1].name == Checkpoints(run.checkpoints, keep=1).path(config.steps).name:
         return True
-    return resume(run.path, device=config.device, console=console).stopped_by is None
+    return resume(run.path, device=config.device, threads=config.threads, console=console).stopped_by is None
 
 
 def _first_look(preset: Preset) -> dict[str, Any]:

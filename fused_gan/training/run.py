@@ -99,6 +99,7 @@ def resume(
     steps: int | None = None,
     checkpoint: str | None = None,
     device: str | None = None,
+    threads: int | None = None,
     console: Console | None = None,
 ) -> RunResult:
     """Go on with a run that ended early, or was killed, as if it had never stopped.
@@ -109,6 +110,7 @@ def resume(
             falling lr) then follows the new number.
         checkpoint: file name in the folder `checkpoints` to go on from; by default the last.
         device: another one than before; on another kind of device, with other random numbers from here on.
+        threads: another number of CPU threads of torch than before.
         console: where progress goes.
 
     Raises:
@@ -124,6 +126,7 @@ def resume(
         name = loaded.config["preset"]
         changes: dict[str, Any] = {"out": path} | ({} if steps is None else {"steps": steps})
         changes |= {} if device is None else {"device": device, "cuda_graph": "auto"}  # "on" may not go there
+        changes |= {} if threads is None else {"threads": threads}
         preset = from_json(name, loaded.config["model"] | loaded.config["training"] | changes)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

@@ -54,6 +54,7 @@ SCALES = (  # those that fit into one picture
     ("ssim",),
     ("active_units",),
 )
+SSIM_WINDOW = 11  # pixels; an image needs as many a side
 SCORES = SAMPLE_SCORES | INCEPTION_SCORES | VAE_SCORES
 
 

@@ -12,7 +12,7 @@ from studies import write_grid
 
 from fused_gan.cli import main
 from fused_gan.errors import UserError
-from fused_gan.study import load_study, shipped_studies
+from fused_gan.study import Study, Success, load_study, shipped_studies
 
 
 def test_every_setting_meets_every_other_from_every_seed(tmp_path: Path) -> None:
@@ -73,9 +73,23 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "value out of range": ({"fields": {"steps": 0}}, "steps: expected a positive integer, got 0"),
     "field of the study's own": ({"fields": {"seed": 3}}, "fields: seed cannot be set here"),
     "no monitor": ({"fields": {"health_interval": 0}}, "health_interval: expected a positive integer, got 0"),
-    "runs cut short": ({"fields": {"on_collapse": "stop"}}, "on_collapse: expected warn or rollback, got stop"),
+    "runs cut short": ({"fields": {"on_collapse": "stop"}}, "on_collapse: expected warn, got stop"),
+    "runs that may be cut short": ({"fields": {"on_collapse": "rollback"}}, "on_collapse: expected warn, got rollback"),
     "bar of text": ({"success": {"metric": "fd", "at_most": "3"}}, "success: expected a number as the bar, got '3'"),
     "unknown argument of the evaluation": ({"evaluation": {"sample": 3}}, "evaluation: expected some of checkpoint, "),
+    "evaluation on a device of its own": (
+        {"evaluation": {"device": "cuda:0"}},
+        "evaluation: expected some of checkpoint, ",
+    ),
+    "a VAE's score of a GAN": ({"metrics": ["fd", "elbo"]}, "metrics: no evaluation of relu+seed0 gives elbo"),
+    "Inception's score without its weights": (
+        {"metrics": ["fd", "fid"]},
+        "metrics: no evaluation of relu+seed0 gives fid",
+    ),
+    "SSIM of images smaller than its window": (
+        {"preset": "mlp-vae", "fields": {"image_size": 8}, "metrics": ["fd", "mse", "ssim"]},
+        "metrics: no evaluation of relu+seed0 gives ssim",
+    ),
     "no axes": ({"axes": {}}, "axes: expected at least one"),
     "empty axis": ({"axes": {"activation": []}}, "axes: activation has no settings"),
     "axis of text": ({"axes": {"activation": "relu"}}, "axes: activation: expected a list of values, or an object"),
@@ -97,6 +111,12 @@ def test_what_is_wrong_is_named(name: str, tmp_path: Path) -> None:
         load_study(path)
     assert str(caught.value).startswith(f"study: {path}: ")
     assert message in str(caught.value)
+
+
+def test_an_evaluation_that_is_no_mapping_is_named() -> None:
+    grid: Any = {"about": "?", "preset": "mlp-gan", "fields": {}, "axes": {"loss": {"hinge": {"loss": "hinge"}}}}
+    with pytest.raises(UserError, match=r"evaluation: expected an object, got \['samples'\]"):
+        Study("mine", **grid, seeds=1, metrics=("fd",), success=Success("fd", at_most=3), evaluation=["samples"])  # type: ignore[arg-type]
 
 
 def test_what_is_missing_or_no_study_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

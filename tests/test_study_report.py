@@ -132,6 +132,11 @@ def test_what_was_measured_in_different_ways_is_not_compared(tmp_path: Path) -> 
         write_study(folder, study(2))
 
 
+def test_a_metric_that_no_evaluation_gave_is_named() -> None:
+    with pytest.raises(UserError, match=r"the evaluation of relu\+tanh\+seed0 has no ssim, only fd"):
+        result(("relu", "tanh"), 0, 3.0).value("ssim")
+
+
 def test_numbers_are_rounded_as_their_spread_wants() -> None:
     assert [number(value) for value in (1234.5, 12.345, 0.00123456, math.nan)] == ["1,234", "12.3", "0.00123", "–"]
     assert moments(12.3456, 0.123) == "12.35 ± 0.12"

@@ -7,12 +7,12 @@ from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from fused_gan.images import from_uint8
+from fused_gan.scores import SSIM_WINDOW
 from fused_gan.training.config import stream_seed
 from fused_gan.training.vae import VAE
 
 ACTIVE = 0.01  # variance of a latent dimension's mean over the images, above which it is active (Burda et al.)
 CHUNK = 500  # images in the network at once
-SSIM_WINDOW = 11  # pixels; an image needs as many a side
 
 
 def vae_scores(vae: VAE, value_range: tuple[float, float], images: Tensor, seed: int, k: int) -> dict[str, float]:

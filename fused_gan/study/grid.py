@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fused_gan.errors import UserError, require
-from fused_gan.scores import SCORES
+from fused_gan.scores import INCEPTION_SCORES, SCORES, SSIM_WINDOW, VAE_SCORES
+from fused_gan.training.config import TrainingConfig, VAETraining
 from fused_gan.training.presets import Preset, from_json
 
 SHIPPED = Path(__file__).parent / "shipped"
@@ -123,19 +124,30 @@ class Study:
             self.success.metric in self.metrics,
             f"success: expected one of the metrics {', '.join(self.metrics)}, got {self.success.metric!r}",
         )
+        self._check_evaluation()
         for job in self.jobs():
             given = [name for name in GIVEN if name in job.fields]
             require(not given, f"fields: {', '.join(given)} cannot be set here, the study sets it")
             training = job.configured().training  # a system that cannot be trained is an error here
             interval = training.health_interval
             require(interval > 0, f"health_interval: expected a positive integer, got {interval}")
-            require(training.on_collapse != "stop", "on_collapse: expected warn or rollback, got stop: runs are whole")
-        if self.evaluation:
-            from fused_gan.evaluation import evaluate  # takes a second
+            policy = training.on_collapse
+            require(
+                policy == "warn", f"on_collapse: expected warn, got {policy}: it may end a run early, without a score"
+            )
+            missing = sorted(set(self.metrics) - _measured(training, self.evaluation))
+            require(not missing, f"metrics: no evaluation of {job.name} gives {', '.join(missing)}")
 
-            options = inspect.signature(evaluate).parameters.keys() - {"run"}
-            wrong = sorted(self.evaluation.keys() - options)
-            require(not wrong, f"evaluation: expected some of {', '.join(sorted(options))}, got {', '.join(wrong)}")
+    def _check_evaluation(self) -> None:
+        given = self.evaluation
+        require(isinstance(given, Mapping), f"evaluation: expected an object, got {given!r}")
+        if not given:
+            return
+        from fused_gan.evaluation import evaluate  # takes a second
+
+        options = inspect.signature(evaluate).parameters.keys() - {"run", "device"}  # it is that of the training
+        wrong = sorted(given.keys() - options)
+        require(not wrong, f"evaluation: expected some of {', '.join(sorted(options))}, got {', '.join(wrong)}")
 
     def jobs(self) -> list[Job]:
         """All of them, seed by seed, so that a study cut short has compared everything on fewer seeds."""
@@ -149,6 +161,18 @@ class Study:
                 fields |= self.axes[axis][label]
             preset = fields.pop("preset", self.preset)
             yield Job(preset, settings, seed, fields, self.evaluation)
+
+
+def _measured(training: TrainingConfig, evaluation: Mapping[str, Any]) -> set[str]:
+    """The scores that an evaluation of such a run gives, as far as can be said without its data."""
+    found = set(SCORES)
+    if evaluation.get("inception") is None:
+        found -= INCEPTION_SCORES.keys()
+    if not isinstance(training, VAETraining):
+        found -= VAE_SCORES.keys()
+    elif training.image_size is not None and training.image_size < SSIM_WINDOW:
+        found.remove("ssim")
+    return found
 
 
 def job_name(settings: Mapping[str, str], seed: int) -> str:

@@ -49,9 +49,16 @@ class Result:
         return job_name(self.settings, self.seed)
 
     def value(self, metric: str) -> float:
-        """A metric; NaN where the training diverged."""
-        found: float = self.evaluation["values"][metric] if self.evaluation else math.nan
-        return found
+        """A metric; NaN where the training diverged.
+
+        Raises:
+            UserError: the evaluation did not give it, as SSIM of images smaller than its window.
+        """
+        if not self.evaluation:
+            return math.nan
+        values: dict[str, float] = self.evaluation["values"]
+        require(metric in values, f"metrics: the evaluation of {self.name} has no {metric}, only {', '.join(values)}")
+        return values[metric]
 
     def succeeded(self, success: Success) -> bool:
         """Whether the score passes the bar and no verdict stands."""

@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fused_gan.training.step_graph import ORDINARY
+
 WAITS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default, torch.ops.aten.nonzero.default)
 
 
@@ -58,7 +60,7 @@ class TapedStep:
     """
 
     def __init__(self, step: Callable[[], None], device: torch.device) -> None:
-        self._step, self._ordinary_left = step, 3
+        self._step, self._ordinary_left = step, ORDINARY
         self.tape: Tape | None = None
 
     def __call__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,29 @@ def test_units_of_leaky_relu_that_are_negative_on_all_images_are_counted_and_are
         leaky(torch.randn(50, 4))
     assert units.negative == pytest.approx({"g.0": 3 / 8})
     assert units.dead == units.saturated == {}
+
+
+def test_of_outputs_that_are_not_finite_no_share_is_given() -> None:
+    layers = [FusedLinear(4, 4, activation=name) for name in ("relu", "leaky_relu", "tanh")]
+    units = Units()
+    with units.watched("g", nn.Sequential(*layers, nn.Linear(4, 1))):
+        for layer, worst in zip(layers, (math.inf, -math.inf, math.nan), strict=True):
+            with torch.no_grad():
+                layer.bias[0] = worst
+            layer(torch.randn(50, 4))
+    assert list(units.dead) == ["g.0"]
+    shares = [*units.dead.values(), *units.negative.values(), *units.saturated.values()]
+    assert len(shares) == 3
+    assert all(map(math.isnan, shares))
+
+
+def test_a_gradient_that_is_not_finite_makes_no_other_vanish(digits: ImageData) -> None:
+    found = configure("mlp-gan", device="cpu")
+    monitor = Monitor(build_system(found.model, found.training, digits, torch.device("cpu")))
+    look = Look(1, {"g.0": 1.0, "g.1": math.inf}, {"g.0": math.nan, "g.1": 1.0}, {}, {"g": math.inf})
+    found_wrong = {verdict.name: verdict for verdict in monitor._suspicious(look)}
+    assert found_wrong.keys() == {"exploding", "dead units"}
+    assert "100% of g.1 is dead" in str(found_wrong["dead units"])
 
 
 def test_diversity_by_hand() -> None:

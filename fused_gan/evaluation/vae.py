@@ -11,7 +11,7 @@ from fused_gan.scores import SSIM_WINDOW
 from fused_gan.training.config import stream_seed
 from fused_gan.training.vae import VAE
 
-ACTIVE = 0.01  # variance of a latent dimension's mean over the images, above which it is active (Burda et al.)
+ACTIVE_VARIANCE = 0.01  # variance of a latent dimension's mean over the images, above which it is active (Burda et al.)
 CHUNK = 500  # images in the network at once
 
 
@@ -52,7 +52,7 @@ def vae_scores(vae: VAE, value_range: tuple[float, float], images: Tensor, seed:
             found.setdefault(name, []).append(values)
         codes.append(vae.code(real))
     means = {name: torch.cat(values).double().mean().item() for name, values in found.items()}
-    return means | {"active_units": float((torch.cat(codes).var(0) > ACTIVE).sum())}
+    return means | {"active_units": float((torch.cat(codes).var(0) > ACTIVE_VARIANCE).sum())}
 
 
 def _picture_scores(real: Tensor, decoded: Tensor) -> dict[str, Tensor]:

@@ -32,7 +32,7 @@ UNUSED = 0.8  # share of a layer's units that are dead or saturated
 WON = 0.99  # D's accuracy, on real and on generated images
 COLLAPSED = 0.1  # diversity of the samples over that of the data
 RISING = 1.1  # this look's diversity over the last one's: samples that are becoming diverse are not collapsed
-ACTIVE = 0.01  # KL of a latent dimension that carries something, in nats
+ACTIVE_KL = 0.01  # of a latent dimension that carries something, in nats
 
 # How many looks in a row must be suspicious, as training may pass through such a state and recover.
 PATIENCE = {"vanishing": 3, "exploding": 1, "dead units": 2, "D won": 3, "collapsed": 3, "posterior collapse": 3}
@@ -69,21 +69,33 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look saw. Layers are named `network.layer`."""
+    """What one look saw. Layers are named `network.layer`; shares are NaN where a layer's outputs are not finite.
+
+    Attributes:
+        step: after which it was.
+        gradient_norms: root mean square of a layer's weight gradient.
+        dead: share of a ReLU layer's units that are 0 on the whole batch.
+        saturated: share of a hidden layer's outputs where the activation is flat.
+        network_norms: norm of all gradients of a network.
+        accuracy_real: share of real images that D takes for real.
+        accuracy_fake: share of generated images that D takes for generated.
+        diversity: mean distance of two samples.
+        data_diversity: mean distance of two real images.
+        kl: of each latent dimension of a VAE, in nats.
+        negative: share of a LeakyReLU layer's units where ReLU's would be 0.
+    """
 
     step: int
-    gradient_norms: dict[str, float]  # root mean square of a layer's weight gradient
-    dead: dict[str, float]  # share of a hidden layer's units that are 0 on the whole batch
-    saturated: dict[str, float]  # share of a hidden layer's outputs where the activation is flat
-    network_norms: dict[str, float]  # norm of all gradients of a network
-    accuracy_real: float | None = None  # share of real images that D takes for real
-    accuracy_fake: float | None = None  # share of generated images that D takes for generated
-    diversity: float | None = None  # mean distance of two samples
-    data_diversity: float | None = None  # mean distance of two real images
-    kl: list[float] = field(default_factory=list)  # of each latent dimension of a VAE, in nats
-    negative: dict[str, float] = field(
-        default_factory=dict
-    )  # share of a LeakyReLU layer's units where ReLU's would be 0
+    gradient_norms: dict[str, float]
+    dead: dict[str, float]
+    saturated: dict[str, float]
+    network_norms: dict[str, float]
+    accuracy_real: float | None = None
+    accuracy_fake: float | None = None
+    diversity: float | None = None
+    data_diversity: float | None = None
+    kl: list[float] = field(default_factory=list)
+    negative: dict[str, float] = field(default_factory=dict)
 
 
 class Monitor:
@@ -137,16 +149,16 @@ class Monitor:
         real_logits, fake_logits = logits.chunk(2)
         layers, networks = _gradients(gan.networks)
         return Look(
-            gan.steps_done,
-            layers,
-            units.dead,
-            units.saturated,
-            networks,
-            (real_logits > 0).float().mean().item() if gan.loss.classifies else None,
-            (fake_logits <= 0).float().mean().item() if gan.loss.classifies else None,
-            diversity(fake),
-            self._data_diversity,
+            step=gan.steps_done,
+            gradient_norms=layers,
+            dead=units.dead,
+            saturated=units.saturated,
             negative=units.negative,
+            network_norms=networks,
+            accuracy_real=(real_logits > 0).float().mean().item() if gan.loss.classifies else None,
+            accuracy_fake=(fake_logits <= 0).float().mean().item() if gan.loss.classifies else None,
+            diversity=diversity(fake),
+            data_diversity=self._data_diversity,
         )
 
     def _look_at_vae(self, vae: VAE) -> Look:
@@ -156,15 +168,15 @@ class Monitor:
             network(self._real, self._noise)
         layers, networks = _gradients(vae.networks)
         return Look(
-            vae.steps_done,
-            layers,
-            units.dead,
-            units.saturated,
-            networks,
+            step=vae.steps_done,
+            gradient_norms=layers,
+            dead=units.dead,
+            saturated=units.saturated,
+            negative=units.negative,
+            network_norms=networks,
             diversity=diversity(vae.generate(self._noise)),
             data_diversity=self._data_diversity,
             kl=vae.kl(self._real).tolist(),
-            negative=units.negative,
         )
 
     def _judge(self, look: Look) -> list[Verdict]:
@@ -184,8 +196,9 @@ class Monitor:
                 compared = f", usually {usual:.3g}" if usual < math.inf else ""
                 yield Verdict("exploding", f"the gradient of {name} has norm {norm:.3g}{compared}")
         for what, shares in (("saturated", look.saturated), ("dead", look.dead)):
-            layer = max(shares, key=lambda name: shares[name], default=None)
-            if layer is not None and shares[layer] >= UNUSED:
+            unused = [name for name in shares if shares[name] >= UNUSED]
+            if unused:
+                layer = max(unused, key=shares.__getitem__)
                 yield Verdict("dead units", f"{shares[layer]:.0%} of {layer} is {what}")
         if look.accuracy_real is not None and look.accuracy_fake is not None:
             real, fake = look.accuracy_real, look.accuracy_fake
@@ -196,16 +209,18 @@ class Monitor:
             earlier, self._diversity = self._diversity, look.diversity
             if not ratio >= COLLAPSED and not look.diversity > RISING * earlier:
                 yield Verdict("collapsed", f"samples differ {ratio:.1%} as much as real images do")
-        if look.kl and max(look.kl) < ACTIVE:
+        if look.kl and max(look.kl) < ACTIVE_KL:
             yield Verdict(
                 "posterior collapse",
-                f"none of {len(look.kl)} latent dimensions carries {ACTIVE} nats ({max(look.kl):.2g})",
+                f"none of {len(look.kl)} latent dimensions carries {ACTIVE_KL} nats ({max(look.kl):.2g})",
             )
 
 
 def _vanishing(look: Look) -> Iterator[Verdict]:
     for network in look.network_norms:
         layers = {name: norm for name, norm in look.gradient_norms.items() if name.startswith(f"{network}.")}
+        if not all(map(math.isfinite, layers.values())):
+            continue  # that is another failure: beside an infinite gradient every other is small
         weakest, strongest = min(layers, key=layers.__getitem__), max(layers, key=layers.__getitem__)
         if layers[weakest] <= VANISHING * layers[strongest]:
             evidence = (
@@ -284,10 +299,11 @@ class Units:
     def _noting(self, name: str, activation: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def note(module: nn.Module, inputs: Any, output: Tensor) -> None:
             if activation in _FLAT:
-                self._shares[name] = activation, _FLAT[activation](output).float().mean()
+                share = _FLAT[activation](output).float().mean()
             else:
                 units = output.transpose(0, 1).flatten(1)  # a unit is a feature, or a channel
-                self._shares[name] = activation, (units <= 0).all(1).float().mean()
+                share = (units <= 0).all(1).float().mean()
+            self._shares[name] = activation, torch.where(output.isfinite().all(), share, math.nan)
 
         return note
 

@@ -17,7 +17,7 @@ from fused_gan.training.checkpoints import Checkpoints
 from fused_gan.training.config import stream_seed
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.gan import GAN
-from fused_gan.training.health import Look, Monitor, Verdict, as_json
+from fused_gan.training.health import ACTIVE_KL, Look, Monitor, Verdict, as_json
 from fused_gan.training.plots import draw_losses
 from fused_gan.training.sampling import Sampler, draw_noise
 from fused_gan.training.vae import VAE
@@ -215,5 +215,5 @@ def numbers(look: Look) -> dict[str, float]:
         if shares:
             found[f"{name}, worst layer"] = max(shares.values())
     if look.kl:
-        found["active latent dimensions"] = float(sum(value > 0.01 for value in look.kl))
+        found["active latent dimensions"] = float(sum(value > ACTIVE_KL for value in look.kl))
     return found

@@ -2,14 +2,17 @@
 
 For each seed: 500 digits are drawn from mnist-5k, 50 a class. A conditional GAN is trained on these and no others, and
 makes labelled digits. A classifier is trained on the 500 alone, and again with generated ones beside them; each has the
-same weights to begin with, the same number of steps, and small shifts of every image. It is tested on the other 4,500.
+same weights to begin with, the same number of steps, and every image moved, paled, blurred and made noisy a little. It
+is tested on the other 4,500.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,7 +40,7 @@ class Options:
     """What `main` is told."""
 
     out: Path = Path("runs/augmentation")
-    """Folder for everything that is made; seeds that are done in it are not done again."""
+    """Folder for everything that is made; a seed that is done in it is not done again, one cut short is begun anew."""
 
     seeds: int = 8
     """Choices of 500 digits, each with a GAN and classifiers of its own."""
@@ -51,6 +54,11 @@ class Options:
     threads: int = 1
     """CPU threads of torch."""
 
+    @property
+    def told(self) -> dict[str, int]:
+        """What a seed's accuracies depend on; it stands beside them."""
+        return {"gan_steps": self.gan_steps, "classifier_steps": self.classifier_steps}
+
 
 def main(options: Options) -> None:
     """Do what is left to do, and print a table."""
@@ -59,17 +67,34 @@ def main(options: Options) -> None:
     folders = [options.out / f"seed{seed}" for seed in range(options.seeds)]
     for seed, folder in enumerate(folders):
         if not (folder / "accuracies.json").is_file():
-            accuracies = experiment(folder, seed, options)
+            content = {"options": options.told, "accuracies": experiment(folder, seed, options)}
             with atomic_write(folder / "accuracies.json") as temporary:
-                temporary.write_text(json.dumps(accuracies) + "\n")
-    results = [json.loads((folder / "accuracies.json").read_text()) for folder in folders]
+                temporary.write_text(json.dumps(content) + "\n")
+    results = [read_accuracies(folder / "accuracies.json", options) for folder in folders]
     print(table(np.array([[result[str(count)] for count in GENERATED] for result in results])))
+
+
+def read_accuracies(path: Path, options: Options) -> dict[str, float]:
+    """The accuracies in a file.
+
+    Raises:
+        UserError: they were found with other options.
+    """
+    content: dict[str, Any] = json.loads(path.read_text())
+    require(
+        content.get("options") == options.told,
+        f"out: {path} is of options {content.get('options')}, expected {options.told}; name a new folder",
+    )
+    found: dict[str, float] = content["accuracies"]
+    return found
 
 
 def experiment(folder: Path, seed: int, options: Options) -> dict[str, float]:
     """The accuracy on the other digits by the number of generated ones."""
     kept, others = split(load("mnist-5k"), seed)
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        shutil.rmtree(folder)  # what a killed process left of this seed
+    folder.mkdir(parents=True)
     np.savez(folder / "real.npz", images=kept.images[:, 0].numpy(), labels=labels_of(kept).numpy())
     preset = configure(
         "cgan", data=str(folder / "real.npz"), out=folder / "cgan", steps=options.gan_steps, seed=seed, batch_size=32,
@@ -118,8 +143,9 @@ def table(accuracies: NDArray[np.float64]) -> str:
     for column, count in enumerate(GENERATED):
         percent = 100 * accuracies[:, column]
         gain = percent - 100 * accuracies[:, 0]
-        low, high = studentised_interval(gain)
-        difference = f"{gain.mean():+.2f} ({low:+.2f} to {high:+.2f})" if count else ""
+        interval = studentised_interval(gain)
+        ends = f"{interval[0]:+.2f} to {interval[1]:+.2f}" if interval else "too many equal differences"
+        difference = f"{gain.mean():+.2f} ({ends})" if count else ""
         lines.append(f"| {10 * REAL} | {count:,} | {percent.mean():.2f} ± {percent.std(ddof=1):.2f} % | {difference} |")
     return "\n".join(lines)
 

@@ -20,6 +20,13 @@ DRAWS: dict[str, tuple[Draw, float]] = {
 }
 
 
+def bootstrapped(values: NDArray[np.float64], level: float = 0.95) -> tuple[float, float]:
+    """The interval of values that have one."""
+    interval = studentised_interval(values, level)
+    assert interval is not None
+    return interval
+
+
 def held(mean: float, intervals: Iterable[tuple[float, float]]) -> float:
     """The share of intervals that hold the mean."""
     return float(np.mean([low <= mean <= high for low, high in intervals]))
@@ -39,22 +46,41 @@ def test_intervals_hold_the_true_mean_as_often_as_they_say(name: str, count: int
     random = np.random.default_rng(0)
     samples = [draw(random, count) for _ in range(400)]
     # 95 % less three standard errors of 400 draws is 91.7 %.
-    assert 0.917 <= held(mean, map(studentised_interval, samples)) <= 0.99
+    assert 0.917 <= held(mean, map(bootstrapped, samples)) <= 0.99
     assert held(mean, map(percentile_interval, samples)) < 0.917, "this is what the other interval is for"
 
 
 def test_an_interval_is_the_same_every_time_and_moves_with_the_values() -> None:
     values = np.array([1.0, 4.0, 2.0, 8.0, 5.0])
-    low, high = studentised_interval(values)
-    assert (low, high) == studentised_interval(values)
+    low, high = bootstrapped(values)
+    assert (low, high) == bootstrapped(values)
     assert low < values.mean() < high
-    assert studentised_interval(10 * values - 3) == pytest.approx((10 * low - 3, 10 * high - 3))
-    wider = studentised_interval(values, level=0.99)
+    assert bootstrapped(10 * values - 3) == pytest.approx((10 * low - 3, 10 * high - 3))
+    wider = bootstrapped(values, level=0.99)
     assert wider[0] < low
     assert wider[1] > high
     # The values lean upwards: so does the interval, where a symmetric one would not.
     assert high - values.mean() > values.mean() - low
-    assert studentised_interval(np.full(5, 0.1)) == pytest.approx((0.1, 0.1))
+
+
+@pytest.mark.parametrize("values", [[0.1] * 5, [3.0] * 8, [0, 0, 0, 0, 1], [3, 3, 3, 3, 3, 3, 3, 4]], ids=str)
+def test_values_of_which_most_are_equal_have_no_interval(values: list[float]) -> None:
+    assert studentised_interval(np.array(values)) is None
+    results = [result(("relu", "tanh"), seed, 7.0 + value) for seed, value in enumerate(values)]
+    results += [result(("tanh", "tanh"), seed, 7.0) for seed in range(len(values))]
+    within = differences(study(len(values)), results, "fd", "activation")[1]
+    assert within.mean == pytest.approx(np.mean(values))
+    assert within.interval is None
+    assert within.silence == "too many equal differences"
+    assert not within.shown
+
+
+def test_intervals_of_counts_hold_the_true_mean_where_there_are_any() -> None:
+    random = np.random.default_rng(0)
+    samples = [random.integers(0, 4, 8) - random.integers(0, 4, 8) + 0.0 for _ in range(400)]
+    intervals = [interval for sample in samples if (interval := studentised_interval(sample)) is not None]
+    assert len(intervals) > 300
+    assert 0.917 <= held(0.0, intervals) <= 0.99
 
 
 def test_differences_are_taken_within_a_seed() -> None:
@@ -71,7 +97,8 @@ def test_differences_are_taken_within_a_seed() -> None:
     assert within.shown
     assert within.mean == pytest.approx(-1.05, abs=0.05)
     rest = np.concatenate([[run.value("fd") for run in results[:6]], [-run.value("fd") for run in results[6:]]])
-    assert studentised_interval(rest)[0] < 0 < studentised_interval(rest)[1], "unpaired, nothing would be seen"
+    low, high = bootstrapped(rest)
+    assert low < 0 < high, "unpaired, nothing would be seen"
 
 
 def test_over_the_other_axes_a_seed_counts_once() -> None:
@@ -98,6 +125,7 @@ def test_of_few_seeds_nothing_is_claimed() -> None:
     within = differences(study(4), results, "fd", "activation")[1]
     assert within.mean == pytest.approx(100)
     assert within.interval is None
+    assert within.silence == "too few seeds"
     assert not within.shown
 
 

@@ -97,7 +97,7 @@ def _labels(source: str, data: ImageData) -> Tensor:
 
 
 def fit_classifier(network: Classifier, images: Tensor, labels: Tensor, steps: int, random: torch.Generator) -> None:
-    """Train on uint8 images (N, C, H, W) and labels (N,): Adam, a falling step size, batches moved by some pixels."""
+    """Train on uint8 images (N, C, H, W) and labels (N,): Adam, a falling step size, every batch `disturbed`."""
     optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
     network.train()
     for step in range(steps):

@@ -34,6 +34,10 @@ class Cell:
         """A metric, one a seed; NaN where the training diverged."""
         return np.array([result.value(metric) for result in self.results])
 
+    def count(self, metric: str) -> int:
+        """Seeds that did not diverge."""
+        return len(_finite(self.values(metric)))
+
     def mean(self, metric: str) -> float:
         """Over the seeds that did not diverge; NaN if all did."""
         values = _finite(self.values(metric))
@@ -60,7 +64,7 @@ class Difference:
         metric: what is compared.
         pairs: how many seeds.
         mean: first minus second; NaN without pairs.
-        interval: that holds the true mean in 95 % of such studies; None where there are too few pairs.
+        interval: that holds the true mean in 95 % of such studies; None where `silence` says why.
     """
 
     axis: str
@@ -76,6 +80,13 @@ class Difference:
     def shown(self) -> bool:
         """Whether the interval leaves out 0: the two differ."""
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
+
+    @property
+    def silence(self) -> str:
+        """Why there is no interval; empty where there is one."""
+        if self.interval is not None:
+            return ""
+        return "too few seeds" if self.pairs < FEWEST else "too many equal differences"
 
 
 def cells(study: Study, results: Sequence[Result]) -> list[Cell]:
@@ -115,9 +126,11 @@ def differences(study: Study, results: Sequence[Result], metric: str, axis: str)
     return found
 
 
-def studentised_interval(values: NDArray[np.float64], level: float = LEVEL, seed: int = 0) -> tuple[float, float]:
+def studentised_interval(
+    values: NDArray[np.float64], level: float = LEVEL, seed: int = 0
+) -> tuple[float, float] | None:
     """Bootstrap confidence interval of a mean: bootstrap-t (Efron, The Jackknife, the Bootstrap and Other Resampling
-    Plans, 1982, section 10.9).
+    Plans, 1982, section 10.9). None where so many values are equal, as counts may be, that there is none.
 
     With few values it holds the true mean about as often as it says, where the percentile interval does not:
     docs/study.md has both, measured.
@@ -131,9 +144,10 @@ def studentised_interval(values: NDArray[np.float64], level: float = LEVEL, seed
     chosen = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
     resampled = values[chosen]
     deviations = resampled.std(1, ddof=1)
-    varied = deviations > 1e-12 * deviation  # n times the same value has none, but for rounding
-    if not varied.any():
-        return float(mean), float(mean)
+    varied = deviations > 1e-12 * np.abs(values).max()  # n times the same value has none, but for rounding
+    # Such a resample's t is infinite. Where as many are as lie beyond a quantile, that may be infinite, too.
+    if 1 - varied.mean() > (1 - level) / 2:
+        return None
     t = (resampled.mean(1)[varied] - mean) / deviations[varied]
     low, high = np.quantile(t, [(1 + level) / 2, (1 - level) / 2])
     return float(mean - low * deviation), float(mean - high * deviation)

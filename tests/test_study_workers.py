@@ -16,7 +16,9 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from studies import write_grid
 
 from fused_gan.cli import main
-from fused_gan.study import StudyFolder, here, load_study, workers
+from fused_gan.errors import UserError
+from fused_gan.study import Study, StudyFolder, here, load_study, runner, workers
+from fused_gan.study.lock import alone_in
 from fused_gan.study.process import Outcome
 
 
@@ -75,6 +77,30 @@ def test_a_cluster_that_does_not_answer_is_named(tmp_path: Path, capsys: pytest.
     command = ["study", "--config", str(write_grid(tmp_path)), "--out", str(tmp_path / "out"), "--dask"]
     assert main([*command, "tcp://127.0.0.1:1"]) == 2
     assert "dask: no scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().err
+
+
+def test_with_a_cluster_what_it_would_not_heed_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["study", "--config", str(write_grid(tmp_path)), "--out", str(tmp_path / "out"), "--dask", "x"]
+    assert main([*command, "--workers", "2"]) == 2
+    assert "workers: with --dask" in capsys.readouterr().err
+    assert main([*command, "--devices", "cuda:0", "cuda:1"]) == 2
+    assert "devices: with --dask expected one for all jobs, got cuda:0, cuda:1" in capsys.readouterr().err
+
+
+def test_the_report_is_written_while_no_other_study_is_in_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, reported = tmp_path / "out", []
+
+    def report(folder: StudyFolder, study: Study) -> bool:
+        with pytest.raises(UserError, match="another study is running"), alone_in(folder.path, wait=False):
+            pass
+        reported.append(folder.path)
+        return True
+
+    monkeypatch.setattr(runner, "write_study", report)
+    assert main(["study", "--config", str(write_grid(tmp_path)), "--out", str(out), "--max-minutes", "0"]) == 75
+    assert reported == [out]
 
 
 def test_without_dask_the_remedy_is_named(

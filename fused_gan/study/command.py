@@ -13,7 +13,6 @@ from fused_gan.errors import require
 from fused_gan.study.folder import StudyFolder
 from fused_gan.study.grid import Study, load_study, shipped_studies
 from fused_gan.study.leash import STOPPED
-from fused_gan.study.report import write_study
 from fused_gan.study.runner import Progress, run_study
 from fused_gan.study.workers import here, on_cluster
 
@@ -46,7 +45,7 @@ class StudyCommand:
     """CPU threads of each job."""
 
     devices: tuple[str, ...] = ("auto",)
-    """auto, cpu, cuda or cuda:N, dealt out to the workers in turn."""
+    """auto, cpu, cuda or cuda:N, dealt out to the workers in turn; with --dask one for all."""
 
     max_minutes: float | None = None
     """End after this time with everything saved; the exit status is 75 while jobs are left. 0 writes the report of what
@@ -68,6 +67,13 @@ class StudyCommand:
             value = getattr(self, name)
             require(value is None or value > 0, f"{name}: expected a positive integer, got {value}")
         require(bool(self.devices), "devices: expected at least one, got none")
+        if self.dask is not None:
+            require(self.workers is None, "workers: with --dask there are as many as the cluster has; leave it out")
+            require(
+                len(self.devices) == 1,
+                f"devices: with --dask expected one for all jobs, got {', '.join(self.devices)}; which GPU a worker of "
+                "the cluster takes, its environment says",
+            )
         require(
             self.max_minutes is None or self.max_minutes >= 0,
             f"max_minutes: expected a number of at least 0, got {self.max_minutes}",
@@ -85,7 +91,7 @@ class StudyCommand:
         )
         with workers as chosen:
             progress = run_study(study, folder, chosen, self.max_minutes)
-        if write_study(folder, study):
+        if progress.reported:
             print(f"numbers: {folder.csv}, {folder.json}")
             print(f"report: {folder.report}")
         return _status(progress)

@@ -1,4 +1,6 @@
-"""Running a study: the jobs without a result go to the workers, until all are done, time is up or a signal comes."""
+"""Running a study: the jobs without a result go to the workers, until all are done, time is up or a signal comes; then
+the report is written.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,7 @@ from fused_gan.study.folder import JobFolder, StudyFolder
 from fused_gan.study.grid import Study
 from fused_gan.study.lock import alone_in
 from fused_gan.study.process import POLLED, Outcome
+from fused_gan.study.report import write_study
 from fused_gan.study.result import Result
 from fused_gan.study.workers import Workers
 from fused_gan.training.interrupt import StopSignal
@@ -28,12 +31,14 @@ class Progress:
         left: jobs without one that did not fail: they were stopped, or their turn has not come.
         failed: folders of the jobs that failed; the log.txt in each says why.
         stopped_by: the signal that ended the study early, if one did.
+        reported: whether there was a result to report.
     """
 
     done: int
     left: int
     failed: tuple[Path, ...]
     stopped_by: signal.Signals | None
+    reported: bool
 
 
 def run_study(
@@ -43,7 +48,8 @@ def run_study(
     minutes: float | None = None,
     console: Console | None = None,
 ) -> Progress:
-    """Run the jobs that have no result yet. SIGINT (Ctrl-C) or SIGTERM ends it early, with every job saved.
+    """Run the jobs that have no result yet, and report what is there. SIGINT (Ctrl-C) or SIGTERM ends it early, with
+    every job saved.
 
     Args:
         study: the grid.
@@ -53,7 +59,7 @@ def run_study(
         console: where progress goes.
 
     Raises:
-        UserError: the folder cannot be used, or another process is at work in it.
+        UserError: the folder cannot be used, another process is at work in it, or its results cannot be reported.
     """
     console = console or Console()
     until = None if minutes is None else time.time() + 60 * minutes
@@ -84,7 +90,8 @@ def run_study(
                 workers.stop()
                 waiting = {future: job for future, job in waiting.items() if not future.cancel()}
         done = sum(folder.job(job.name).is_done for job in jobs)
-        return Progress(done, len(jobs) - done - len(failed), tuple(failed), signals.received)
+        reported = write_study(folder, study)
+        return Progress(done, len(jobs) - done - len(failed), tuple(failed), signals.received, reported)
 
 
 def _told(study: Study, folder: JobFolder, outcome: Outcome) -> str:

@@ -22,8 +22,10 @@ def study(seeds: int, axes: dict[str, dict[str, dict[str, Any]]] | None = None) 
     return Study("made-up", "Which?", "mlp-gan", {}, axes or SETTINGS, seeds, ("fd",), Success("fd", at_most=10))
 
 
-def result(labels: Sequence[str], seed: int, fd: float, verdicts: Sequence[str] = (), diverged: str = "") -> Result:
-    """A result with this score, whose looks have two layers in each of two networks."""
+def result(
+    labels: Sequence[str], seed: int, fd: float, verdicts: Sequence[str] = (), diverged: str = "", **seen: Any
+) -> Result:
+    """A result with this score, whose looks have two layers in each of two networks; the last `seen` otherwise."""
     look = {
         "step": 100,
         "gradient_norms": {"generator.0": 1e-3, "generator.1": 1e-1, "discriminator.0": 0.5, "discriminator.1": 1.0},
@@ -31,6 +33,7 @@ def result(labels: Sequence[str], seed: int, fd: float, verdicts: Sequence[str] 
         "dead": {"generator.0": 0.25},
         "saturated": {},
         "negative": {},
+        "diversity": 1.0,
         "kl": [],
         "verdicts": [],
     }
@@ -59,7 +62,7 @@ def result(labels: Sequence[str], seed: int, fd: float, verdicts: Sequence[str] 
         diverged,
         list(verdicts),
         look,
-        look,
+        look | seen,
         evaluation,
         curve,
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from studies import result, study
 
 from fused_gan.errors import UserError
 from fused_gan.study import Result, StudyFolder, cells, differences, write_study
-from fused_gan.study.summary import moments, number, summarise
+from fused_gan.study.looks import weakest_share
+from fused_gan.study.plots import unused_by_layer
+from fused_gan.study.summary import number, plus_minus, summarise
 
 
 def made_up(seeds: int, gap: float) -> list[Result]:
@@ -81,6 +85,86 @@ def test_gradients_units_and_verdicts_are_told_by_the_first_axis() -> None:
     assert "runs with relu" not in told
 
 
+def test_runs_that_exploded_are_left_out_with_their_number() -> None:
+    exploded = {"gradient_norms": {"generator.0": math.inf, "generator.1": 1.0}, "dead": {"generator.0": 1.0}}
+    without = {"dead": {"generator.0": math.nan}}
+    results = [result(("relu", "tanh"), 0, 2.0), result(("relu", "tanh"), 1, 4.0, **without)]
+    results += [result(("relu", "tanh"), 2, math.nan, diverged="at step 7 a loss is not finite", **exploded)]
+    results += [result(("tanh", "tanh"), seed, math.nan, diverged="at step 7", **exploded) for seed in range(3)]
+    results += [result(("tanh", "sigmoid"), seed, 9.0) for seed in range(3)]
+    told = words(3, results)
+    assert "Mean FD goes from 3.0 ± 1.4 (2 of 3 runs) with activation relu, output tanh to 9 ± 0 with" in told
+    assert "No run has a finite FD with: tanh, tanh." in told
+    assert "At the end, gradients or outputs were not finite in 5 of 9 runs, which are left out" in told
+    [end] = [line for line in told.splitlines() if line.startswith("At the end, the gradient of the weakest layer")]
+    assert "0.01 with relu (0.01 to 0.01) (1 of 3 runs); 0.01 with tanh (0.01 to 0.01) (3 of 6 runs)." in end
+    assert "0 on all of 128 images: 25.0% with relu (25% to 25%) (1 of 3 runs); 25.0% with tanh" in told
+    assert weakest_share(results[0].end) == pytest.approx(0.01)
+
+
+def test_differences_that_are_all_equal_are_told_without_a_claim() -> None:
+    settings = [(activation, output) for activation in ("relu", "tanh") for output in ("tanh", "sigmoid")]
+    results = [result(labels, seed, seed + 3.0 * (labels[0] == "tanh")) for labels in settings for seed in range(8)]
+    told = words(8, results)
+    assert "Activation on average over output: so many seeds differ equally that there is no interval for relu" in told
+    assert "relu and tanh (mean -3)" in told
+    assert "is lower" not in told
+
+
+def test_what_else_a_setting_changes_is_told() -> None:
+    axes: dict[str, dict[str, dict[str, Any]]] = {
+        "output": {"tanh": {"instance_noise": 1.0}, "sigmoid": {"instance_noise": 0.5}},
+        "loss": {"non-saturating": {"steps": 60}, "wgan-gp": {"preset": "wgan-gp", "instance_noise": 0.0, "steps": 9}},
+    }
+    results = [
+        dataclasses.replace(result((), 0, 1.0), settings={"output": output, "loss": loss})
+        for output in axes["output"]
+        for loss in axes["loss"]
+    ]
+    of = study(1, axes)
+    told = "\n".join(summarise(of, cells(of, results), differences(of, results, "fd", "loss")))
+    [sentence] = [line for line in told.splitlines() if "stands for" in line]
+    assert sentence.startswith("Loss: non-saturating stands for preset=mlp-gan, ")
+    assert "steps=60, " in sentence.partition("wgan-gp stands for")[0]
+    assert "instance_noise=1.0 or 0.5, " in sentence.partition("wgan-gp stands for")[0]
+    for text in ("preset=wgan-gp, ", "steps=9, ", "betas=(0.0, 0.9), ", "n_critic=5, ", "instance_noise=0.0, "):
+        assert text in sentence.partition("wgan-gp stands for")[2]
+
+
+def test_units_are_drawn_at_the_names_of_their_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = {"dead": {"generator.0": 0.1, "generator.2": 0.3, "generator.10": 0.4}}
+    results = [result(("relu", "tanh"), 0, 1.0, **deep), result(("tanh", "tanh"), 0, 1.0, dead={"generator.10": 0.2})]
+    of, drawn = study(1), []
+    monkeypatch.setattr("fused_gan.study.plots._png", lambda figure: drawn.append(figure) or b"")
+    unused_by_layer(of, cells(of, results[::-1]))
+    [panel] = drawn[0].axes
+    ticks = dict(zip(panel.get_xticks(), (label.get_text() for label in panel.get_xticklabels()), strict=True))
+    curves = [{ticks[place]: share for place, share in zip(*line.get_data(), strict=True)} for line in panel.lines]
+    assert curves == [deep["dead"], {"generator.10": 0.2}]
+    assert list(ticks.values()) == ["generator.0", "generator.2", "generator.10"]
+
+
+def test_how_runs_were_evaluated_is_said_of_those_that_were(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    for seed, (step, seconds, torch) in enumerate(((100, 1.0, "2.11"), (300, 4.0, "2.13"), (100, 2.0, "2.13"))):
+        one = result(("relu", "tanh"), seed, 3.0)
+        one.evaluation["settings"]["step"] = step
+        one.evaluation |= {"seconds": seconds, "versions": {"torch": torch}, "floor": {"fd": 0.5 + 0.1 * seed}}
+        folder.job(one.name).path.mkdir(parents=True)
+        one.write(folder.job(one.name).result)
+    write_study(folder, study(3))
+    page = folder.report.read_text()
+    for text in (
+        "3 of 3 runs were evaluated so:",
+        "0.5 to 0.7",
+        "of the checkpoint after step 100 in 2 runs, 300 in 1",
+        "by torch 2.11 in 1 runs, torch 2.13 in 2",
+        "1 to 4 s each",
+        "The curves over time are of 2000 samples in the place of those",
+    ):
+        assert text in page
+
+
 def test_the_page_the_csv_and_the_json_hold_every_job(tmp_path: Path) -> None:
     of, folder = study(5), StudyFolder(tmp_path)
     assert not write_study(folder, of), "there is nothing to write yet"
@@ -139,6 +223,6 @@ def test_a_metric_that_no_evaluation_gave_is_named() -> None:
 
 def test_numbers_are_rounded_as_their_spread_wants() -> None:
     assert [number(value) for value in (1234.5, 12.345, 0.00123456, math.nan)] == ["1,234", "12.3", "0.00123", "–"]
-    assert moments(12.3456, 0.123) == "12.35 ± 0.12"
-    assert moments(1234.56, 123.4) == "1,235 ± 123"
-    assert moments(0.5, math.nan) == "0.5 ± –"
+    assert plus_minus(12.3456, 0.123) == "12.35 ± 0.12"
+    assert plus_minus(1234.56, 123.4) == "1,235 ± 123"
+    assert plus_minus(0.5, math.nan) == "0.5 ± –"

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fused_gan.evaluation.evaluate import Evaluation
+from fused_gan.evaluation.evaluate import Evaluation, Settings
 from fused_gan.scores import SAMPLE_SCORES, SCORES
 
 HEAD = ("score, and which way is better", "value", "real against real")
@@ -23,7 +23,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     for row in rows(evaluation):
         table.add_row(*map(escape, row))
     console.print(table)
-    for line in notes(evaluation):
+    for line in (*notes(evaluation.settings), f"{evaluation.seconds:.1f} s"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -50,9 +50,8 @@ def number(value: float) -> str:
     return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
-def notes(evaluation: Evaluation) -> Iterator[str]:
+def notes(settings: Settings) -> Iterator[str]:
     """What the numbers rest on, a line each."""
-    settings = evaluation.settings
     origin = "which the run was trained on" if settings.trained_on else "another source than the run was trained on"
     yield (
         f"{settings.samples:,} generated against {settings.samples:,} real images of {settings.reals}, {origin}; real "
@@ -70,4 +69,3 @@ def notes(evaluation: Evaluation) -> Iterator[str]:
         )
     if settings.iwae_k is not None:
         yield (f"likelihoods of pixels as they are (binarisation: {settings.binarisation}), means over the real images")
-    yield f"{evaluation.seconds:.1f} s"

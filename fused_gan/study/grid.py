@@ -31,7 +31,7 @@ class Job:
         settings: the axes, each with the label of this job's setting.
         seed: of the training.
         fields: of the system's model and training, but those in `GIVEN`.
-        evaluation: arguments of `fused_gan.evaluation.evaluate`.
+        evaluation: arguments of `fused_gan.evaluation.evaluate`, but run and device.
     """
 
     preset: str
@@ -93,7 +93,7 @@ class Study:
         seeds: each setting is trained from seeds 0 … seeds − 1.
         metrics: what of the evaluation is tabulated and compared.
         success: the bar.
-        evaluation: arguments of `fused_gan.evaluation.evaluate`.
+        evaluation: arguments of `fused_gan.evaluation.evaluate`, but run and device.
 
     Raises:
         UserError: naming what is wrong.

@@ -6,13 +6,15 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fused_gan.scores import SCORES
 from fused_gan.study.grid import Study
+from fused_gan.study.looks import is_finite
 from fused_gan.study.statistics import Cell
 
 if TYPE_CHECKING:
@@ -52,19 +54,21 @@ def gradients_by_layer(study: Study, cells: Sequence[Cell]) -> bytes:
     """Root mean square of each layer's weight gradient, geometric mean over the seeds: after the first step (dashed)
     and at the end (solid), a row of panels for each network.
     """
+    from matplotlib.ticker import MaxNLocator
+
     networks = list(cells[0].results[0].start["network_norms"])
     figure, panels = _panels(study, cells, rows=len(networks))
     for network, row in zip(networks, panels, strict=True):
         for panel, together in zip(row, _by_panel(study, cells), strict=True):
             for colour, cell in together:
                 names = [name for name in cell.results[0].start["gradient_norms"] if name.startswith(f"{network}.")]
-                for moment, style, label in (("start", "--", None), ("end", "-", _first(study, cell))):
-                    means = [_geometric_mean(cell, moment, name) for name in names]
+                for when, style, label in (("start", "--", None), ("end", "-", _first(study, cell))):
+                    means = [_geometric_mean(cell, when, name) for name in names]
                     panel.plot(
                         range(1, len(names) + 1), means, style, color=colour, marker="o", markersize=3, label=label
                     )
             panel.set_yscale("log")
-            panel.set_xticks(range(1, len(names) + 1))
+            panel.xaxis.set_major_locator(MaxNLocator(integer=True))
             panel.set_xlabel(f"layer of the {network}")
         row[0].set_ylabel("gradient, root mean square")
     return _png(figure)
@@ -78,13 +82,14 @@ def unused_by_layer(study: Study, cells: Sequence[Cell]) -> bytes | None:
         return None
     figure, panels = _panels(study, cells, rows=1)
     for panel, together in zip(panels[0], _by_panel(study, cells), strict=True):
+        layers = _in_order(name for _, cell in together for name in _unused(cell.results[0].end))
         for colour, cell in together:
-            shares = [_unused(result.end) for result in cell.results]
-            names = list(shares[0])
+            shares = [_unused(result.end) for result in cell.results if is_finite(result.end)]
+            names = list(shares[0]) if shares else []
             means = [np.mean([share[name] for share in shares]) for name in names]
-            panel.plot(range(len(names)), means, color=colour, marker="o", markersize=4, label=_first(study, cell))
-            if names:
-                panel.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=7)
+            places = [layers.index(name) for name in names]
+            panel.plot(places, means, color=colour, marker="o", markersize=4, label=_first(study, cell))
+        panel.set_xticks(range(len(layers)), layers, rotation=60, ha="right", fontsize=7)
         panel.set_ylim(-0.03, 1.03)
     panels[0][0].set_ylabel("share of units")
     return _png(figure)
@@ -93,6 +98,18 @@ def unused_by_layer(study: Study, cells: Sequence[Cell]) -> bytes | None:
 def _unused(look: dict[str, Any]) -> dict[str, float]:
     shares: dict[str, float] = look["dead"] | look["saturated"] | look["negative"]
     return shares
+
+
+def _in_order(layers: Iterable[str]) -> list[str]:
+    """Each once: network by network as they come, and in each by the numbers in their names."""
+    names = list(dict.fromkeys(layers))
+    networks = list(dict.fromkeys(map(_network, names)))
+    return sorted(names, key=lambda name: (networks.index(_network(name)), [*map(int, re.findall(r"\d+", name))]))
+
+
+def _network(layer: str) -> str:
+    """As `vae.encoder` of `vae.encoder.3`."""
+    return re.split(r"\.\d", layer)[0]
 
 
 def _panels(study: Study, cells: Sequence[Cell], rows: int) -> tuple[Figure, list[list[Axes]]]:
@@ -135,10 +152,11 @@ def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[f
     return steps, [float(np.mean([table[step] for table in tables])) for step in steps]
 
 
-def _geometric_mean(cell: Cell, moment: str, layer: str) -> float:
-    norms = np.array([getattr(result, moment)["gradient_norms"].get(layer, math.nan) for result in cell.results])
+def _geometric_mean(cell: Cell, when: str, layer: str) -> float:
+    norms = np.array([getattr(result, when)["gradient_norms"].get(layer, math.nan) for result in cell.results])
+    finite = norms[np.isfinite(norms)]
     with np.errstate(divide="ignore"):
-        return float(np.exp(np.log(norms).mean()))
+        return float(np.exp(np.log(finite).mean())) if len(finite) else math.nan
 
 
 def _png(figure: Figure) -> bytes:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,11 +16,15 @@ from fused_gan.page import figure, image, table, write_page
 from fused_gan.scores import SCORES
 from fused_gan.study.folder import StudyFolder
 from fused_gan.study.grid import Study
+from fused_gan.study.looks import weakest_shares, worst_shares
 from fused_gan.study.plots import gradients_by_layer, score_over_time, unused_by_layer
 from fused_gan.study.result import Result, require_comparable
 from fused_gan.study.statistics import LEVEL, Cell, Difference, cells, differences
-from fused_gan.study.summary import moments, number, summarise, weakest_share, worst_share
+from fused_gan.study.summary import number, scored, summarise
 from fused_gan.study.tables import write_csv, write_results
+
+if TYPE_CHECKING:
+    from fused_gan.evaluation import Evaluation
 
 KINDS = ("dead", "saturated", "negative")
 
@@ -69,15 +75,16 @@ def _body(
     yield _captioned(
         gradients_by_layer(study, found),
         "Root mean square of each layer's weight gradient, from the input to the output; geometric mean over the "
-        "seeds. Dashed: after the first step. Solid: at the end.",
+        "seeds where it is finite. Dashed: after the first step. Solid: at the end.",
     )
     units = unused_by_layer(study, found)
     if units:
         yield "<h2>Units</h2>"
         yield _captioned(
             units,
-            "Units of each hidden layer at the end, mean over the seeds: dead (relu), saturated (tanh, sigmoid), "
-            "negative on all images (leaky_relu; under ReLU they would be dead, here they still learn).",
+            "Units of each hidden layer at the end, mean over the seeds whose outputs are finite: dead (relu), "
+            "saturated (tanh, sigmoid), negative on all images (leaky_relu; under ReLU they would be dead, here they "
+            "still learn).",
         )
     yield from _pictures(folder, study, found)
     yield "<h2>How it was measured</h2>"
@@ -92,7 +99,7 @@ def _cell_table(study: Study, found: Sequence[Cell]) -> str:
             *cell.settings.values(),
             f"{cell.successes(study)} of {len(cell.results)}",
             _verdicts(cell),
-            *(moments(cell.mean(metric), cell.deviation(metric)) for metric in study.metrics),
+            *(scored(cell, metric) for metric in study.metrics),
             _median_share(cell, "start"),
             _median_share(cell, "end"),
             *(_worst(cell, kind) for kind in KINDS),
@@ -101,9 +108,9 @@ def _cell_table(study: Study, found: Sequence[Cell]) -> str:
     ]
     caption = (
         "Verdicts: of the health monitor, standing at the end, and in how many runs. Metrics: mean ± standard "
-        "deviation over the seeds. Gradient: of a network's weakest layer, as a share of its strongest, in the worse "
-        "network, median. Dead, saturated, negative: share of units in the hidden layer where it is largest, at the "
-        "end, mean."
+        "deviation over the seeds that did not diverge. Gradient: of a network's weakest layer, as a share of its "
+        "strongest, in the worse network, median. Dead, saturated, negative: share of units in the hidden layer where "
+        "it is largest, at the end, mean. Both over the runs whose gradients and outputs are finite."
     )
     return (
         f'<div class="wide">{table(head, rows, len(study.axes) + 2)}</div>'
@@ -117,12 +124,13 @@ def _titled(metric: str) -> str:
     return SCORES[metric].title + arrow
 
 
-def _median_share(cell: Cell, moment: str) -> str:
-    return f"{np.median([weakest_share(getattr(result, moment)) for result in cell.results]):.2g}"
+def _median_share(cell: Cell, when: str) -> str:
+    shares = weakest_shares(cell.results, when)
+    return f"{np.median(shares):.2g}" if shares else "not finite"
 
 
 def _worst(cell: Cell, kind: str) -> str:
-    shares = [share for result in cell.results if (share := worst_share(result.end, kind)) is not None]
+    shares = worst_shares(cell.results, kind)
     return f"{np.mean(shares):.1%}" if shares else ""
 
 
@@ -159,7 +167,7 @@ def _rows(found: Sequence[Difference], with_others: bool = False) -> list[list[s
             one.second,
             *([", ".join(one.others.values())] if with_others else []),
             number(one.mean),
-            f"{number(one.interval[0])} to {number(one.interval[1])}" if one.interval else "too few seeds",
+            f"{number(one.interval[0])} to {number(one.interval[1])}" if one.interval else one.silence,
             str(one.pairs),
             "differ" if one.shown else "",
         ]
@@ -179,18 +187,61 @@ def _pictures(folder: StudyFolder, study: Study, found: Sequence[Cell]) -> Itera
 
 
 def _measured(study: Study, found: Sequence[Cell]) -> Iterator[str]:
-    from fused_gan.evaluation.evaluate import Evaluation, Settings  # takes a second
-    from fused_gan.evaluation.table import notes, title
-
-    evaluated = next((result.evaluation for cell in found for result in cell.results if result.evaluation), None)
-    if evaluated is not None:
-        first = Evaluation(**evaluated | {"settings": Settings(**evaluated["settings"])})
-        rows = [(title(key, first), number(first.floor.get(key, math.nan))) for key in study.metrics]
-        yield table(("score, and which way is better", "real against real"), rows)
-        yield "<p>Every run was evaluated as the first:</p>"
-        yield f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in notes(first))}</ul>"
+    results = [result for cell in found for result in cell.results]
+    for alike in _evaluated_alike(results):
+        yield f"<p>{len(alike)} of {len(results)} runs were evaluated so:</p>"
+        yield from _evaluations(study, alike)
+    if any(result.curve for result in results):
+        samples = {str(job.configured().training.evaluate_samples) for job in study.jobs()}
+        yield (
+            f"<p>The curves over time are of {' or '.join(sorted(samples))} samples in the place of those, and as many "
+            "real images, both chosen by the run's own seed: they need not end at the numbers of the tables.</p>"
+        )
     definition = {"preset": study.preset, "fields": study.fields, "axes": study.axes, "seeds": study.seeds}
     yield f"<pre>{html.escape(json.dumps(definition, indent=2))}</pre>"
+
+
+def _evaluated_alike(results: Sequence[Result]) -> list[list[Evaluation]]:
+    """The evaluations, together those that differ in no setting but the checkpoint."""
+    from fused_gan.evaluation import Evaluation, Settings  # takes a second
+
+    together: dict[Settings, list[Evaluation]] = {}
+    for result in results:
+        if result.evaluation:
+            settings = Settings(**result.evaluation["settings"])
+            one = Evaluation(**result.evaluation | {"settings": settings})
+            together.setdefault(dataclasses.replace(settings, checkpoint="", step=0), []).append(one)
+    return list(together.values())
+
+
+def _evaluations(study: Study, alike: Sequence[Evaluation]) -> Iterator[str]:
+    """What such evaluations share, and how far they differ."""
+    from fused_gan.evaluation.table import notes, title
+
+    rows = [(title(key, alike[0]), _range(one.floor.get(key, math.nan) for one in alike)) for key in study.metrics]
+    yield table(("score, and which way is better", "real against real"), rows)
+    lines = [
+        *notes(alike[0].settings),
+        f"of the checkpoint after step {_counted(f'{one.settings.step:,}' for one in alike)}",
+        f"by {_counted(', '.join(f'{name} {version}' for name, version in one.versions.items()) for one in alike)}",
+        f"{_range(one.seconds for one in alike)} s each",
+    ]
+    yield f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
+
+
+def _range(values: Iterable[float]) -> str:
+    """As `1.2`, or `1.2 to 3.4` where they differ."""
+    ends = sorted(values)
+    return " to ".join(dict.fromkeys((number(ends[0]), number(ends[-1]))))
+
+
+def _counted(values: Iterable[str]) -> str:
+    """As `1,200`, or `1,200 in 3 runs, 6,000 in 4` where they differ."""
+    counts = Counter(values)
+    if len(counts) == 1:
+        return next(iter(counts))
+    (first, count), *rest = counts.items()
+    return ", ".join([f"{first} in {count} runs", *(f"{value} in {count}" for value, count in rest)])
 
 
 def _captioned(png: bytes, caption: str) -> str:

@@ -11,6 +11,8 @@ import numpy as np
 
 from fused_gan.scores import SCORES
 from fused_gan.study.grid import Study
+from fused_gan.study.looks import is_finite, weakest_shares, worst_shares
+from fused_gan.study.recipes import recipes
 from fused_gan.study.result import Result
 from fused_gan.study.statistics import FEWEST, LEVEL, Cell, Difference
 
@@ -26,6 +28,7 @@ def summarise(study: Study, cells: Sequence[Cell], differences: Sequence[Differe
     return [
         *_successes(study, cells),
         *_best(study, cells),
+        *_recipes(study),
         *_compared(study, differences),
         *_gradients(study, cells),
         *_units(study, cells),
@@ -37,11 +40,11 @@ def described(difference: Difference) -> str:
     """As `FD is lower with relu than with tanh by 12.3 (95 % interval 4.5 to 20.1, 5 seeds)`."""
     low, high = difference.interval or (math.nan, math.nan)
     if difference.mean > 0:
-        more, fewer, ends = difference.second, difference.first, (low, high)
+        lower, higher, ends = difference.second, difference.first, (low, high)
     else:
-        more, fewer, ends = difference.first, difference.second, (-high, -low)
+        lower, higher, ends = difference.first, difference.second, (-high, -low)
     by = f"{number(abs(difference.mean))} ({_interval(ends, difference.pairs)})"
-    return f"{SCORES[difference.metric].title} is lower with {more} than with {fewer} by {by}"
+    return f"{SCORES[difference.metric].title} is lower with {lower} than with {higher} by {by}"
 
 
 def number(value: float) -> str:
@@ -51,7 +54,12 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def moments(mean: float, deviation: float) -> str:
+def scored(cell: Cell, metric: str) -> str:
+    """As `12.3 ± 1.4 (3 of 5 runs)`: over the runs that have the score, with their number where not all do."""
+    return plus_minus(cell.mean(metric), cell.deviation(metric)) + _of(cell.count(metric), len(cell.results))
+
+
+def plus_minus(mean: float, deviation: float) -> str:
     """As `12.3 ± 1.4`: two digits of the deviation, and as many decimals of the mean."""
     if not math.isfinite(deviation) or not deviation:
         return f"{number(mean)} ± {number(deviation)}"
@@ -77,15 +85,31 @@ def _successes(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
 def _best(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
     metric, lower = study.success.metric, study.success.at_most is not None
     ranked = sorted(
-        (cell for cell in cells if math.isfinite(cell.mean(metric))),
+        (cell for cell in cells if cell.count(metric)),
         key=lambda cell: cell.mean(metric) if lower else -cell.mean(metric),
     )
     if len(ranked) > 1:
         best, last = ranked[0], ranked[-1]
         yield (
-            f"Mean {SCORES[metric].title} goes from {_moments(best, metric)} with {_named(best.settings)} to "
-            f"{_moments(last, metric)} with {_named(last.settings)} (mean ± standard deviation over seeds)."
+            f"Mean {SCORES[metric].title} goes from {scored(best, metric)} with {_named(best.settings)} to "
+            f"{scored(last, metric)} with {_named(last.settings)} (mean ± standard deviation over seeds)."
         )
+    without = [cell for cell in cells if not cell.count(metric)]
+    if without:
+        settings = "; ".join(", ".join(cell.settings.values()) for cell in without)
+        yield f"No run has a finite {SCORES[metric].title} with: {settings}."
+
+
+def _recipes(study: Study) -> Iterator[str]:
+    for axis in study.axes:
+        found = recipes(study, axis)
+        if any(len(fields) > 1 for fields in found.values()):
+            told = "; ".join(f"{label} stands for {_assigned(fields)}" for label, fields in found.items())
+            yield f"{axis.capitalize()}: {told}. What differs between them may come from any of these."
+
+
+def _assigned(fields: dict[str, list[Any]]) -> str:
+    return ", ".join(f"{name}={' or '.join(map(str, values))}" for name, values in fields.items())
 
 
 def _compared(study: Study, differences: Sequence[Difference]) -> Iterator[str]:
@@ -101,8 +125,12 @@ def _compared(study: Study, differences: Sequence[Difference]) -> Iterator[str]:
         if open_:
             pairs = "; ".join(_undecided(difference) for difference in open_)
             yield f"{axis.capitalize()}{over}: no difference is shown between {pairs}."
-        if any(difference.interval is None for difference in together):
+        if any(difference.pairs < FEWEST for difference in together):
             yield f"{axis.capitalize()}: with fewer than {FEWEST} pairs of seeds, nothing is said about differences."
+        alike = [difference for difference in together if difference.pairs >= FEWEST and not difference.interval]
+        if alike:
+            pairs = "; ".join(f"{one.first} and {one.second} (mean {number(one.mean)})" for one in alike)
+            yield f"{axis.capitalize()}{over}: so many seeds differ equally that there is no interval for {pairs}."
         for difference in shown:
             against = [
                 other
@@ -118,30 +146,25 @@ def _compared(study: Study, differences: Sequence[Difference]) -> Iterator[str]:
 
 def _gradients(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
     axis = next(iter(study.axes))
-    for moment, words in (("start", "After the first step"), ("end", "At the end")):
+    for when, words in (("start", "After the first step"), ("end", "At the end")):
         found = []
         for label, results in _by_label(axis, cells):
-            ratios = [weakest_share(getattr(result, moment)) for result in results]
-            middle = float(np.median(ratios))
-            found.append(f"{middle:.2g} with {label} ({min(ratios):.2g} to {max(ratios):.2g})")
-        yield (
-            f"{words}, the gradient of the weakest layer as a share of the strongest one's, in the network where that "
-            f"is smallest, in the median run: {'; '.join(found)}."
-        )
-
-
-def weakest_share(look: dict[str, Any]) -> float:
-    """Gradient of a network's weakest layer over that of its strongest, root mean squares; the smallest of networks."""
-    shares = []
-    for network in look["network_norms"]:
-        norms = [norm for name, norm in look["gradient_norms"].items() if name.startswith(f"{network}.")]
-        shares.append(min(norms) / max(norms) if max(norms) > 0 else 0.0)
-    return min(shares, default=math.nan)
-
-
-def worst_share(look: dict[str, Any], kind: str) -> float | None:
-    """The largest share of dead, saturated or negative units in a hidden layer; None if no layer can have such."""
-    return max(look[kind].values(), default=None)
+            shares = weakest_shares(results, when)
+            if shares:
+                spread = f"({min(shares):.2g} to {max(shares):.2g}){_of(len(shares), len(results))}"
+                found.append(f"{np.median(shares):.2g} with {label} {spread}")
+        if found:
+            yield (
+                f"{words}, the gradient of the weakest layer as a share of the strongest one's, in the network where "
+                f"that is smallest, in the median run: {'; '.join(found)}."
+            )
+        looks = [getattr(result, when) for result in _results(cells)]
+        unsound = sum(not is_finite(look) for look in looks)
+        if unsound:
+            yield (
+                f"{words}, gradients or outputs were not finite in {unsound} of {len(looks)} runs, which are left out "
+                "of what is said of layers then."
+            )
 
 
 def _units(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
@@ -154,9 +177,10 @@ def _units(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
     for kind, meaning in told.items():
         found = []
         for label, results in _by_label(axis, cells):
-            shares = [share for result in results if (share := worst_share(result.end, kind)) is not None]
+            shares = worst_shares(results, kind)
             if shares:
-                found.append(f"{np.mean(shares):.1%} with {label} ({min(shares):.0%} to {max(shares):.0%})")
+                spread = f"({min(shares):.0%} to {max(shares):.0%}){_of(len(shares), len(results))}"
+                found.append(f"{np.mean(shares):.1%} with {label} {spread}")
         if found:
             yield f"At the end, of the hidden layer where it is most, this share {meaning}: {'; '.join(found)}."
 
@@ -179,8 +203,8 @@ def _results(cells: Sequence[Cell]) -> list[Result]:
     return [result for cell in cells for result in cell.results]
 
 
-def _moments(cell: Cell, metric: str) -> str:
-    return moments(cell.mean(metric), cell.deviation(metric))
+def _of(some: int, runs: int) -> str:
+    return "" if some == runs else f" ({some} of {runs} runs)"
 
 
 def _undecided(difference: Difference) -> str:

@@ -59,12 +59,12 @@ def write_results(
 
 
 def _cell(study: Study, cell: Cell) -> dict[str, Any]:
-    moments = {name: {"mean": cell.mean(name), "deviation": cell.deviation(name)} for name in study.metrics}
+    metrics = {name: {"mean": cell.mean(name), "deviation": cell.deviation(name)} for name in study.metrics}
     return {
         "settings": cell.settings,
         "runs": len(cell.results),
         "successes": cell.successes(study),
-        "metrics": moments,
+        "metrics": metrics,
     }
 
 

@@ -101,7 +101,8 @@ def _evaluations(folder: RunFolder) -> Iterator[str]:
     for evaluation in read_evaluations(folder.evaluation):
         yield f"<h3>After step {evaluation.settings.step:,}</h3>"
         yield table(HEAD, list(rows(evaluation)))
-        yield from (f"<p>{html.escape(line)}</p>" for line in notes(evaluation))
+        yield from (f"<p>{html.escape(line)}</p>" for line in notes(evaluation.settings))
+        yield f"<p>{evaluation.seconds:.1f} s</p>"
 
 
 def _health_curves(looks: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -66,14 +66,14 @@ def test_of_few_seeds_no_difference_is_told() -> None:
 
 def test_where_it_is_the_other_way_round_is_told() -> None:
     results = [
-        result((activation, output), seed, 5 + 0.1 * seed * (output == "tanh") + gap * (activation == "tanh"))
+        result((activation, output), seed, 5 + (gap + 0.1 * seed) * (activation == "tanh"))
         for seed in range(5)
         for output, gap in (("tanh", 50.0), ("sigmoid", -3.0))
         for activation in ("relu", "tanh")
     ]
     told = words(5, results)
-    assert "Activation on average over output: FD is lower with relu than with tanh by 23.5" in told
-    assert "But with output sigmoid, FD is lower with tanh than with relu by 3 " in told
+    assert "Activation on average over output: FD is lower with relu than with tanh by 23.7" in told
+    assert "But with output sigmoid, FD is lower with tanh than with relu by 2.8 " in told
 
 
 def test_gradients_units_and_verdicts_are_told_by_the_first_axis() -> None:
@@ -133,14 +133,14 @@ def test_what_else_a_setting_changes_is_told() -> None:
 
 def test_units_are_drawn_at_the_names_of_their_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     deep = {"dead": {"generator.0": 0.1, "generator.2": 0.3, "generator.10": 0.4}}
-    results = [result(("relu", "tanh"), 0, 1.0, **deep), result(("tanh", "tanh"), 0, 1.0, dead={"generator.10": 0.2})]
+    results = [result(("relu", "tanh"), 0, 1.0, dead={"generator.10": 0.2}), result(("tanh", "tanh"), 0, 1.0, **deep)]
     of, drawn = study(1), []
     monkeypatch.setattr("fused_gan.study.plots._png", lambda figure: drawn.append(figure) or b"")
-    unused_by_layer(of, cells(of, results[::-1]))
+    unused_by_layer(of, cells(of, results))
     [panel] = drawn[0].axes
     ticks = dict(zip(panel.get_xticks(), (label.get_text() for label in panel.get_xticklabels()), strict=True))
     curves = [{ticks[place]: share for place, share in zip(*line.get_data(), strict=True)} for line in panel.lines]
-    assert curves == [deep["dead"], {"generator.10": 0.2}]
+    assert curves == [{"generator.10": 0.2}, deep["dead"]]
     assert list(ticks.values()) == ["generator.0", "generator.2", "generator.10"]
 
 
@@ -149,7 +149,7 @@ def test_how_runs_were_evaluated_is_said_of_those_that_were(tmp_path: Path) -> N
     for seed, (step, seconds, torch) in enumerate(((100, 1.0, "2.11"), (300, 4.0, "2.13"), (100, 2.0, "2.13"))):
         one = result(("relu", "tanh"), seed, 3.0)
         one.evaluation["settings"]["step"] = step
-        one.evaluation |= {"seconds": seconds, "versions": {"torch": torch}, "floor": {"fd": 0.5 + 0.1 * seed}}
+        one.evaluation.update(seconds=seconds, versions={"torch": torch}, floor={"fd": 0.5 + 0.1 * seed})
         folder.job(one.name).path.mkdir(parents=True)
         one.write(folder.job(one.name).result)
     write_study(folder, study(3))
@@ -157,8 +157,8 @@ def test_how_runs_were_evaluated_is_said_of_those_that_were(tmp_path: Path) -> N
     for text in (
         "3 of 3 runs were evaluated so:",
         "0.5 to 0.7",
-        "of the checkpoint after step 100 in 2 runs, 300 in 1",
-        "by torch 2.11 in 1 runs, torch 2.13 in 2",
+        "of the checkpoint after step 100 (2 of 3 runs), 300 (1 of 3 runs)",
+        "by torch 2.11 (1 of 3 runs), torch 2.13 (2 of 3 runs)",
         "1 to 4 s each",
         "The curves over time are of 2000 samples in the place of those",
     ):

@@ -236,12 +236,11 @@ def _range(values: Iterable[float]) -> str:
 
 
 def _counted(values: Iterable[str]) -> str:
-    """As `1,200`, or `1,200 in 3 runs, 6,000 in 4` where they differ."""
+    """As `1,200`, or `1,200 (3 of 7 runs), 6,000 (4 of 7 runs)` where they differ."""
     counts = Counter(values)
     if len(counts) == 1:
         return next(iter(counts))
-    (first, count), *rest = counts.items()
-    return ", ".join([f"{first} in {count} runs", *(f"{value} in {count}" for value, count in rest)])
+    return ", ".join(f"{value} ({count} of {counts.total()} runs)" for value, count in counts.items())
 
 
 def _captioned(png: bytes, caption: str) -> str:

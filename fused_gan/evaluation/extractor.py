@@ -9,18 +9,16 @@ A file is plain safetensors. Its tensors are the classifier's weights and statis
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fused_gan import tensor_file
 from fused_gan.errors import UserError, require
 from fused_gan.evaluation.classifier import Classifier
 from fused_gan.files import atomic_write
@@ -76,7 +74,7 @@ class Extractor:
 
     def __init__(self, about: About, weights: dict[str, Tensor]) -> None:
         self.about = about
-        self.hash = digest(weights)
+        self.hash = tensor_file.digest(weights)
         with torch.random.fork_rng(devices=[]):
             self._network = Classifier(about.image_shape, about.classes, about.widths, about.num_features)
         self._network.load_state_dict(weights)  # converts float16 to float32
@@ -132,7 +130,7 @@ class Extractor:
 def save_extractor(path: Path, about: About, network: Classifier) -> Extractor:
     """Write a trained classifier and return the extractor that the file holds."""
     weights = stored(network)
-    metadata = {"format": FORMAT, "about": json.dumps(dataclasses.asdict(about)), "sha256": digest(weights)}
+    metadata = {"format": FORMAT, "about": json.dumps(dataclasses.asdict(about)), "sha256": tensor_file.digest(weights)}
     with atomic_write(path) as temporary:
         save_file(weights, temporary, metadata)
     return Extractor(about, weights)
@@ -151,18 +149,8 @@ def load_extractor(source: str | Path) -> Extractor:
         raise ExtractorError(
             f"extractor: {source} is none of {', '.join(SHIPPED)} and cannot be read as a file: {error.strerror}"
         ) from error
-    try:
-        weights = parse_safetensors(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (SafetensorError, ValueError) as error:
-        raise ExtractorError(f"{path}: damaged, cut short, or no safetensors file: {error}") from error
-    metadata = header.get("__metadata__", {})
-    if metadata.get("format") != FORMAT:
-        raise ExtractorError(
-            f"{path}: expected a file of format {FORMAT!r}, got {metadata.get('format')!r}; "
-            "fused-gan extractor makes one"
-        )
-    if metadata.get("sha256") != digest(weights):
+    metadata, weights = tensor_file.parse(path, content, FORMAT, "fused-gan extractor makes one", ExtractorError)
+    if metadata.get("sha256") != tensor_file.digest(weights):
         raise ExtractorError(f"{path}: damaged, its weights do not match their checksum")
     try:
         return Extractor(_parsed(json.loads(metadata["about"])), weights)
@@ -176,15 +164,6 @@ def stored(network: Classifier) -> dict[str, Tensor]:
         name: tensor.detach().cpu().to(torch.float16 if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in network.state_dict().items()
     }
-
-
-def digest(weights: dict[str, Tensor]) -> str:
-    """SHA-256 of tensors, with names, types and shapes, as hexadecimal."""
-    sha = hashlib.sha256()
-    for name, tensor in sorted(weights.items()):
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return sha.hexdigest()
 
 
 def described(shape: tuple[int, ...]) -> str:

@@ -9,18 +9,15 @@ The file is plain safetensors, so other tools read the weights out of it (`gener
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fused_gan import tensor_file
 from fused_gan.errors import UserError
 from fused_gan.files import atomic_write
 
@@ -74,17 +71,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    try:
-        tensors = parse_safetensors(content)
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f"{path}: damaged, cut short, or no safetensors file: {error}") from error
-    metadata = header.get("__metadata__", {})
-    if metadata.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path}: expected a file of format {FORMAT!r}, got {metadata.get('format')!r}; "
-            "another version of fused_gan reads what it wrote"
-        )
+    other_version = "another version of fused_gan reads what it wrote"
+    metadata, tensors = tensor_file.parse(path, content, FORMAT, other_version, CheckpointError)
     if metadata.keys() != {"format", "config", "state", "sha256"} or metadata["sha256"] != _digest(metadata, tensors):
         raise CheckpointError(f"{path}: damaged, its content does not match its checksum")
     try:
@@ -128,10 +116,4 @@ def _join(name: str, key: object) -> str:
 
 
 def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for key in ("format", "config", "state"):
-        digest.update(f"{key}={metadata[key]}\n".encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensor_file.digest(tensors, {key: metadata[key] for key in ("format", "config", "state")})

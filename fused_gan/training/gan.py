@@ -83,6 +83,11 @@ class GAN(System):
         """The generator that pictures are made with."""
         return self.maker
 
+    @property
+    def noise_deviation(self) -> float:
+        """Standard deviation of the next step's instance noise, which falls to 0 at the configured end."""
+        return self.objective.instance_noise * max(0.0, 1 - self.steps_done / self.objective.steps)
+
     def draw(self) -> None:
         """Noise, real images, instance noise and places between images for each update."""
         for draws in self._draws:
@@ -172,8 +177,7 @@ class GAN(System):
     def _draw_blur(self, blur: Tensor | None) -> None:
         """The instance noise of this step, where there is any in this run."""
         if blur is not None:
-            left = max(0.0, 1 - self.steps_done / self.objective.steps)
-            blur.normal_(generator=self.random).mul_(self.objective.instance_noise * left)
+            blur.normal_(generator=self.random).mul_(self.noise_deviation)
 
     def _penalty(
         self, real: Tensor, fake: Tensor, labels: list[Tensor], mix: Tensor | None, rows: slice

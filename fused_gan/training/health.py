@@ -142,9 +142,9 @@ class Monitor:
         units = Units()
         with evaluating(gan.generator), units.watched("generator", gan.generator, output_is_last=True):
             fake = gan.generator(self._noise, *self._labels)
-        deviation = max(0.0, gan.objective.instance_noise * (1 - gan.steps_done / gan.objective.steps))
         with evaluating(gan.discriminator), units.watched("discriminator", gan.discriminator):
-            images = torch.cat((self._real + deviation * self._blur[0], fake + deviation * self._blur[1]))
+            real_blur, fake_blur = gan.noise_deviation * self._blur
+            images = torch.cat((self._real + real_blur, fake + fake_blur))
             logits = gan.discriminator(images, *[labels.repeat(2) for labels in self._labels])
         real_logits, fake_logits = logits.chunk(2)
         layers, networks = _gradients(gan.networks)

@@ -107,6 +107,9 @@ inline std::string_view obstacle(Kernel kernel, const Shape& shape, int capabili
   if (is_wgmma(kernel) && (shape.rows > kInt || shape.columns > kInt || shape.depth > kInt))
     return "a size is over 2³¹";
   if (is_wgmma(kernel) && shape.depth == 0) return "nothing to add up";
+  // CUTLASS refuses it, though rows of a padded matrix may well begin at multiples of 16 bytes.
+  if (is_wgmma(kernel) && shape.depth % (16 / element_bytes(shape.precision)) != 0)
+    return "a row's elements do not fill multiples of 16 bytes";
   return {};
 }
 

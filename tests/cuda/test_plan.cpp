@@ -82,6 +82,10 @@ void only_what_can_run_is_chosen() {
 #ifdef FUSED_GAN_WITH_WGMMA
   CHECK(!blocked(Kernel::kWgmma128x128, shape(Precision::kTf32, Direction::kForward, 64, 64, 64), kH100));
   CHECK(!blocked(Kernel::kWgmma128x256, plain, kH100));
+  const Shape padded = shape(Precision::kBFloat16, Direction::kForward, 64, 64, 100);  // in rows 104 apart
+  CHECK(blocked(Kernel::kWgmma128x128, padded, kH100));
+  CHECK(!blocked(Kernel::kMma128x128, padded, kH100));
+  CHECK(!blocked(Kernel::kWgmma128x128, shape(Precision::kTf32, Direction::kForward, 64, 64, 100), kH100));
   CHECK(
       blocked(Kernel::kWgmma128x256, shape(Precision::kBFloat16, Direction::kForward, int64_t(1) << 31, 8, 8), kH100));
   const Shape wide = shape(Precision::kBFloat16, Direction::kForward, 8192, 8192, 1024);

@@ -144,7 +144,8 @@ def test_a_captured_chain_repeats_what_it_did(dtype: torch.dtype) -> None:
         output = fused_gan.mlp(leaves[0], leaves[1:3], leaves[3:], **options)
         return output, *torch.autograd.grad(output, leaves, grad)
 
-    eager = step()
+    # Without its graph, which would keep the leaves' nodes, and with them this stream, for the recording to wait for.
+    eager = [tensor.detach() for tensor in step()]
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

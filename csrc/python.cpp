@@ -128,7 +128,9 @@ PYBIND11_MODULE(_C, m) {
   m.def("cuda_candidates", cuda_candidates, pybind11::arg("product"), pybind11::arg("device"));
   m.def("cuda_keep", cuda_keep, pybind11::arg("product"), pybind11::arg("device"), pybind11::arg("kernel"),
         pybind11::arg("splits"));
-  m.def("cuda_float32", [] { return cuda::float32_precision() == cuda::Precision::kTf32 ? "tf32" : "float32"; });
+  m.def("cuda_float32", [](int64_t rows, int64_t columns, int64_t depth) {
+    return cuda::float32_precision(rows, columns, depth) == cuda::Precision::kTf32 ? "tf32" : "float32";
+  });
   m.def("cuda_forget", plan_cuda::forget);
   m.def("cuda_kept", plan_cuda::kept);
 #endif

@@ -28,7 +28,7 @@ def capability(device: torch.device | str | None) -> tuple[int, int]:
 def product(
     dtype: str, direction: str, rows: int, columns: int, depth: int, aligned: bool, epilogue: bool = True
 ) -> tuple[str, str, int, int, int, bool, bool]:
-    """A product as the plan takes it; float32 as PyTorch's settings want it now.
+    """A product as the plan takes it; float32 as PyTorch's settings want a product of this size now.
 
     Args:
         dtype: "bfloat16", "float16" or "float32".
@@ -36,7 +36,8 @@ def product(
         aligned: whether every row of every matrix begins at a multiple of 16 bytes.
         epilogue: whether there is an activation (backward: or a bias gradient).
     """
-    return (native.cuda_float32() if dtype == "float32" else dtype), direction, rows, columns, depth, aligned, epilogue
+    precision = native.cuda_float32(rows, columns, depth) if dtype == "float32" else dtype
+    return precision, direction, rows, columns, depth, aligned, epilogue
 
 
 def is_aligned(dtype: str, *row_lengths: int) -> bool:

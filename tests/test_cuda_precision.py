@@ -56,6 +56,22 @@ def test_float32_is_multiplied_as_set(setting: str) -> None:
         assert ("wgmma_128x256" in kernels) == wgmma
 
 
+@pytest.mark.parametrize(
+    ("size", "precision"),
+    [
+        ((16, 512, 512), "tf32"),
+        ((15, 512, 512), "float32"),
+        ((4096, 511, 4096), "float32"),
+        ((4096, 4096, 511), "float32"),
+    ],
+    ids=str,
+)
+def test_small_products_stay_in_float32_as_cublass_do(size: tuple[int, int, int], precision: str) -> None:
+    torch.set_float32_matmul_precision("high")
+    for direction in ("forward", "backward"):
+        assert cuda_plan.product("float32", direction, *size, True)[0] == precision
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_16_bits_are_multiplied_as_they_are(setting: str, dtype: str) -> None:

@@ -5,6 +5,8 @@
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAStream.h>
 
+#include <algorithm>
+
 #include "../activations.h"
 #include "plan.h"
 #include "precision.h"
@@ -25,9 +27,9 @@ Dtype dtype_of(const at::Tensor& tensor) {
   }
 }
 
-Precision precision_of(at::ScalarType dtype) {
+Precision precision_of(at::ScalarType dtype, int64_t rows, int64_t columns, int64_t depth) {
   if (dtype == at::kBFloat16) return Precision::kBFloat16;
-  return dtype == at::kHalf ? Precision::kFloat16 : float32_precision();
+  return dtype == at::kHalf ? Precision::kFloat16 : float32_precision(rows, columns, depth);
 }
 
 const void* data(const at::Tensor& tensor) { return tensor.defined() ? tensor.const_data_ptr() : nullptr; }
@@ -105,7 +107,10 @@ at::Tensor forward_in_two(Activation act, const at::Tensor& x, const at::Tensor&
 
 }  // namespace
 
-Precision float32_precision() {
+Precision float32_precision(int64_t rows, int64_t columns, int64_t depth) {
+  // Smaller products cuBLAS leaves in float32 on an H100 (CUDA 12.8; https://github.com/pytorch/pytorch/pull/183355),
+  // and where stock is exact, so are we.
+  if (rows < 16 || std::min(columns, depth) < 512) return Precision::kFloat32;
   const auto wanted = at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL);
   return wanted == at::Float32Precision::TF32 ? Precision::kTf32 : Precision::kFloat32;
 }
@@ -114,7 +119,6 @@ at::Tensor forward_layer(Activation act, const at::Tensor& x, const at::Tensor& 
   const at::Tensor dense_bias = bias.defined() ? bias.contiguous() : bias;
   if (x.scalar_type() == at::kDouble) return forward_in_two(act, x, weight, dense_bias);
   ProductArguments p{};
-  p.precision = precision_of(x.scalar_type());
   p.direction = Direction::kForward;
   p.activation = act;
   p.a = data(x);
@@ -125,6 +129,7 @@ at::Tensor forward_layer(Activation act, const at::Tensor& x, const at::Tensor& 
   p.rows = x.size(0);
   p.columns = weight.size(0);
   p.depth = x.size(1);
+  p.precision = precision_of(x.scalar_type(), p.rows, p.columns, p.depth);
   const Choice choice = choose(p, has_dense_rows(x) && has_dense_rows(weight), !is_identity(act));
   if (choice.kernel == Kernel::kLibrary) return forward_in_two(act, x, weight, dense_bias);
   const at::Tensor y = at::empty({p.rows, p.columns}, x.options());
@@ -166,7 +171,6 @@ LayerGradient backward_layer(Activation act, const at::Tensor& dz, const at::Ten
   const auto in_two = [&] { return gradient_layer(act, at::mm(dz, weight), y, true, bias_wanted); };
   if (dz.scalar_type() == at::kDouble) return in_two();
   ProductArguments p{};
-  p.precision = precision_of(dz.scalar_type());
   p.direction = Direction::kBackward;
   p.activation = act;
   p.a = data(dz);
@@ -178,6 +182,7 @@ LayerGradient backward_layer(Activation act, const at::Tensor& dz, const at::Ten
   p.rows = dz.size(0);
   p.columns = weight.size(1);
   p.depth = dz.size(1);
+  p.precision = precision_of(dz.scalar_type(), p.rows, p.columns, p.depth);
   const bool readable = has_dense_rows(dz) && has_dense_rows(weight) && has_dense_rows(y);
   const Choice choice = choose(p, readable, changes || bias_wanted);
   if (choice.kernel == Kernel::kLibrary) return in_two();

@@ -85,6 +85,10 @@ template <Precision kPrecision, Direction kDirection, class Shape, int kAccess> 
   static constexpr int kSteps = kStageBytes / 32;         // fragments in a stage: 32 bytes of the depth each
   static constexpr int kTilesDown = Shape::kWarpRows / 16, kTilesAcross = Shape::kWarpColumns / 8;  // of a warp
   static constexpr int kWidth = kAccess == 16 ? kVector<T> : 1;  // elements that the epilogue moves at once
+  // Blocks that must share a multiprocessor's registers; 0 leaves it to the compiler, which gives tf32 two registers
+  // too many here for two blocks.
+  static constexpr int kBlocks =
+      kPrecision == Precision::kTf32 && kDirection == Direction::kBackward && Shape::kThreads == 256 ? 2 : 0;
   using ALayout = RowsOfDepth<kStageBytes>;
   using BLayout =
       std::conditional_t<kForward, RowsOfDepth<kStageBytes>, RowsOfColumns<Shape::kColumns* int(sizeof(T)), sizeof(T)>>;
@@ -165,7 +169,7 @@ template <Precision kPrecision, Direction kDirection, class Shape, int kAccess> 
 
 // c (rows, columns) or its parts, as ProductArguments and Partials say; depth_part: a multiple of a stage's depth.
 template <Precision kPrecision, Direction kDirection, class Shape, int kAccess>
-__global__ void __launch_bounds__(Shape::kThreads)
+__global__ void __launch_bounds__(Shape::kThreads, Product<kPrecision, kDirection, Shape, kAccess>::kBlocks)
     mma_kernel(const ProductArguments p, const Partials partials, int64_t depth_part) {
   using P = Product<kPrecision, kDirection, Shape, kAccess>;
   using T = typename P::T;

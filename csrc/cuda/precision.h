@@ -5,7 +5,8 @@
 
 namespace fused_gan::cuda {
 
-// kTf32 or kFloat32, as set by the old API (allow_tf32, set_float32_matmul_precision) or the new one (fp32_precision).
-Precision float32_precision();
+// kTf32 where PyTorch's settings allow it, by the old API (allow_tf32, set_float32_matmul_precision) or the new one
+// (fp32_precision), and cuBLAS would make use of it; kFloat32 otherwise.
+Precision float32_precision(int64_t rows, int64_t columns, int64_t depth);
 
 }  // namespace fused_gan::cuda

@@ -61,69 +61,65 @@ template <class T, int kCount> struct ActivationGradient<cutlass::Array<T, kCoun
   }
 };
 
-// In memory, and as wgmma is told of it.
+// Of floats the copy engine makes tf32, rounded to nearest, on their way to shared memory; told that they are tf32
+// already, it would leave them as they are, and wgmma would cut them off.
 template <Precision> struct Elements;
 template <> struct Elements<Precision::kBFloat16> {
-  using Stored = cutlass::bfloat16_t;
-  using Multiplied = cutlass::bfloat16_t;
+  using Type = cutlass::bfloat16_t;
 };
 template <> struct Elements<Precision::kFloat16> {
-  using Stored = cutlass::half_t;
-  using Multiplied = cutlass::half_t;
+  using Type = cutlass::half_t;
 };
 template <> struct Elements<Precision::kTf32> {
-  using Stored = float;
-  using Multiplied = cutlass::tfloat32_t;
+  using Type = float;
 };
 
 // kLayoutB: forward reads W (columns, depth) as a column-major B, backward W (depth, columns) as a row-major one.
 template <Precision kPrecision, Direction kDirection, int kColumns, class MainSchedule, class EpilogueSchedule>
 struct Gemm {
-  using Stored = typename Elements<kPrecision>::Stored;
-  using Multiplied = typename Elements<kPrecision>::Multiplied;
+  using Element = typename Elements<kPrecision>::Type;
   static constexpr bool kForward = kDirection == Direction::kForward;
-  static constexpr int kAlign = 16 / sizeof(Stored);
+  static constexpr int kAlign = 16 / sizeof(Element);
   static constexpr auto kRound = cutlass::FloatRoundStyle::round_to_nearest;
   using RowMajor = cutlass::layout::RowMajor;
   using LayoutB = std::conditional_t<kForward, cutlass::layout::ColumnMajor, RowMajor>;
-  using Tile = cute::Shape<cute::_128, cute::Int<kColumns>, cute::Int<128 / sizeof(Stored)>>;
+  using Tile = cute::Shape<cute::_128, cute::Int<kColumns>, cute::Int<128 / sizeof(Element)>>;
   using Cluster = cute::Shape<cute::_1, cute::_1, cute::_1>;
   using EpilogueTile = cutlass::epilogue::collective::EpilogueTileAuto;
 
   // act(sum + bias)
   using ForwardTree =
-      fusion::Sm90EVT<fusion::Sm90Compute<ActivationForward, Stored, float, kRound>,
+      fusion::Sm90EVT<fusion::Sm90Compute<ActivationForward, Element, float, kRound>,
                       fusion::Sm90EVT<fusion::Sm90Compute<cutlass::plus, float, float, kRound>, fusion::Sm90AccFetch,
-                                      fusion::Sm90RowBroadcast<0, Tile, Stored, float>>>;
+                                      fusion::Sm90RowBroadcast<0, Tile, Element, float>>>;
   // column sums of sum ⊙ act'(below); each tile leaves its own, to be added by a second kernel in a fixed order
   using Descriptor =
-      cutlass::epilogue::collective::detail::EpilogueDescriptor<Tile, EpilogueTile, float, Stored, EpilogueSchedule>;
-  using Aux = cutlass::epilogue::collective::detail::AuxLoadDescriptor<Descriptor, RowMajor, Stored>;
+      cutlass::epilogue::collective::detail::EpilogueDescriptor<Tile, EpilogueTile, float, Element, EpilogueSchedule>;
+  using Aux = cutlass::epilogue::collective::detail::AuxLoadDescriptor<Descriptor, RowMajor, Element>;
   using BackwardTree = fusion::Sm90EVT<
       fusion::Sm90RowReduction<cutlass::plus, cutlass::plus, cutlass::plus, 0, Tile, float, float, kRound,
                                cute::Stride<cute::_0, cute::_1, cute::_0>, 4, /*EnableNullptr=*/true,
                                /*FinalReduction=*/false>,
       fusion::Sm90EVT<fusion::Sm90Compute<ActivationGradient, float, float, kRound>, fusion::Sm90AccFetch,
-                      fusion::Sm90AuxLoad<Aux::Stages, typename Descriptor::EpilogueTile, Stored, typename Aux::Stride,
+                      fusion::Sm90AuxLoad<Aux::Stages, typename Descriptor::EpilogueTile, Element, typename Aux::Stride,
                                           typename Aux::SmemLayoutAtom, typename Aux::CopyOpS2R>>>;
   using Tree = std::conditional_t<kForward, ForwardTree, BackwardTree>;
 
   using Epilogue = typename cutlass::epilogue::collective::CollectiveBuilder<
       cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Tile, Cluster, EpilogueTile, float, float, void, RowMajor,
-      kAlign, Stored, RowMajor, kAlign, EpilogueSchedule, Tree>::CollectiveOp;
+      kAlign, Element, RowMajor, kAlign, EpilogueSchedule, Tree>::CollectiveOp;
   using Mainloop = typename cutlass::gemm::collective::CollectiveBuilder<
-      cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Multiplied, RowMajor, kAlign, Multiplied, LayoutB, kAlign,
-      float, Tile, Cluster,
-      cutlass::gemm::collective::StageCountAutoCarveout<int(sizeof(typename Epilogue::SharedStorage))>,
+      cutlass::arch::Sm90, cutlass::arch::OpClassTensorOp, Element, RowMajor, kAlign, Element, LayoutB, kAlign, float,
+      Tile, Cluster, cutlass::gemm::collective::StageCountAutoCarveout<int(sizeof(typename Epilogue::SharedStorage))>,
       MainSchedule>::CollectiveOp;
   using Kernel = cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop, Epilogue>;
 
   static typename Tree::Arguments tree_arguments(const ProductArguments& p, const Partials& partials) {
     const ActivationArguments act{p.activation.index, float(p.activation.slope)};
     if constexpr (kForward) {
-      return {{{}, {static_cast<const Stored*>(p.bias)}, {}}, act};
+      return {{{}, {static_cast<const Element*>(p.bias)}, {}}, act};
     } else {
-      return {{{}, {static_cast<const Stored*>(p.below), Stored(0), {p.below_stride, {}, {}}}, act}, {partials.sums}};
+      return {{{}, {static_cast<const Element*>(p.below), Element(0), {p.below_stride, {}, {}}}, act}, {partials.sums}};
     }
   }
 
@@ -137,8 +133,8 @@ struct Gemm {
     const typename Kernel::Arguments arguments{
         cutlass::gemm::GemmUniversalMode::kGemm,
         {int(p.rows), int(p.columns), int(p.depth), 1},
-        {static_cast<const Multiplied*>(p.a), {p.a_stride, {}, {}}, static_cast<const Multiplied*>(p.b), stride_b},
-        {tree_arguments(p, partials), nullptr, {}, static_cast<Stored*>(p.c), {p.columns, {}, {}}},
+        {static_cast<const Element*>(p.a), {p.a_stride, {}, {}}, static_cast<const Element*>(p.b), stride_b},
+        {tree_arguments(p, partials), nullptr, {}, static_cast<Element*>(p.c), {p.columns, {}, {}}},
         {device, p.multiprocessors}};
     if (!Kernel::can_implement(arguments)) return cudaErrorInvalidValue;
     const auto params = Kernel::to_underlying_arguments(arguments, /*workspace=*/nullptr);

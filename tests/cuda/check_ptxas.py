@@ -27,9 +27,9 @@ Usage = dict[str, dict[str, int]]  # kernel and architecture -> registers, stack
 
 def label(symbol: str) -> str:
     """A kernel's name for people, from its demangled symbol; CUTLASS's are so long that c++filt leaves them mangled."""
-    element = re.search(r"(tfloat32|bfloat16|half)_t", symbol)
-    if element and ("ActivationForward" in symbol or "ActivationGradient" in symbol):
-        precision = {"half": "float16", "tfloat32": "tf32"}.get(element[1], element[1])
+    instruction = re.search(r"MMA_\d+x\d+x\d+_F32(TF32|BF16|F16)\1", symbol)
+    if instruction and ("ActivationForward" in symbol or "ActivationGradient" in symbol):
+        precision = {"TF32": "tf32", "BF16": "bfloat16", "F16": "float16"}[instruction[1]]
         columns = 256 if "Cooperative" in symbol else 128
         return f"wgmma {precision} {'forward' if 'ActivationForward' in symbol else 'backward'} 128x{columns}"
     if found := re.search(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cases import CURVED, DTYPES
-from tolerance import needs_longdouble, operators, wide, wide_activation
+from tolerance import activated, needs_longdouble, operators, wide, wide_activation
 from torch import Tensor
 
 import fused_gan
@@ -40,10 +40,9 @@ def units_off(result: Tensor, truth: np.ndarray) -> np.ndarray:
 def test_error_in_units_of_the_last_place(
     bounds: tuple[float, float], activation: str, dtype: torch.dtype, device: torch.device
 ) -> None:
-    z = torch.empty(COUNT, 1, dtype=torch.float64).uniform_(*bounds).to(device, dtype)
+    z = torch.empty(COUNT, dtype=torch.float64).uniform_(*bounds).to(device, dtype)
     truth, _ = wide_activation(activation, wide(z), 0)
-    one = torch.ones(1, 1, dtype=dtype, device=device)
-    ours, stock = (units_off(operator(z, one), truth) for operator in operators(activation))
+    ours, stock = (units_off(activated(operator, z), truth) for operator in operators(activation))
     assert ours.max() <= max(TIMES_STOCK * stock.max(), EXTRA), f"max {ours.max():.2f} units, stock {stock.max():.2f}"
     rms, stock_rms = (float(np.sqrt(np.mean(np.square(units)))) for units in (ours, stock))
     assert rms <= max(TIMES_STOCK * stock_rms, EXTRA / 3), f"rms {rms:.3f} units, stock {stock_rms:.3f}"
@@ -53,14 +52,12 @@ def test_error_in_units_of_the_last_place(
 @pytest.mark.parametrize("activation", CURVED)
 def test_monotone_and_bounded(activation: str, dtype: torch.dtype, device: torch.device) -> None:
     """Neighbouring steps of a fine grid never go down by more than a unit, also over the seams, and never pass 1."""
-    z = torch.linspace(-40, 40, 200_001, dtype=dtype, device=device)[:, None]
-    y = operators(activation)[0](z, torch.ones(1, 1, dtype=dtype, device=device)).flatten()
+    y = activated(operators(activation)[0], torch.linspace(-40, 40, 200_001, dtype=dtype, device=device))[0]
     assert (y.diff() >= -torch.finfo(dtype).eps * y[1:].abs()).all()
     assert y.max() == 1
     assert y.min() >= (-1 if activation == "tanh" else 0)
 
 
 def test_tanh_is_odd(device: torch.device) -> None:
-    z = torch.randn(1001, 1, device=device) * 3
-    tanh, one = operators("tanh")[0], torch.ones(1, 1, device=device)
-    assert torch.equal(tanh(-z, one), -tanh(z, one))
+    z, tanh = torch.randn(1001, device=device) * 3, operators("tanh")[0]
+    assert torch.equal(activated(tanh, -z), -activated(tanh, z))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import ACTIVATION_NAMES, DTYPES, Arguments, Shape, arguments
-from tolerance import first_order, gradient_penalty, operators
+from tolerance import activated, first_order, gradient_penalty, operators
 from torch import Tensor
 
 NAN, INF = float("nan"), float("inf")
@@ -55,12 +55,6 @@ def test_second_order(place: str, value: float, activation: str, device: torch.d
     for name, result in ours.items():
         if result is not None:
             assert_same(result, stock[name], name)
-
-
-def activated(operator, z: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
-    """act(z) alone: a product with nothing to sum, and z as bias; in all rows of a batch."""
-    empty = torch.empty(80, 0, dtype=z.dtype, device=z.device)
-    return operator(empty, empty.new_empty(z.numel(), 0), z)
 
 
 def differentiated(operator, z: Tensor, dy: Tensor) -> Tensor:  # type: ignore[no-untyped-def]

@@ -75,6 +75,12 @@ def operators(activation: str, slope: float = 0.01) -> tuple[Operator, Operator]
     return partial(fused_gan.linear_act, **options), partial(reference.linear_act, **options)
 
 
+def activated(operator: Operator, z: Tensor) -> Tensor:
+    """act(z) alone: a product with nothing to sum, and z as bias; in all rows of a batch, (80, z.numel())."""
+    empty = torch.empty(80, 0, dtype=z.dtype, device=z.device)
+    return operator(empty, empty.new_empty(z.numel(), 0), z)
+
+
 def leaves(args: Arguments, wanted: tuple[bool, bool, bool] = (True, True, True)) -> list[Tensor | None]:
     """input, weight and bias, in their memory, as leaves that require a gradient where wanted."""
     return [

@@ -3,7 +3,8 @@
 # bench  ours against stock PyTorch, torch.compile, oneDNN and the floor
 # lint   ruff, mypy, clang-format
 # sanitize  the operator's tests under AddressSanitizer and UndefinedBehaviourSanitizer
-# cuda   compile, link and import the CUDA kernels, in an environment of its own
+# cuda   compile, link and import the CUDA kernels, in an environment of its own; where FUSED_GAN_CUDACPU names the folder
+#        of a CUDA runtime for CPUs, run the tests for CUDA on it, with no GPU
 # gpu-check  on a machine with an NVIDIA GPU, in its Python environment: build, test, sanitize, tune, benchmark
 # gpu-library  what gpu-check --library takes: operators and test programs for $(GPU_ARCH) alone, stripped
 # clean  remove environments and builds
@@ -64,7 +65,9 @@ sanitize: $(VENV)/installed
 	    ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    PYTEST_ADDOPTS="-k '$(NOT_SANITIZED)'" $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(PYTEST_FLAGS) $(SANITIZED)
 
-# Compiled, linked and imported; with no GPU nothing is executed here (tests/cuda executes the kernels on the CPU).
+# Beside the devices' code, of both architectures: what a CUDA runtime for CPUs executes.
+PTX := -no-compress -gencode=arch=compute_90a,code=compute_90a
+
 cuda:
 ifeq ($(NVCC),)
 	@echo "make cuda: SKIPPED, no nvcc (looked for in CUDA_HOME, in PATH and in /usr/local/cuda)"
@@ -72,6 +75,13 @@ else
 cuda: $(CUDA_VENV)/installed
 	cd tests && $(abspath $(CUDA_VENV))/bin/python cuda/check_import.py
 	PATH=$(dir $(NVCC)):$$PATH $(CUDA_VENV)/bin/python tests/cuda/check_ptxas.py build/cuda.log
+ifneq ($(FUSED_GAN_CUDACPU),)
+	$(CUDA_VENV)/bin/pip install --quiet --disable-pip-version-check 'fused_gan[test]'
+	$(MAKE) -C tests/cuda/stand_in test CUDACPU=$(FUSED_GAN_CUDACPU) BUILD=$(abspath build/stand-in) \
+	    PYTHON=$(abspath $(CUDA_VENV))/bin/python
+else
+	@echo "make cuda: tests NOT RUN, FUSED_GAN_CUDACPU names no CUDA runtime for CPUs"
+endif
 endif
 
 # No environment of its own: torch, pytest and the rest are those of $(PYTHON). GPU_FLAGS: see its --help.
@@ -110,7 +120,7 @@ $(VENV)/installed: $(VENV)/environment $(SOURCES)
 $(CUDA_VENV)/installed: $(CUDA_VENV)/environment $(SOURCES)
 	rm -rf build/sdist
 	$(CUDA_VENV)/bin/python setup.py --quiet sdist --dist-dir build/sdist
-	FORCE_CUDA=1 NVCC_APPEND_FLAGS=-Xptxas=-v $(CUDA_VENV)/bin/pip install --disable-pip-version-check --no-build-isolation --no-deps \
+	FORCE_CUDA=1 NVCC_APPEND_FLAGS="-Xptxas=-v $(PTX)" $(CUDA_VENV)/bin/pip install --disable-pip-version-check --no-build-isolation --no-deps \
 	    --force-reinstall --verbose build/sdist/fused_gan-*.tar.gz > build/cuda.log 2>&1 || { tail -n 60 build/cuda.log; exit 1; }
 	@touch $@
 

@@ -16,6 +16,8 @@ VENV       ?= .venv
 TORCH      ?= torch==2.13.0
 CUDA_VENV  ?= .venv-cuda
 CUDA_TORCH ?= torch==2.11.0# a CUDA 13.0 build
+# Compilers at a time; with CUTLASS's headers each takes 5 GB.
+export MAX_JOBS ?= $(shell nproc)
 NVCC       ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 
 CUTLASS     := nvidia-cutlass==4.2.0.0# headers alone are used: without its dependencies

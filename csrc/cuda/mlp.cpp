@@ -1,15 +1,27 @@
 // A chain on CUDA: one operator call, no synchronisation, scratch memory from torch's caching allocator, so that it can
-// be captured in a graph. Backward, what leaves a layer's product is dz of the layer below, with its bias gradient.
+// be captured in a graph. Backward, what leaves a layer's product is dz of the layer below, with its bias gradient. The
+// weight gradients wait for dz, but nothing in the chain waits for them.
 #include "../mlp.h"
 
 #include <torch/library.h>
 
 #include "../checks.h"
 #include "../lists.h"
+#include "branch.h"
 #include "layers.h"
 
 namespace fused_gan {
 namespace {
+
+// Products of more rows fill a device by themselves. Assumed, not measured.
+constexpr int64_t kBranchRows = 512;
+
+// dz (rows, out), x (rows, in) -> (out, in), in the branch
+at::Tensor weight_gradient(const at::Tensor& dz, const at::Tensor& x, cuda::Branch& branch) {
+  at::Tensor gradient = at::empty({dz.size(1), x.size(1)}, dz.options());
+  branch.run({dz, x}, [&] { at::mm_out(gradient, dz.t(), x); });
+  return gradient;
+}
 
 std::vector<at::Tensor> mlp_forward_cuda(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
                                          const lists::Names& activations, double negative_slope) {
@@ -39,21 +51,26 @@ std::vector<at::Tensor> mlp_backward_cuda(const at::Tensor& grad, at::TensorList
   ChainGradients gradients{{}, std::vector<at::Tensor>(depth), std::vector<at::Tensor>(depth)};
 
   const at::Tensor y = chain.activations[last] == Identity::kName ? at::Tensor() : as_matrix(outputs[last]);
+  cuda::Branch branch(as_matrix(grad).size(0) <= kBranchRows);
   cuda::LayerGradient gradient = cuda::gradient_layer({indices[last], negative_slope}, as_matrix(grad), y,
                                                       wanted.below(last) || wanted.weights[last], wanted.biases[last]);
   for (size_t i = last;; --i) {
     gradients.biases[i] = gradient.bias;
     const at::Tensor dz = gradient.dz, &weight = chain.weights[i];
     const at::Tensor x = as_matrix(i == 0 ? input : outputs[i - 1]);
-    if (wanted.weights[i]) gradients.weights[i] = at::mm(dz.t(), x);
-    if (!wanted.below(i)) break;
+    if (!wanted.below(i)) {
+      if (wanted.weights[i]) gradients.weights[i] = at::mm(dz.t(), x);
+      break;
+    }
+    if (wanted.weights[i]) gradients.weights[i] = weight_gradient(dz, x, branch);
     if (i == 0) {
       gradients.input = at::mm(dz, weight).view(input.sizes());
       break;
     }
     gradient = cuda::backward_layer({indices[i - 1], negative_slope}, dz, weight, x, wanted.biases[i - 1]);
-    spend(outputs[i - 1], spent);
+    if (!branch.reads()) spend(outputs[i - 1], spent);
   }
+  branch.join();
   return lists::pack(gradients);
 }
 

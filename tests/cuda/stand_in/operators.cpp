@@ -147,7 +147,8 @@ void on_the_cpu(const c10::OperatorHandle& op, Stack* stack) {
   const size_t count = op.schema().arguments().size();
   Stack arguments(stack->end() - count, stack->end());
   stack->resize(stack->size() - count);
-  const bool captured = capturing(c10::cuda::getCurrentCUDAStream());
+  const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
+  const bool captured = capturing(stream);
   for (size_t i = 0; i < count; ++i) {
     if (op.schema().arguments()[i].type()->str() != "Generator?") continue;
     TORCH_CHECK(!captured, op.schema().name(), ": random numbers in a capture are not implemented");
@@ -168,7 +169,7 @@ void on_the_cpu(const c10::OperatorHandle& op, Stack* stack) {
   Stack aliases, targets;
   for (const c10::IValue& argument : arguments) aliases.push_back(on_cpu(argument, false));
   for (const c10::IValue& result : returned) targets.push_back(on_cpu(result, false));
-  record([op, aliases, targets] {
+  record(stream, [op, aliases, targets] {
     Stack work = aliases;
     call_cpu(op, work);
     for (size_t i = 0; i < work.size(); ++i)
@@ -182,11 +183,12 @@ void on_the_cpu(const c10::OperatorHandle& op, Stack* stack) {
 at::Tensor& copy_(at::Tensor& self, const at::Tensor& source, bool non_blocking) {
   const bool crosses = self.device() != source.device();
   if (crosses && !non_blocking) c10::cuda::warn_or_error_on_sync();
-  const bool captured = capturing(c10::cuda::getCurrentCUDAStream());
+  const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
+  const bool captured = capturing(stream);
   TORCH_CHECK(!(crosses && captured && !non_blocking), "a blocking copy in a capture");
   at::Tensor to = self.is_cuda() ? on_cpu(self) : self;
   const at::Tensor from = source.is_cuda() ? on_cpu(source) : source;
-  if (captured) record([to, from]() mutable { to.copy_(from); });
+  if (captured) record(stream, [to, from]() mutable { to.copy_(from); });
   else to.copy_(from);
   return self;
 }

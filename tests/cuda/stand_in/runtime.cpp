@@ -9,8 +9,9 @@
 
 #include <cuda_runtime_api.h>
 
+#include <map>
 #include <memory>
-#include <set>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -21,11 +22,18 @@ namespace {
 
 using Work = std::vector<std::function<void()>>;
 
+struct Recorded {
+  cudaStream_t stream;
+  std::function<void()> work;  // none: the origin waits here for all that the stream had been given up to `position`
+  size_t position;
+};
+
 struct Capture {
-  std::unique_ptr<Work> work;  // none: no capture is on
+  std::unique_ptr<std::vector<Recorded>> work;  // none: no capture is on
   cudaStream_t origin = nullptr;
-  std::set<cudaStream_t> streams;  // the origin, and those that waited for one of them
-  std::set<cudaEvent_t> events;    // recorded in one of them
+  // The origin and those that waited for one of them, with how much work there was after the last of each.
+  std::map<cudaStream_t, size_t> streams;
+  std::map<cudaEvent_t, std::pair<cudaStream_t, size_t>> events;  // recorded in one of them, likewise
   cudaError_t broken = cudaSuccess;
   unsigned long long id = 0;
 };
@@ -55,8 +63,30 @@ cudaError_t check_stream(cudaStream_t stream) {
 template <class F> cudaError_t do_or_record(cudaStream_t stream, F work) {
   if (const cudaError_t error = check_stream(stream)) return error;
   if (!stand_in::capturing(stream)) return work();
-  stand_in::record([work] { work(); });
+  stand_in::record(stream, [work] { work(); });
   return cudaSuccess;
+}
+
+// An order that the device may choose, too: what other streams were given comes as late as the origin's waiting allows.
+// Memory that changes hands too early, or an edge that is missing, gives wrong numbers so.
+std::optional<Work> as_late_as_allowed(std::vector<Recorded> recorded, cudaStream_t origin) {
+  Work work;
+  std::vector<Recorded> waiting;
+  for (Recorded& next : recorded) {
+    if (next.work && next.stream == origin) {
+      work.push_back(std::move(next.work));
+    } else if (next.work) {
+      waiting.push_back(std::move(next));
+    } else {
+      std::erase_if(waiting, [&](Recorded& other) {
+        const bool awaited = other.stream == next.stream && other.position <= next.position;
+        if (awaited) work.push_back(std::move(other.work));
+        return awaited;
+      });
+    }
+  }
+  if (!waiting.empty()) return std::nullopt;
+  return work;
 }
 
 Work& work_of(void* graph) { return *static_cast<Work*>(graph); }
@@ -66,7 +96,10 @@ Work& work_of(void* graph) { return *static_cast<Work*>(graph); }
 namespace stand_in {
 
 bool capturing(cudaStream_t stream) { return capture_is_on() && capture().streams.count(stream); }
-void record(std::function<void()> work) { capture().work->push_back(std::move(work)); }
+void record(cudaStream_t stream, std::function<void()> work) {
+  capture().work->push_back({stream, std::move(work), capture().work->size()});
+  capture().streams[stream] = capture().work->size();
+}
 
 }  // namespace stand_in
 
@@ -77,7 +110,7 @@ extern "C" {
 void __real__ZN7cudacpu6Launch3runEv(cudacpu::Launch*);
 void __wrap__ZN7cudacpu6Launch3runEv(cudacpu::Launch* launch) {
   if (!stand_in::capturing(launched_on)) return __real__ZN7cudacpu6Launch3runEv(launch);
-  stand_in::record([copy = *launch]() mutable { __real__ZN7cudacpu6Launch3runEv(&copy); });
+  stand_in::record(launched_on, [copy = *launch]() mutable { __real__ZN7cudacpu6Launch3runEv(&copy); });
 }
 
 #define LAUNCH(function, Kernel)                                                                                     \
@@ -126,7 +159,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event) { return cudaEventSynchronize(even
 cudaError_t cudacpu_cudaEventRecord(cudaEvent_t, cudaStream_t);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   if (const cudaError_t error = check_stream(stream)) return error;
-  if (stand_in::capturing(stream)) capture().events.insert(event);
+  if (stand_in::capturing(stream)) capture().events[event] = {stream, capture().streams[stream]};
   else capture().events.erase(event);
   return cudacpu_cudaEventRecord(event, stream);
 }
@@ -136,9 +169,14 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, uns
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned) {
   if (const cudaError_t error = check_stream(stream)) return error;
-  const bool captured = capture().events.count(event);
-  if (captured && capture_is_on()) capture().streams.insert(stream);
-  return !captured && stand_in::capturing(stream) ? refuse(cudaErrorStreamCaptureIsolation) : cudaSuccess;
+  if (!capture_is_on()) return cudaSuccess;
+  const auto found = capture().events.find(event);
+  if (found == capture().events.end())
+    return stand_in::capturing(stream) ? refuse(cudaErrorStreamCaptureIsolation) : cudaSuccess;
+  capture().streams.try_emplace(stream, 0);
+  const auto& [recorded_in, work] = found->second;
+  if (recorded_in != stream && recorded_in != capture().origin) capture().work->push_back({recorded_in, {}, work});
+  return cudaSuccess;
 }
 
 // --- capture and graphs --------------------------------------------------------------------------
@@ -147,16 +185,18 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
   if (is_legacy(stream)) return cudaErrorStreamCaptureUnsupported;
   if (capture_is_on()) return cudaErrorIllegalState;
   static unsigned long long captures = 0;
-  capture() = {std::make_unique<Work>(), stream, {stream}, {}, cudaSuccess, ++captures};
+  capture() = {std::make_unique<std::vector<Recorded>>(), stream, {{stream, 0}}, {}, cudaSuccess, ++captures};
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t* graph) {
   *graph = nullptr;
   if (!capture_is_on() || stream != capture().origin) return cudaErrorIllegalState;
-  const Capture ended = std::exchange(capture(), {});
+  Capture ended = std::exchange(capture(), {});
   if (ended.broken) return cudaErrorStreamCaptureInvalidated;
-  *graph = reinterpret_cast<cudaGraph_t>(new Work(std::move(*ended.work)));
+  std::optional<Work> work = as_late_as_allowed(std::move(*ended.work), stream);
+  if (!work) return cudaErrorStreamCaptureUnjoined;
+  *graph = reinterpret_cast<cudaGraph_t>(new Work(std::move(*work)));
   return cudaSuccess;
 }
 

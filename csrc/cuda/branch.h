@@ -1,0 +1,52 @@
+// A second branch of a CUDA graph, for work that is not on the way to the next product.
+#pragma once
+
+#include <ATen/cuda/CUDAEvent.h>
+#include <c10/cuda/CUDAGraphsC10Utils.h>
+#include <c10/cuda/CUDAGuard.h>
+
+#include <optional>
+#include <vector>
+
+namespace fused_gan::cuda {
+
+// Where the current stream is being captured, `run` puts work beside what the stream is given next; elsewhere, as a
+// second stream costs the host more than the device gains, into the stream itself.
+class Branch {
+ public:
+  explicit Branch(bool wanted) {
+    if (!wanted || c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::Active) return;
+    side_ = c10::cuda::getStreamFromPool();
+    if (*side_ == main_) side_ = c10::cuda::getStreamFromPool();
+  }
+
+  // What `work` enqueues may read all that the stream has written so far. The tensors that it reads are kept until the
+  // join, and what it writes must be there already: memory changes hands in the order of one stream.
+  template <class Work> void run(std::vector<at::Tensor> read, Work work) {
+    if (!side_) return work();
+    forked_.record(main_);
+    forked_.block(*side_);
+    const c10::cuda::CUDAStreamGuard guard(*side_);
+    work();
+    kept_.insert(kept_.end(), read.begin(), read.end());
+  }
+
+  // Whether something that was read may still be read.
+  bool reads() const { return !kept_.empty(); }
+
+  // What the stream is given next follows the branch. A capture must not end before.
+  void join() {
+    if (!reads()) return;
+    joined_.record(*side_);
+    joined_.block(main_);
+    kept_.clear();
+  }
+
+ private:
+  const c10::cuda::CUDAStream main_ = c10::cuda::getCurrentCUDAStream();
+  std::optional<c10::cuda::CUDAStream> side_;
+  at::cuda::CUDAEvent forked_, joined_;
+  std::vector<at::Tensor> kept_;
+};
+
+}  // namespace fused_gan::cuda

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
+import threading
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +72,25 @@ def test_equal_settings_give_equal_values_and_others_are_kept_beside(place: Path
     best = evaluated(place, "mlp-gan", checkpoint="best")
     assert best.settings.checkpoint == "best.safetensors"
     assert len(read_evaluations(place / "mlp-gan" / "evaluation.json")) == 3
+
+
+def test_two_evaluations_that_end_at_the_same_time_are_both_kept(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = evaluated(place, "mlp-gan"), evaluated(place, "mlp-gan", seed=1)
+    module = sys.modules[evaluate.__module__]  # its name in the package is the function's
+    both_have_read, read = threading.Barrier(2), read_evaluations
+
+    def reading(file: Path) -> Any:
+        found = read(file)
+        with contextlib.suppress(threading.BrokenBarrierError):  # where the other is kept waiting
+            both_have_read.wait(timeout=0.5)
+        return found
+
+    monkeypatch.setattr(module, "read_evaluations", reading)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(module._keep, [tmp_path / "evaluation.json"] * 2, [first, second]))
+    assert sorted(one.settings.seed for one in read(tmp_path / "evaluation.json")) == [0, 1]
 
 
 def test_the_real_side_is_computed_once_in_a_process(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from studies import write_grid
 
 from fused_gan.cli import main
 from fused_gan.errors import UserError
+from fused_gan.lock import locked
 from fused_gan.study import Study, StudyFolder, here, load_study, runner, workers
-from fused_gan.study.lock import alone_in
 from fused_gan.study.process import Outcome
 
 
@@ -93,7 +93,7 @@ def test_the_report_is_written_while_no_other_study_is_in_the_folder(
     out, reported = tmp_path / "out", []
 
     def report(folder: StudyFolder, study: Study) -> bool:
-        with pytest.raises(UserError, match="another study is running"), alone_in(folder.path, wait=False):
+        with pytest.raises(UserError, match="busy"), locked(folder.lock, "busy"):
             pass
         reported.append(folder.path)
         return True

@@ -18,6 +18,7 @@ from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, find_extr
 from fused_gan.evaluation.extractor import described
 from fused_gan.evaluation.inception import Inception
 from fused_gan.files import atomic_write
+from fused_gan.lock import locked
 from fused_gan.training.build import build_system
 from fused_gan.training.checkpoint import Checkpoint, load_checkpoint
 from fused_gan.training.checkpoints import Checkpoints
@@ -117,7 +118,7 @@ def evaluate(
     folder, where = RunFolder(Path(run)), resolve_device(device)
     network = None if inception is None else Inception(inception, samples, where)
     path = _checkpoint(folder, checkpoint)
-    read_evaluations(folder.evaluation)  # before the work: a broken file would lose it
+    _require_keepable(folder.evaluation)
     loaded = load_checkpoint(path)
     preset = _preset(folder, loaded.config)
     sampler = make_sampler(loaded, path, where)
@@ -181,12 +182,23 @@ def read_evaluations(file: Path) -> list[Evaluation]:
         raise UserError(f"{file}: broken, move it away to evaluate anew: {error!r}") from error
 
 
+def _require_keepable(file: Path) -> None:
+    """Before the work, raise what would lose its result: a broken file, a folder that cannot be written to."""
+    with locked(_lock(file)):
+        read_evaluations(file)
+
+
 def _keep(file: Path, result: Evaluation) -> None:
     """Add a result to a file, in the place of an earlier one of the same settings."""
-    kept = [one for one in read_evaluations(file) if one.settings != result.settings]
-    content = {"format": FORMAT, "evaluations": [dataclasses.asdict(one) for one in (*kept, result)]}
-    with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with locked(_lock(file)):  # another evaluation may end just now: each is to find what the other wrote
+        kept = [one for one in read_evaluations(file) if one.settings != result.settings]
+        content = {"format": FORMAT, "evaluations": [dataclasses.asdict(one) for one in (*kept, result)]}
+        with atomic_write(file) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _lock(file: Path) -> Path:
+    return file.with_name(f".{file.name}.lock")
 
 
 def _checkpoint(folder: RunFolder, name: str) -> Path:

@@ -10,7 +10,6 @@ from fused_gan.errors import UserError, require
 from fused_gan.files import remove_leftovers
 from fused_gan.study.grid import Job, Study
 from fused_gan.study.json_files import read_json, write_json
-from fused_gan.study.lock import LOCK
 from fused_gan.study.result import Result
 from fused_gan.training import RunFolder
 
@@ -21,6 +20,7 @@ class JobFolder:
     job.json      what it is told
     run/          the run folder of its training
     log.txt       what it said
+    .lock         held by the job's process
     result.json   what came out; written last, so a job with this file is done and one without is not
     """
 
@@ -29,6 +29,7 @@ class JobFolder:
         self.job = path / "job.json"
         self.log = path / "log.txt"
         self.result = path / "result.json"
+        self.lock = path / ".lock"
         self.run = RunFolder(path / "run")
 
     @property
@@ -60,6 +61,7 @@ class StudyFolder:
     results.csv    a row a job
     results.json   what came out of each job, and the statistics
     report.html    the report, one page
+    .lock          held by the study that runs
     """
 
     def __init__(self, path: Path) -> None:
@@ -68,6 +70,7 @@ class StudyFolder:
         self.csv = path / "results.csv"
         self.json = path / "results.json"
         self.report = path / "report.html"
+        self.lock = path / ".lock"
 
     def job(self, name: str) -> JobFolder:
         """The folder of the job of this name."""
@@ -81,7 +84,7 @@ class StudyFolder:
         """
         require(not self.path.exists() or self.path.is_dir(), f"out: {self.path} is a file, expected a folder")
         self.path.mkdir(parents=True, exist_ok=True)
-        others = [path.name for path in self.path.iterdir() if path.name != LOCK]
+        others = [path.name for path in self.path.iterdir() if path != self.lock]
         require(
             not others or self.study.is_file(),
             f"out: {self.path} is neither empty nor the folder of a study; name a new folder",

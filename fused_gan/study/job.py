@@ -19,9 +19,9 @@ from fused_gan.data import load
 from fused_gan.errors import Diverged, UserError
 from fused_gan.evaluation import evaluate
 from fused_gan.files import remove_leftovers
+from fused_gan.lock import locked
 from fused_gan.study import leash
 from fused_gan.study.folder import JobFolder
-from fused_gan.study.lock import alone_in
 from fused_gan.study.result import Result
 from fused_gan.training import Preset, RunFolder, build_system, resume, train
 from fused_gan.training.checkpoints import Checkpoints
@@ -112,7 +112,7 @@ def main() -> int:
     torch.set_num_threads(options.threads)
     folder = JobFolder(options.folder)
     try:
-        with alone_in(folder.path, wait=True):
+        with locked(folder.lock):
             return run_job(folder, options.threads, options.device)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

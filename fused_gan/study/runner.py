@@ -12,9 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from fused_gan.lock import locked
 from fused_gan.study.folder import JobFolder, StudyFolder
 from fused_gan.study.grid import Study
-from fused_gan.study.lock import alone_in
 from fused_gan.study.process import POLLED, Outcome
 from fused_gan.study.report import write_study
 from fused_gan.study.result import Result
@@ -64,7 +64,8 @@ def run_study(
     console = console or Console()
     until = None if minutes is None else time.time() + 60 * minutes
     folder.make()
-    with alone_in(folder.path, wait=False), StopSignal() as signals:
+    busy = f"out: another study is running in {folder.path}; wait for it, or name a new folder"
+    with locked(folder.lock, busy), StopSignal() as signals:
         folder.begin(study)
         jobs = study.jobs()
         open_jobs = [job for job in jobs if not folder.job(job.name).is_done]

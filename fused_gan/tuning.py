@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_gan._library import FACTS, native
-from fused_gan.files import atomic_write
+from fused_gan.json_files import write_json
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "plans"
@@ -106,8 +106,7 @@ def write(path: Path, findings: Findings) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, **asdict(findings)}
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1) + "\n")
+    write_json(path, content)
 
 
 def install(findings: Findings) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,11 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
     "no monitor": ({"fields": {"health_interval": 0}}, "health_interval: expected a positive integer, got 0"),
     "runs cut short": ({"fields": {"on_collapse": "stop"}}, "on_collapse: expected warn, got stop"),
     "runs that may be cut short": ({"fields": {"on_collapse": "rollback"}}, "on_collapse: expected warn, got rollback"),
-    "bar of text": ({"success": {"metric": "fd", "at_most": "3"}}, "success: expected a number as the bar, got '3'"),
+    "bar of text": (
+        {"success": {"metric": "fd", "at_most": "3"}},
+        "expected a finite number as the bar, got '3'",
+    ),
+    "bar that all pass": ({"success": {"metric": "fd", "at_most": math.inf}}, "success: expected a finite number"),
     "unknown argument of the evaluation": ({"evaluation": {"sample": 3}}, "evaluation: expected some of checkpoint, "),
     "evaluation on a device of its own": (
         {"evaluation": {"device": "cuda:0"}},

@@ -35,7 +35,7 @@ def test_newer_records_replace_those_of_the_same_product() -> None:
 def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "plan.json"
     tuning.write(path, FINDINGS)
-    monkeypatch.setattr(Path, "write_text", lambda *_: (_ for _ in ()).throw(OSError("no space")))
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError("no space")))
     with pytest.raises(OSError, match="no space"):
         tuning.write(path, FINDINGS.merged([]))
     monkeypatch.undo()

@@ -17,7 +17,7 @@ from fused_gan.errors import UserError, require
 from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, find_extractor
 from fused_gan.evaluation.extractor import described
 from fused_gan.evaluation.inception import Inception
-from fused_gan.files import atomic_write
+from fused_gan.json_files import numbers, write_json
 from fused_gan.lock import locked
 from fused_gan.training.build import build_system
 from fused_gan.training.checkpoint import Checkpoint, load_checkpoint
@@ -177,7 +177,9 @@ def read_evaluations(file: Path) -> list[Evaluation]:
             content.get("format") == FORMAT,
             f"{file}: expected a file of format {FORMAT!r}, got {content.get('format')!r}; move it away",
         )
-        return [Evaluation(**one | {"settings": Settings(**one["settings"])}) for one in content["evaluations"]]
+        return [
+            Evaluation(**numbers(one) | {"settings": Settings(**one["settings"])}) for one in content["evaluations"]
+        ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: broken, move it away to evaluate anew: {error!r}") from error
 
@@ -193,8 +195,7 @@ def _keep(file: Path, result: Evaluation) -> None:
     with locked(_lock(file)):  # another evaluation may end just now: each is to find what the other wrote
         kept = [one for one in read_evaluations(file) if one.settings != result.settings]
         content = {"format": FORMAT, "evaluations": [dataclasses.asdict(one) for one in (*kept, result)]}
-        with atomic_write(file) as temporary:
-            temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_json(file, content)
 
 
 def _lock(file: Path) -> Path:

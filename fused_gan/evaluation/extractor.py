@@ -130,7 +130,11 @@ class Extractor:
 def save_extractor(path: Path, about: About, network: Classifier) -> Extractor:
     """Write a trained classifier and return the extractor that the file holds."""
     weights = stored(network)
-    metadata = {"format": FORMAT, "about": json.dumps(dataclasses.asdict(about)), "sha256": tensor_file.digest(weights)}
+    metadata = {
+        "format": FORMAT,
+        "about": json.dumps(dataclasses.asdict(about), allow_nan=False),
+        "sha256": tensor_file.digest(weights),
+    }
     with atomic_write(path) as temporary:
         save_file(weights, temporary, metadata)
     return Extractor(about, weights)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from rich.console import Console
@@ -23,7 +24,7 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     for row in rows(evaluation):
         table.add_row(*map(escape, row))
     console.print(table)
-    for line in (*notes(evaluation.settings), f"{evaluation.seconds:.1f} s"):
+    for line in (*reasons(evaluation), *notes(evaluation.settings), f"{evaluation.seconds:.1f} s"):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -46,8 +47,26 @@ def title(key: str, evaluation: Evaluation) -> str:
 
 
 def number(value: float) -> str:
-    """Four significant digits."""
+    """Four significant digits, or in words or signs what is not finite."""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else "∞" if value > 0 else "−∞"
     return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def reasons(evaluation: Evaluation) -> Iterator[str]:
+    """Why a number is not finite, a line each."""
+    sides = ((evaluation.values, ""), (evaluation.floor, " of real against real"))
+    for key, value, side in ((key, value, side) for values, side in sides for key, value in values.items()):
+        if key == "psnr" and value == math.inf:
+            yield (
+                "PSNR is infinite for an image that is reconstructed to the last bit, and so is a mean with one such; "
+                "MSE says how far the others are"
+            )
+        elif not math.isfinite(value):
+            yield (
+                f"{SCORES[key].title}{side} is not finite, as something that it is computed from overflowed: it says "
+                "nothing but that"
+            )
 
 
 def notes(settings: Settings) -> Iterator[str]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fused_gan.errors import UserError, require
 from fused_gan.files import remove_leftovers
+from fused_gan.json_files import read_json, to_json_text, write_json
 from fused_gan.study.grid import Job, Study
-from fused_gan.study.json_files import read_json, write_json
 from fused_gan.study.result import Result
 from fused_gan.training import RunFolder
 
@@ -99,7 +99,7 @@ class StudyFolder:
         for job in study.jobs():
             folder = self.job(job.name)
             if folder.job.is_file():
-                told, tell = read_json(folder.job), json.loads(json.dumps(dataclasses.asdict(job)))
+                told, tell = read_json(folder.job), json.loads(to_json_text(dataclasses.asdict(job)))
                 if not folder.is_done:  # how to evaluate it can still be said otherwise
                     told.pop("evaluation", None), tell.pop("evaluation")
                 require(

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import itertools
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ class Success:
             f"success: expected at_most or at_least, one of them, got {self.at_most!r} and {self.at_least!r}",
         )
         for bar in (self.at_most, self.at_least):
-            require(bar is None or isinstance(bar, (int, float)), f"success: expected a number as the bar, got {bar!r}")
+            fine = bar is None or (isinstance(bar, (int, float)) and math.isfinite(bar))
+            require(fine, f"success: expected a finite number as the bar, got {bar!r}")
 
     def passed(self, value: float) -> bool:
         """Whether a score passes the bar; NaN never does."""

@@ -40,7 +40,7 @@ def score_over_time(study: Study, cells: Sequence[Cell], metric: str) -> bytes |
             curves = [curve for curve in runs if curve]
             for curve in curves:
                 row.plot(*zip(*curve, strict=True), color=colour, linewidth=0.6, alpha=0.5)
-                smallest, largest = min(smallest, *_values(curve)), max(largest, *_values(curve))
+                smallest, largest = min([smallest, *_finite(curve)]), max([largest, *_finite(curve)])
             row.plot(*_mean_curve(curves), color=colour, linewidth=2, label=_first(study, cell))
         row.set_xlabel("step")
     panels[0][0].set_ylabel(SCORES[metric].title)
@@ -141,8 +141,8 @@ def _others(study: Study, cell: Cell) -> str:
     return ", ".join(f"{axis} {cell.settings[axis]}" for axis in list(study.axes)[1:])
 
 
-def _values(curve: Sequence[tuple[float, float]]) -> list[float]:
-    return [value for _, value in curve]
+def _finite(curve: Sequence[tuple[float, float]]) -> list[float]:
+    return [value for _, value in curve if math.isfinite(value)]
 
 
 def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:

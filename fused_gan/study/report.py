@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fused_gan.json_files import to_json_text
 from fused_gan.page import figure, image, table, write_page
 from fused_gan.scores import SCORES
 from fused_gan.study.folder import StudyFolder
@@ -108,7 +108,7 @@ def _cell_table(study: Study, found: Sequence[Cell]) -> str:
     ]
     caption = (
         "Verdicts: of the health monitor, standing at the end, and in how many runs. Metrics: mean ± standard "
-        "deviation over the seeds that did not diverge. Gradient: of a network's weakest layer, as a share of its "
+        "deviation over the seeds whose score is finite. Gradient: of a network's weakest layer, as a share of its "
         "strongest, in the worse network, median. Dead, saturated, negative: share of units in the hidden layer where "
         "it is largest, at the end, mean. Both over the runs whose gradients and outputs are finite."
     )
@@ -198,7 +198,7 @@ def _measured(study: Study, found: Sequence[Cell]) -> Iterator[str]:
             "real images, both chosen by the run's own seed: they need not end at the numbers of the tables.</p>"
         )
     definition = {"preset": study.preset, "fields": study.fields, "axes": study.axes, "seeds": study.seeds}
-    yield f"<pre>{html.escape(json.dumps(definition, indent=2))}</pre>"
+    yield f"<pre>{html.escape(to_json_text(definition, indent=2))}</pre>"
 
 
 def _evaluated_alike(results: Sequence[Result]) -> list[list[Evaluation]]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fused_gan.errors import UserError, require
+from fused_gan.json_files import numbers, read_json, write_json
 from fused_gan.study.grid import Success, job_name
-from fused_gan.study.json_files import read_json, write_json
 
 FORMAT = "fused_gan study result 1"
+MEASURED = ("start", "end", "evaluation", "curve")  # fields that hold numbers, finite or not
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Result:
         found = content.pop("format", None)
         require(found == FORMAT, f"{path}: expected {FORMAT!r}, got {found!r}; remove it, and its job runs again")
         try:
-            return cls(**content)
+            measured = {name: numbers(content[name]) for name in MEASURED if name in content}
+            return cls(**content | measured)
         except TypeError as error:
             raise UserError(f"{path}: not what {FORMAT!r} holds: {error}") from error
 

@@ -31,20 +31,20 @@ class Cell:
     results: tuple[Result, ...]
 
     def values(self, metric: str) -> NDArray[np.float64]:
-        """A metric, one a seed; NaN where the training diverged."""
+        """A metric, one a seed; NaN where the training diverged, infinite where the score is."""
         return np.array([result.value(metric) for result in self.results])
 
     def count(self, metric: str) -> int:
-        """Seeds that did not diverge."""
+        """Seeds whose score is finite."""
         return len(_finite(self.values(metric)))
 
     def mean(self, metric: str) -> float:
-        """Over the seeds that did not diverge; NaN if all did."""
+        """Over the seeds whose score is finite; NaN if none is."""
         values = _finite(self.values(metric))
         return float(values.mean()) if len(values) else math.nan
 
     def deviation(self, metric: str) -> float:
-        """Standard deviation over the seeds that did not diverge; NaN for fewer than two."""
+        """Standard deviation over the seeds whose score is finite; NaN for fewer than two."""
         values = _finite(self.values(metric))
         return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
@@ -102,7 +102,7 @@ def differences(study: Study, results: Sequence[Result], metric: str, axis: str)
     """Every pair of an axis's settings: first over all settings of the other axes together, then within each.
 
     Over all together, a seed counts once: its differences are averaged over the other axes' settings, as runs from one
-    seed are not independent of each other. Seeds that lack a result, or diverged, in one of the two are left out.
+    seed are not independent of each other. Seeds that lack a finite score in one of the two are left out.
     """
     values = {(tuple(sorted(result.settings.items())), result.seed): result.value(metric) for result in results}
     rest = {other: list(settings) for other, settings in study.axes.items() if other != axis}

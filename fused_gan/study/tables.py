@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fused_gan.files import atomic_write
+from fused_gan.json_files import write_json
 from fused_gan.study.grid import Study
 from fused_gan.study.result import Result
 from fused_gan.study.statistics import Cell, Difference
@@ -51,15 +51,16 @@ def write_results(
         "study": dataclasses.asdict(study),
         "summary": list(summary),
         "cells": [_cell(study, cell) for cell in cells],
-        "differences": [dataclasses.asdict(difference) for difference in differences],
+        "differences": [dataclasses.asdict(one) | {"mean": _known(one.mean)} for one in differences],
         "results": [dataclasses.asdict(result) for result in results],
     }
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(_valid(content), allow_nan=False) + "\n", encoding="utf-8")
+    write_json(path, content, indent=None)
 
 
 def _cell(study: Study, cell: Cell) -> dict[str, Any]:
-    metrics = {name: {"mean": cell.mean(name), "deviation": cell.deviation(name)} for name in study.metrics}
+    metrics = {
+        name: {"mean": _known(cell.mean(name)), "deviation": _known(cell.deviation(name))} for name in study.metrics
+    }
     return {
         "settings": cell.settings,
         "runs": len(cell.results),
@@ -68,10 +69,6 @@ def _cell(study: Study, cell: Cell) -> dict[str, Any]:
     }
 
 
-def _valid(content: Any) -> Any:
-    """The same with None for what JSON has no number for."""
-    if isinstance(content, dict):
-        return {name: _valid(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [_valid(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+def _known(value: float) -> float | None:
+    """None where there was nothing to compute it from."""
+    return None if math.isnan(value) else value

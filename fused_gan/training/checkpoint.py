@@ -10,6 +10,7 @@ The file is plain safetensors, so other tools read the weights out of it (`gener
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,11 +52,12 @@ def save_checkpoint(path: Path, config: dict[str, Any], state: dict[str, Any]) -
 
     Raises:
         TypeError: naming the entry of `state` that is none of these.
+        ValueError: `config` holds a number that is not finite, which JSON has no word for.
         OSError: from the file system.
     """
     tensors: dict[str, Tensor] = {}
-    structure = json.dumps(_flatten(state, "", tensors))
-    metadata = {"format": FORMAT, "config": json.dumps(config), "state": structure}
+    structure = json.dumps(_flatten(state, "", tensors), allow_nan=False)
+    metadata = {"format": FORMAT, "config": json.dumps(config, allow_nan=False), "state": structure}
     metadata["sha256"] = _digest(metadata, tensors)
     with atomic_write(path) as temporary:
         save_file(tensors, temporary, metadata)
@@ -94,6 +96,8 @@ def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, (list, tuple)):
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [_flatten(item, _join(name, index), tensors) for index, item in enumerate(value)]}
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": str(value)}  # JSON has no such number
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"checkpoint: {name} is a {type(value).__name__}, which cannot be saved")
@@ -105,6 +109,8 @@ def _unflatten(value: Any, tensors: dict[str, Tensor]) -> Any:
     [(kind, content)] = value.items()
     if kind == "tensor":
         return tensors[content]
+    if kind == "float":
+        return float(content)
     if kind == "dict":
         return {key: _unflatten(item, tensors) for key, item in content}
     items = [_unflatten(item, tensors) for item in content]

@@ -5,7 +5,6 @@ So `fused_gan.data.load` reads it back, and so do other libraries' readers of cl
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor
 import fused_gan
 from fused_gan.errors import require
 from fused_gan.images import save_pngs
+from fused_gan.json_files import write_json
 from fused_gan.training.sampling import Sampler
 
 FORMAT = "fused_gan dataset 1"
@@ -88,7 +88,7 @@ def export_dataset(
         "truncation": truncation,
         "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
     }
-    (temporary / ABOUT).write_text(json.dumps(content | (about or {}), indent=2) + "\n", encoding="utf-8")
+    write_json(temporary / ABOUT, content | (about or {}))
     if folder.exists():  # perhaps it is somebody's working folder: it is not replaced but filled
         for path in sorted(temporary.iterdir(), key=lambda path: path.name == ABOUT):
             path.replace(folder / path.name)

@@ -9,6 +9,7 @@ from typing import Any
 
 from fused_gan.errors import UserError, require
 from fused_gan.files import atomic_write, remove_leftovers
+from fused_gan.json_files import numbers, read_json, to_json_text, write_json
 
 
 class RunFolder:
@@ -65,8 +66,7 @@ class RunFolder:
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Write what was run."""
-        with atomic_write(self.config) as temporary:
-            temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+        write_json(self.config, config)
 
     def read_config(self) -> dict[str, Any]:
         """What was run.
@@ -75,18 +75,12 @@ class RunFolder:
             UserError: the file is broken.
         """
         self.require_run()
-        try:
-            config = json.loads(self.config.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.config}: cannot be read: {error}") from error
-        require(isinstance(config, dict), f"{self.config}: expected a JSON object, got {type(config).__name__}")
-        result: dict[str, Any] = config
-        return result
+        return read_json(self.config)
 
     def add_line(self, file: Path, values: Mapping[str, Any]) -> None:
         """Append one line; opened and closed each time, so that a reader, or a crash, finds whole lines."""
         with file.open("a", encoding="utf-8") as opened:
-            opened.write(json.dumps(values) + "\n")
+            opened.write(to_json_text(values) + "\n")
 
     def rewind(self, step: int) -> None:
         """Forget what was logged after `step`, and what a killed process left half done."""
@@ -94,7 +88,7 @@ class RunFolder:
             if file.is_file():
                 kept = [line for line in read_lines(file) if line["step"] <= step]
                 with atomic_write(file) as temporary:
-                    temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+                    temporary.write_text("".join(to_json_text(line) + "\n" for line in kept), encoding="utf-8")
         for folder in (self.path, self.checkpoints, self.samples, self.reconstructions):
             remove_leftovers(folder)
 
@@ -121,4 +115,4 @@ def _parsed(line: str) -> dict[str, Any] | None:
         value = json.loads(line)
     except ValueError:
         return None
-    return value if isinstance(value, dict) and "step" in value else None
+    return numbers(value) if isinstance(value, dict) and "step" in value else None

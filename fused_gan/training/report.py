@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fused_gan.json_files import to_json_text
 from fused_gan.page import figure, image, table, write_page
 from fused_gan.scores import SCALES, SCORES
 from fused_gan.training.folder import RunFolder, read_lines
@@ -51,7 +52,7 @@ def _body(folder: RunFolder, config: dict[str, Any]) -> Iterator[str]:
     yield "<h2>Layers at the last look</h2>"
     yield from _layers(looks)
     yield "<h2>Configuration</h2>"
-    yield f"<pre>{html.escape(json.dumps(config, indent=2))}</pre>"
+    yield f"<pre>{html.escape(to_json_text(config, indent=2))}</pre>"
 
 
 def _summary(config: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
@@ -95,13 +96,13 @@ def _evaluations(folder: RunFolder) -> Iterator[str]:
     if not folder.evaluation.is_file():
         return
     from fused_gan.evaluation.evaluate import read_evaluations  # takes a second
-    from fused_gan.evaluation.table import HEAD, notes, rows
+    from fused_gan.evaluation.table import HEAD, notes, reasons, rows
 
     yield "<h2>Evaluation</h2>"
     for evaluation in read_evaluations(folder.evaluation):
         yield f"<h3>After step {evaluation.settings.step:,}</h3>"
         yield table(HEAD, list(rows(evaluation)))
-        yield from (f"<p>{html.escape(line)}</p>" for line in notes(evaluation.settings))
+        yield from (f"<p>{html.escape(line)}</p>" for line in (*reasons(evaluation), *notes(evaluation.settings)))
         yield f"<p>{evaluation.seconds:.1f} s</p>"
 
 
@@ -137,7 +138,9 @@ def _layers(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.0%}"
+    if value is None:
+        return ""
+    return f"{value:.0%}" if math.isfinite(value) else "not finite"
 
 
 def _strip(paths: Sequence[Path]) -> Iterator[str]:

@@ -20,11 +20,11 @@ from fused_gan.data import load, spread
 from fused_gan.errors import UserError, require
 from fused_gan.images import save_grid, save_pngs, save_samples
 from fused_gan.models import GANModel, VAEModel
-from fused_gan.options import explained
+from fused_gan.options import anew, explained
 from fused_gan.study.command import StudyCommand
 from fused_gan.training import PRESETS, RunFolder, RunResult, Sampler, TrainingConfig, load_sampler, resume, train
 from fused_gan.training.checkpoints import Checkpoints
-from fused_gan.training.config import resolve_device
+from fused_gan.training.config import RUNTIME, resolve_device
 from fused_gan.training.export import export_dataset
 from fused_gan.training.presets import from_json
 from fused_gan.training.report import write_report
@@ -32,6 +32,9 @@ from fused_gan.training.report import write_report
 STOPPED_BY_VERDICT = 1
 OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+
+
+Runtime = anew(TrainingConfig, RUNTIME, "Where it computes, and what it writes when; None leaves it as it was.")
 
 
 class Command(Protocol):
@@ -55,7 +58,9 @@ class Train:
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run that ended early or was killed, as if it had never stopped."""
+    """Go on with a run that ended early or was killed, as if it had never stopped.
+
+    Where it computes and what it writes when can be given anew, and no other field of the training but steps."""
 
     folder: Run
     """Run folder of the training."""
@@ -66,11 +71,10 @@ class Resume:
     checkpoint: str | None = None
     """File in the folder checkpoints to go on from; by default the last."""
 
-    device: str | None = None
-    """Another device than before: auto, cpu, cuda or cuda:N."""
+    runtime: Annotated[Any, tyro.conf.arg(constructor=Runtime)] = dataclasses.field(default_factory=Runtime)
 
     def run(self) -> int:
-        return _finished(resume(self.folder, self.steps, self.checkpoint, self.device))
+        return _finished(resume(self.folder, self.steps, self.checkpoint, **vars(self.runtime)))
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ class TrainingConfig:
     """Of weights, data and arithmetic."""
 
     threads: int | None = None
-    """CPU threads of torch; None leaves torch's choice."""
+    """CPU threads of torch; by default as many as torch takes."""
 
     out: Path | None = None
     """Run folder, new or empty; None makes runs/PRESET-DATE-TIME."""
@@ -189,6 +189,14 @@ class TrainingConfig:
     def _require_one_of(self, name: str, allowed: Iterable[object]) -> None:
         value, allowed = getattr(self, name), tuple(allowed)
         require(value in allowed, f"{name}: expected one of {', '.join(map(str, allowed))}, got {value!r}")
+
+
+# What a run may be given anew when it goes on: where it computes, and what it writes when. That is no part of the
+# experiment: the same steps lead to the same weights (on another device or number of threads, but for rounding).
+RUNTIME = (
+    "device", "threads", "cuda_graph", "data_place", "log_interval", "sample_interval", "checkpoint_interval",
+    "keep_checkpoints", "evaluate_every", "tensorboard",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from fused_gan.models import GANModel, VAEModel
 from fused_gan.training.build import build_system, count_classes
 from fused_gan.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from fused_gan.training.checkpoints import Checkpoints
-from fused_gan.training.config import TrainingConfig, cuda_obstacle, resolve_device
+from fused_gan.training.config import RUNTIME, TrainingConfig, cuda_obstacle, resolve_device
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.gan import GAN
 from fused_gan.training.health import Monitor, Verdict
@@ -98,9 +98,8 @@ def resume(
     path: Path,
     steps: int | None = None,
     checkpoint: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
     console: Console | None = None,
+    **runtime: Any,
 ) -> RunResult:
     """Go on with a run that ended early, or was killed, as if it had never stopped.
 
@@ -109,24 +108,28 @@ def resume(
         steps: train to this step instead of the configured one. What depends on the number of steps (instance noise, a
             falling lr) then follows the new number.
         checkpoint: file name in the folder `checkpoints` to go on from; by default the last.
-        device: another one than before; on another kind of device, with other random numbers from here on.
-        threads: another number of CPU threads of torch than before.
         console: where progress goes.
+        runtime: fields in `RUNTIME` that are to be others than before; None leaves what was. On another kind of device,
+            random numbers are others from here on.
 
     Raises:
-        UserError: no run folder, no sound checkpoint, data that has changed, or nothing left to do.
+        UserError: no run folder, no sound checkpoint, data that has changed, nothing left to do, or a field that is
+            part of the experiment.
         Diverged, OSError: as `train`.
     """
     console = console or Console()
+    fixed = sorted(runtime.keys() - set(RUNTIME))
+    require(not fixed, f"{', '.join(fixed)}: only steps, {', '.join(RUNTIME)} may change when a run goes on")
     folder = RunFolder(path)
     folder.require_run()
     store = Checkpoints(folder.checkpoints, keep=1)
     loaded = store.load(checkpoint)
     try:
         name = loaded.config["preset"]
-        changes: dict[str, Any] = {"out": path} | ({} if steps is None else {"steps": steps})
-        changes |= {} if device is None else {"device": device, "cuda_graph": "auto"}  # "on" may not go there
-        changes |= {} if threads is None else {"threads": threads}
+        given = {name: value for name, value in (runtime | {"steps": steps}).items() if value is not None}
+        if "device" in given:
+            given.setdefault("cuda_graph", "auto")  # "on" may not go there
+        changes = {"out": path} | given
         preset = from_json(name, loaded.config["model"] | loaded.config["training"] | changes)
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(

@@ -123,7 +123,7 @@ def test_folders_of_something_else_are_left_alone(tmp_path: Path, capsys: pytest
     assert main(command) == 75
     write_grid(tmp_path, 25, ["relu"])
     assert main(command) == 2
-    assert "was begun with other fields than grid has now; name a new folder" in capsys.readouterr().err
+    assert "was begun with other fields than grid has now: steps was 20, is 25" in capsys.readouterr().err
     write_grid(tmp_path, 20, ["relu", "tanh"], seeds=2, evaluation={"samples": 200, "extractor": "mnist-5k"})
     assert main(command) == 75, "more settings, more seeds and another evaluation are welcome"
     StudyFolder(out).job("relu+seed0").result.write_text('{"format": "fused_gan study result 0"}')

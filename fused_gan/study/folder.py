@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 from fused_gan.errors import UserError, require
 from fused_gan.files import remove_leftovers
 from fused_gan.json_files import read_json, to_json_text, write_json
-from fused_gan.study.grid import Job, Study
+from fused_gan.study.grid import GIVEN, PLACED, Job, Study
 from fused_gan.study.result import Result
 from fused_gan.training import RunFolder
 
@@ -17,7 +18,7 @@ from fused_gan.training import RunFolder
 class JobFolder:
     """Paths in the folder of one job.
 
-    job.json      what it is told
+    job.json      what it is told, and every field that it stood for then
     run/          the run folder of its training
     log.txt       what it said
     .lock         held by the job's process
@@ -39,18 +40,36 @@ class JobFolder:
     def create(self, job: Job) -> None:
         """Make the folder, if need be, and write what the job is told."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.job, dataclasses.asdict(job))
+        write_json(self.job, dataclasses.asdict(job) | {"configuration": job.configuration()})
 
     def read_job(self) -> Job:
-        """What the job is told.
+        """What the job is told, its fields with the defaults of then.
 
         Raises:
             UserError: the file is missing or broken.
         """
+        told = read_json(self.job)
+        every = told.pop("configuration", {})
         try:
-            return Job(**read_json(self.job))
-        except TypeError as error:
-            raise UserError(f"{self.job}: it was written by another version: {error}") from error
+            return Job(**told | {"fields": told["fields"] | every})
+        except (TypeError, KeyError) as error:
+            raise UserError(f"{self.job}: it was written by another version: {error!r}") from error
+
+    def configuration(self) -> dict[str, Any] | None:
+        """Every field that the job was begun with; None where that is not known.
+
+        Folders that were begun before job.json held it have it in the run's folder, as long as that is there.
+
+        Raises:
+            UserError: a file is broken.
+        """
+        told = read_json(self.job)
+        if "configuration" in told:
+            return dict(told["configuration"])
+        if not self.run.config.is_file():
+            return None
+        config = self.run.read_config()
+        return dict(config["model"] | config["training"])
 
 
 class StudyFolder:
@@ -90,26 +109,59 @@ class StudyFolder:
             f"out: {self.path} is neither empty nor the folder of a study; name a new folder",
         )
 
-    def begin(self, study: Study) -> None:
+    def begin(self, study: Study) -> list[str]:
         """Write what is studied, in a new folder or in that of the same study with fewer or more jobs.
 
+        Returns:
+            The names of the jobs that are done with defaults that are not known.
+
         Raises:
-            UserError: a job was begun with other fields than it has in this study.
+            UserError: a job was begun with other fields, or is done with another evaluation, than it has in this study
+                with the defaults of today.
         """
-        for job in study.jobs():
-            folder = self.job(job.name)
-            if folder.job.is_file():
-                told, tell = read_json(folder.job), json.loads(to_json_text(dataclasses.asdict(job)))
-                if not folder.is_done:  # how to evaluate it can still be said otherwise
-                    told.pop("evaluation", None), tell.pop("evaluation")
-                require(
-                    told == tell,
-                    f"out: {folder.path} was begun with other fields than {study.name} has now; name a new folder",
-                )
+        begun = [job for job in study.jobs() if self.job(job.name).job.is_file()]
+        for job in begun:
+            _require_same(self.job(job.name), job, study.name)
         remove_leftovers(self.path)
         write_json(self.study, dataclasses.asdict(study))
+        folders = {job.name: self.job(job.name) for job in begun}
+        return [name for name, folder in folders.items() if folder.is_done and folder.configuration() is None]
 
     def results(self, study: Study) -> list[Result]:
         """What came out of the jobs that are done, in the study's order."""
         folders = (self.job(job.name) for job in study.jobs())
         return [Result.read(folder.result) for folder in folders if folder.is_done]
+
+
+def _require_same(folder: JobFolder, job: Job, study: str) -> None:
+    """Raise `UserError` if what was begun in the folder, and evaluated if it is done, is not this job of a study."""
+    told, known = folder.read_job(), folder.configuration()
+    tell = Job(**json.loads(to_json_text(dataclasses.asdict(job))))  # as it would be read back
+    was = {"preset": told.preset, "settings": told.settings} | (told.fields if known is None else known)
+    now = {"preset": tell.preset, "settings": tell.settings} | (tell.fields if known is None else job.configuration())
+    changed = _changed(was, now)
+    require(
+        not changed,
+        f"out: {folder.path} was begun with other fields than {study} has now: {'; '.join(changed)}. Write the old "
+        "values into the study if it is defaults that have changed, or name a new folder",
+    )
+    require(
+        told.evaluation == tell.evaluation or not folder.is_done,  # how to evaluate it can still be said otherwise
+        f"out: {folder.path} was evaluated with {to_json_text(told.evaluation)}, {study} has now "
+        f"{to_json_text(tell.evaluation)}: remove the result.json of such jobs, and they are evaluated anew, or name a "
+        "new folder",
+    )
+
+
+def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """As `lr was 0.0002, is 0.001`: the fields in which two configurations differ, of those that change results."""
+    fields = [name for name in dict.fromkeys([*was, *now]) if name not in (*GIVEN, *PLACED)]
+    return [
+        f"{name} {_value('was', was, name)}, {_value('is', now, name)}"
+        for name in fields
+        if name not in was or name not in now or was[name] != now[name]
+    ]
+
+
+def _value(word: str, fields: dict[str, Any], name: str) -> str:
+    return f"{word} {to_json_text(fields[name])}" if name in fields else f"{word} not there"

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from fused_gan.errors import UserError, require
+from fused_gan.json_files import to_json_text
 from fused_gan.scores import INCEPTION_SCORES, SCORES, SSIM_WINDOW, VAE_SCORES
 from fused_gan.training.config import TrainingConfig, VAETraining
-from fused_gan.training.presets import Preset, from_json
+from fused_gan.training.presets import Preset, from_json, to_json
 
 SHIPPED = Path(__file__).parent / "shipped"
 GIVEN = ("out", "seed", "device", "threads", "tensorboard")  # fields that the study itself sets
+PLACED = ("cuda_graph", "data_place")  # fields that change no result
 _LABEL = re.compile(r"[A-Za-z0-9_.-]+")  # it becomes part of a file's name
 
 
@@ -49,6 +51,13 @@ class Job:
     def configured(self, **given: Any) -> Preset:
         """The system with this job's fields and those that are `given`."""
         return from_json(self.preset, self.fields | {"seed": self.seed, "tensorboard": False} | given)
+
+    def configuration(self) -> dict[str, Any]:
+        """Every field but those in `GIVEN`, the defaults of today among them, as JSON holds them."""
+        every = to_json(self.configured())
+        fields = every["model"] | every["training"]
+        held: dict[str, Any] = json.loads(to_json_text({name: fields[name] for name in fields if name not in GIVEN}))
+        return held
 
 
 @dataclass(frozen=True)

@@ -68,7 +68,8 @@ class Result:
     def conditions(self) -> dict[str, Any]:
         """What its values depend on besides the weights, and the data that it was compared with."""
         settings = self.evaluation["settings"]
-        return {name: settings[name] for name in ("samples", "seed", "extractor", "extractor_sha256")}
+        names = ("samples", "seed", "extractor", "extractor_sha256", "preprocessing", "inception_sha256", "iwae_k")
+        return {name: settings[name] for name in names}
 
     def write(self, path: Path) -> None:
         """Write it whole or not at all."""
@@ -92,11 +93,14 @@ class Result:
 
 
 def require_comparable(results: Sequence[Result]) -> None:
-    """Raise `UserError` unless all that were compared with the same data were evaluated in the same way."""
-    first: dict[str, Result] = {}
+    """Raise `UserError` unless all of a kind, GAN or VAE, that were compared with the same data were evaluated in the
+    same way.
+    """
+    first: dict[tuple[str, bool], Result] = {}
     for result in results:
         if result.evaluation:
-            known = first.setdefault(result.evaluation["settings"]["reals"], result)
+            settings = result.evaluation["settings"]
+            known = first.setdefault((settings["reals"], settings["iwae_k"] is None), result)
             require(
                 known.conditions() == result.conditions(),
                 f"results: {known.name} was evaluated with {known.conditions()}, {result.name} with "

@@ -66,7 +66,9 @@ def run_study(
     folder.make()
     busy = f"out: another study is running in {folder.path}; wait for it, or name a new folder"
     with locked(folder.lock, busy), StopSignal() as signals:
-        folder.begin(study)
+        unknown = folder.begin(study)
+        if unknown:
+            console.print(_unknown(unknown), highlight=False, markup=False, soft_wrap=True)
         jobs = study.jobs()
         open_jobs = [job for job in jobs if not folder.job(job.name).is_done]
         console.print(f"{study.name}: {len(jobs)} jobs, {len(open_jobs)} of them to do", highlight=False)
@@ -93,6 +95,14 @@ def run_study(
         done = sum(folder.job(job.name).is_done for job in jobs)
         reported = write_study(folder, study)
         return Progress(done, len(jobs) - done - len(failed), tuple(failed), signals.received, reported)
+
+
+def _unknown(names: list[str]) -> str:
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
+    return (
+        f"not checked: {shown} were done by a version that did not write its defaults down, and their run folders are "
+        "gone; if a default has changed since, they do not compare with the jobs to come"
+    )
 
 
 def _told(study: Study, folder: JobFolder, outcome: Outcome) -> str:

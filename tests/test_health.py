@@ -154,6 +154,15 @@ def test_a_gradient_that_is_not_finite_makes_no_other_vanish(digits: ImageData) 
     assert "100% of g.1 is dead" in str(found_wrong["dead units"])
 
 
+def test_what_is_usual_is_judged_by_finite_gradients_alone(digits: ImageData) -> None:
+    found = configure("mlp-gan", device="cpu")
+    monitor = Monitor(build_system(found.model, found.training, digits, torch.device("cpu")))
+    for norm in (1.0, math.nan, math.inf, 2.0, math.inf, 3.0):
+        monitor._judge(Look(1, {"g.0": norm}, {}, {}, {"g": norm}))
+    [verdict] = monitor._judge(Look(7, {"g.0": 1.0}, {}, {}, {"g": 500.0}))
+    assert verdict.evidence == "the gradient of g has norm 500, usually 2"
+
+
 def test_diversity_by_hand() -> None:
     images = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 0.0]]).reshape(3, 1, 1, 2)
     assert diversity(images) == pytest.approx((5 + 5 + 0) / 3)

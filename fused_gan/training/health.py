@@ -190,7 +190,7 @@ class Monitor:
         """What this look alone speaks for, the strongest evidence for each."""
         yield from _vanishing(look)
         for name, norm in look.network_norms.items():
-            before = self._norms.get(name, [])[-20:]
+            before = [one for one in self._norms.get(name, []) if math.isfinite(one)][-20:]
             usual = statistics.median(before) if len(before) >= 3 else math.inf
             if not math.isfinite(norm) or norm > EXPLODING * usual:
                 compared = f", usually {usual:.3g}" if usual < math.inf else ""

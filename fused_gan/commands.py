@@ -198,8 +198,7 @@ class Interpolate:
 
     def run(self) -> int:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
-        path = self.out or self.folder / f"interpolation-seed{self.seed}.png"
-        _made(path.parent)
+        path = _writable(self.out or self.folder / f"interpolation-seed{self.seed}.png")
         save_grid(path, sampler.interpolate(self.rows, self.columns, self.seed), self.columns)
         print(f"interpolation: {path}")
         return 0
@@ -235,9 +234,8 @@ class Reconstruct:
         training = RunFolder(self.folder).read_config()["training"]
         images = load(self.data or training["data"], training["image_size"], training["channels"]).images
         images = images[spread(self.count, len(images))]
-        path = self.out or self.folder / f"reconstructions-count{self.count}.png"
+        path = _writable(self.out or self.folder / f"reconstructions-count{self.count}.png")
         pairs = torch.stack((images, torch.from_numpy(sampler.reconstruct(images))), 1).flatten(0, 1)
-        _made(path.parent)
         save_grid(path, pairs.numpy(), columns=8)
         print(f"reconstructions: {path}")
         return 0
@@ -328,7 +326,7 @@ class Extractor:
     def run(self) -> int:
         from fused_gan.evaluation import train_extractor
 
-        path = self.out or Path(f"extractor-{Path(self.data).stem}.safetensors")
+        path = _writable(self.out or Path(f"extractor-{Path(self.data).stem}.safetensors"))
         device = resolve_device(self.device)
         made = train_extractor(self.data, path, self.image_size, self.channels, self.steps, self.seed, device)
         about = made.about
@@ -348,7 +346,8 @@ class Report:
     """The page; by default report.html in the run folder."""
 
     def run(self) -> int:
-        print(f"report: {write_report(RunFolder(self.folder), self.out)}")
+        out = None if self.out is None else _writable(self.out)
+        print(f"report: {write_report(RunFolder(self.folder), out)}")
         return 0
 
 
@@ -454,6 +453,13 @@ def _finished(result: RunResult) -> int:
         status = STOPPED_BY_VERDICT
     say(f"samples: {result.folder.picture}")
     return status
+
+
+def _writable(file: Path) -> Path:
+    """A file to write, its folder made if need be; asked for before the work."""
+    require(not file.is_dir(), f"out: {file} is a folder, expected a file")
+    _made(file.parent)
+    return file
 
 
 def _made(folder: Path) -> Path:

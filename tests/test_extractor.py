@@ -166,5 +166,9 @@ def test_the_command_trains_one_and_prints_its_accuracy(
     assert made.about.image_shape == (1, 8, 8)
     assert first == f"{made.name}: accuracy {made.about.accuracy:.2%} on 80 images held out of squares.npz"
     assert last == "extractor: extractor-squares.safetensors"
+    elsewhere = tmp_path / "new" / "made.safetensors"
+    words = ["extractor", "--data", "squares.npz", "--steps", "1", "--device", "cpu", "--out", str(elsewhere)]
+    assert main(words) == 0
+    assert elsewhere.is_file()
     assert main(["extractor", "--data", "nothing"]) == 2
     assert "data: 'nothing' is no file, no folder" in capsys.readouterr().err

@@ -50,11 +50,16 @@ def test_the_page_holds_everything_and_needs_nothing(run: Path, capsys: pytest.C
     assert page.count("data:image/png;base64,") >= 8
 
 
-def test_a_run_that_has_logged_nothing_yet_has_a_page_too(run: Path, tmp_path: Path) -> None:
+def test_a_run_that_has_logged_nothing_yet_has_a_page_too(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "young").mkdir()
     shutil.copy(run / "config.json", tmp_path / "young")
-    assert main(["report", str(tmp_path / "young"), "--out", str(tmp_path / "page.html")]) == 0
-    assert "Nothing was logged yet." in (tmp_path / "page.html").read_text()
+    page = tmp_path / "new" / "folder" / "page.html"
+    assert main(["report", str(tmp_path / "young"), "--out", str(page)]) == 0
+    assert "Nothing was logged yet." in page.read_text()
+    assert main(["report", str(tmp_path / "young"), "--out", str(tmp_path)]) == 2
+    assert f"out: {tmp_path} is a folder, expected a file" in capsys.readouterr().err
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,7 @@ def test_training_leaves_its_whole_folder_and_prints_the_picture_last(
 
     names = sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
     assert names == [
-        "checkpoints/best.safetensors", "checkpoints/step-0000020.safetensors", "config.json", "health.jsonl",
+        ".lock", "checkpoints/best.safetensors", "checkpoints/step-0000020.safetensors", "config.json", "health.jsonl",
         "interpolation.png", "losses.png", "metrics.jsonl", "samples.png", "samples/step-0000010.png",
         "samples/step-0000020.png",
     ]  # fmt: skip

@@ -169,6 +169,36 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path, patches: str, interru
         resume(tmp_path / "run")
 
 
+def test_a_run_that_is_being_trained_is_left_alone(
+    tmp_path: Path, patches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, take, refusals = tmp_path / "run", System.step, []
+
+    def step_and_resume(system: System) -> None:
+        take(system)
+        if system.steps_done == 25:
+            with pytest.raises(UserError, match="another process is training in") as raised:
+                resume(out, console=QUIET)
+            refusals.append(str(raised.value))
+
+    monkeypatch.setattr(System, "step", step_and_resume)
+    run("mlp-gan", options("mlp-gan", patches, out, 30))
+    assert refusals == [f"run: another process is training in {out}; wait for it, or end it"]
+    assert [line["step"] for line in numbers(out) if "generator_loss" in line] == [5, 10, 15, 20, 25, 30]
+    assert resume(out, steps=40, console=QUIET).steps_done == 40
+
+
+@pytest.mark.parametrize("content", ["{}", '{"preset": "mlp-gan", "image_shape": [], "images": 1, "model": {}}', "[]"])
+@pytest.mark.parametrize("command", ["evaluate", "report", "reconstruct"])
+def test_a_broken_configuration_ends_in_one_line(
+    tmp_path: Path, patches: str, capsys: pytest.CaptureFixture[str], command: str, content: str
+) -> None:
+    run("mlp-vae", options("mlp-vae", patches, tmp_path / "run", 1))
+    (tmp_path / "run" / "config.json").write_text(content)
+    assert main([command, str(tmp_path / "run")]) == 2
+    assert "config.json: " in capsys.readouterr().err
+
+
 def test_a_run_killed_while_writing_a_line_reads_on(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     file.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')

@@ -25,6 +25,7 @@ class RunFolder:
     losses.png              the losses over the steps
     evaluation.json         what fused-gan evaluate found, once it was called
     tensorboard/            the same for TensorBoard
+    .lock                   held by the process that trains
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,6 +43,7 @@ class RunFolder:
         self.evaluation = path / "evaluation.json"
         self.tensorboard = path / "tensorboard"
         self.report = path / "report.html"
+        self.lock = path / ".lock"
 
     def require_new(self) -> None:
         """Raise `UserError` unless the folder is missing or empty: a run never overwrites another."""
@@ -75,7 +77,11 @@ class RunFolder:
             UserError: the file is broken.
         """
         self.require_run()
-        return read_json(self.config)
+        config = read_json(self.config)
+        missing = [name for name in ("preset", "image_shape", "images") if name not in config]
+        missing += [name for name in ("model", "training") if not isinstance(config.get(name), dict)]
+        require(not missing, f"{self.config}: not the configuration of a run, it lacks {', '.join(missing)}")
+        return config
 
     def add_line(self, file: Path, values: Mapping[str, Any]) -> None:
         """Append one line; opened and closed each time, so that a reader, or a crash, finds whole lines."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import signal
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from rich.console import Console
 import fused_gan
 from fused_gan.data import ImageData, load
 from fused_gan.errors import require
+from fused_gan.lock import locked
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.training.build import build_system, count_classes
 from fused_gan.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
@@ -88,10 +91,12 @@ def train(
     run = _Run(preset, chosen, folder, device, accelerator)
     if accelerator.is_main_process:
         folder.create(run.description)
-        if chosen.training.device == "auto" and device.type == "cpu":
-            console.print(f"device auto: cpu, as {cuda_obstacle()}", highlight=False)
-        console.print(run.introduction(), highlight=False, soft_wrap=True)
-    return run.go(console)
+    with _alone_in(folder, accelerator):
+        if accelerator.is_main_process:
+            if chosen.training.device == "auto" and device.type == "cpu":
+                console.print(f"device auto: cpu, as {cuda_obstacle()}", highlight=False)
+            console.print(run.introduction(), highlight=False, soft_wrap=True)
+        return run.go(console)
 
 
 def resume(
@@ -113,8 +118,8 @@ def resume(
             random numbers are others from here on.
 
     Raises:
-        UserError: no run folder, no sound checkpoint, data that has changed, nothing left to do, or a field that is
-            part of the experiment.
+        UserError: no run folder, no sound checkpoint, data that has changed, nothing left to do, a field that is part
+            of the experiment, or another process that trains this run.
         Diverged, OSError: as `train`.
     """
     console = console or Console()
@@ -144,16 +149,19 @@ def resume(
         and run.description["images"] == loaded.config["images"],
         f"data: {preset.training.data} is no longer what the run was begun with",
     )
-    try:
-        run.recorder.restore(loaded.state)
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(f"{folder.checkpoints}: the state in the checkpoint does not fit: {error!r}") from error
-    if accelerator.is_main_process:
-        folder.write_config(run.description)
-        store.forget_after(done)
-        console.print(f"resuming behind step {done}", highlight=False)
-        console.print(run.introduction(), highlight=False, soft_wrap=True)
-    return run.go(console)
+    with _alone_in(folder, accelerator):
+        try:
+            run.recorder.restore(loaded.state)
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{folder.checkpoints}: the state in the checkpoint does not fit: {error!r}"
+            ) from error
+        if accelerator.is_main_process:
+            folder.write_config(run.description)
+            store.forget_after(done)
+            console.print(f"resuming behind step {done}", highlight=False)
+            console.print(run.introduction(), highlight=False, soft_wrap=True)
+        return run.go(console)
 
 
 class _Run:
@@ -297,6 +305,13 @@ def _set_up(config: TrainingConfig) -> tuple[torch.device, Accelerator]:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return device, accelerator
+
+
+def _alone_in(folder: RunFolder, accelerator: Accelerator) -> AbstractContextManager[None]:
+    """Within it, no other command writes into the folder: two would cut back each other's logs and checkpoints."""
+    if not accelerator.is_main_process:
+        return contextlib.nullcontext()
+    return locked(folder.lock, f"run: another process is training in {folder.path}; wait for it, or end it")
 
 
 def _new_folder(preset: str) -> Path:

@@ -434,7 +434,12 @@ def test_options_come_from_a_file_and_words_win(
     capsys.readouterr()
     for content, message in (
         ('{"no_such": 1}', "no_such: mlp-gan has no such field"),
-        ('{"lr": "fast"}', "a field's value is of the wrong kind"),
+        ('{"lr": "fast"}', "lr: expected a number, got 'fast'"),
+        ('{"steps": 20.5}', "steps: expected an integer, got 20.5"),
+        ('{"steps": true}', "steps: expected an integer, got True"),
+        ('{"data": 5}', "data: expected text, got 5"),
+        ('{"betas": [0.5, "x"]}', "betas: expected a list of 2 numbers, got (0.5, 'x')"),
+        ('{"channels": 2}', "channels: expected one of 1, 3 or null, got 2"),
         ("[1]", "expected a JSON object, got list"),
         ("{", "cannot be read as JSON"),
     ):

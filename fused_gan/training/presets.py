@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from fused_gan.errors import UserError, require
+from fused_gan.errors import require
+from fused_gan.kinds import is_a, worded
 from fused_gan.models import (
     CGANConfig,
     ConvVAEConfig,
@@ -80,13 +81,16 @@ def configure(preset: str, **fields: Any) -> Preset:
     2000
 
     Raises:
-        UserError: there is no such preset or field, or a value is out of range.
+        UserError: there is no such preset or field, or a value is of another kind or out of range.
     """
     found = find_preset(preset)
     of_model = {field.name for field in dataclasses.fields(found.model)}
     of_training = {field.name for field in dataclasses.fields(found.training)}
     unknown = sorted(fields.keys() - of_model - of_training)
     require(not unknown, f"{', '.join(unknown)}: {preset} has no such field")
+    hints = get_type_hints(type(found.model)) | get_type_hints(type(found.training))
+    for name, value in fields.items():
+        require(is_a(value, hints[name]), f"{name}: expected {worded(hints[name])}, got {value!r}")
     return dataclasses.replace(
         found,
         model=dataclasses.replace(found.model, **{name: fields[name] for name in fields if name in of_model}),
@@ -105,10 +109,7 @@ def from_json(preset: str, fields: dict[str, Any]) -> Preset:
     }
     if isinstance(values.get("out"), str):
         values["out"] = Path(values["out"])
-    try:
-        return configure(preset, **values)
-    except TypeError as error:  # a comparison with a value of another type
-        raise UserError(f"{preset}: a field's value is of the wrong kind: {error}") from error
+    return configure(preset, **values)
 
 
 def to_json(preset: Preset) -> dict[str, dict[str, Any]]:

@@ -25,7 +25,7 @@ class RunFolder:
     losses.png              the losses over the steps
     evaluation.json         what fused-gan evaluate found, once it was called
     tensorboard/            the same for TensorBoard
-    .lock                   held by the process that trains
+    .lock                   held by the process that trains; .evaluation.json.lock by one that adds an evaluation
     """
 
     def __init__(self, path: Path) -> None:

@@ -33,6 +33,12 @@ def test_frechet_distance_by_hand() -> None:
     assert frechet_distance(column(0, 2), column(0, 2)) == pytest.approx(0, abs=1e-9)
 
 
+@pytest.mark.parametrize("worst", [math.nan, math.inf])
+def test_a_feature_that_is_not_finite_is_at_no_distance(worst: float) -> None:
+    assert math.isnan(frechet_distance(column(0, 2, 5), column(0, worst, 5)))
+    assert math.isnan(frechet_distance(column(0, worst, 5), column(0, 2, 5)))
+
+
 def test_frechet_distance_of_correlated_features() -> None:
     first, second = torch.randn(300, 5), torch.randn(200, 5) @ torch.randn(5, 5) + 1
     covariances = [np.cov(features.double().numpy(), rowvar=False) for features in (first, second)]

@@ -38,12 +38,14 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
         real, fake: (N, d) and (M, d), N and M at least 2; computed in float64.
 
     Returns:
-        0 for equal sets. It falls with the number of samples: compare only equal numbers.
+        0 for equal sets, NaN where a feature is not finite. It falls with the number of samples: compare only equal
+        numbers.
     """
     metric = FrechetInceptionDistance(_AsIs(real.shape[1]), sync_on_compute=False).to(real.device)
     metric.update(real.double(), real=True)
     metric.update(fake.double(), real=False)
-    return max(0.0, metric.compute().item())  # rounding can put equal sets at −1e-12
+    distance: float = metric.compute().item()
+    return 0.0 if distance < 0 else distance  # rounding can put equal sets at −1e-12; max() would make NaN a perfect 0
 
 
 def classifier_score(logits: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from fused_gan.cli import main
 from fused_gan.errors import UserError
 from fused_gan.evaluation import Evaluator, evaluate
 from fused_gan.scores import SAMPLE_SCORES, SCORES, VAE_SCORES
-from fused_gan.training import configure, load_checkpoint, resume, train
+from fused_gan.training import GAN, configure, load_checkpoint, resume, train
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,16 @@ def test_the_best_checkpoint_is_the_best_by_the_score_asked_for(place: Path, tmp
     best = max(values.values()) if SCORES[metric].larger_is_better else min(values.values())
     kept = load_checkpoint(tmp_path / "checkpoints" / "best.safetensors").state["steps_done"]
     assert kept == min(step for step in values if values[step] == best)
+
+
+def test_a_score_that_is_no_number_is_not_the_best_nor_the_last_word(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = iter([3.0, math.nan, 1.0, 2.0])
+    monkeypatch.setattr(GAN, "scores", lambda gan: {"sliced_wasserstein": next(scores)})
+    run("mlp-gan", options("mlp-gan", str(place / "squares.npz"), tmp_path / "run", 40))
+    best = load_checkpoint(tmp_path / "run" / "checkpoints" / "best.safetensors")
+    assert best.state["steps_done"] == 30
 
 
 def test_what_the_run_logs_is_what_evaluate_finds(place: Path, tmp_path: Path) -> None:

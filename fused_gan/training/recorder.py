@@ -143,8 +143,9 @@ class Recorder:
         self._write({"step": step} | scores)
         name = system.config.best_metric
         score = cost(name, self._latest[name]) if name in self._latest else math.inf
-        is_best = score < self._best
-        self._best = min(score, self._best)
+        is_best = score < self._best  # never, if it is NaN
+        if is_best:
+            self._best = score
         self._checkpoints.save(step, self._description, system.state_dict() | {"run": self._state_dict()}, is_best)
 
     def restore(self, state: dict[str, Any]) -> None:

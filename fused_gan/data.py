@@ -131,8 +131,10 @@ def load(source: str, image_size: int | None = None, channels: int | None = None
         channels: 1 or 3; None leaves what there is.
 
     Raises:
-        UserError: naming the data set or file: it is missing, broken, cut short, of another kind, shape or dtype.
+        UserError: naming the data set or file: it is missing, broken, cut short, of another kind, shape or dtype; or no
+            size that an image can have.
     """
+    require(image_size is None or image_size > 0, f"image_size: expected a positive integer, got {image_size}")
     path = Path(source)
     if source not in DATA_SETS and path.is_dir() and not has_idx_images(path):
         return ImageData.from_arrays(source, *read_picture_folder(path, image_size, channels))

@@ -435,6 +435,7 @@ def test_options_come_from_a_file_and_words_win(
     for content, message in (
         ('{"no_such": 1}', "no_such: mlp-gan has no such field"),
         ('{"lr": "fast"}', "lr: expected a number, got 'fast'"),
+        ('{"preset": "dcgan", "lr": 1}', "preset: mlp-gan has no such field"),
         ('{"steps": 20.5}', "steps: expected an integer, got 20.5"),
         ('{"steps": true}', "steps: expected an integer, got True"),
         ('{"data": 5}', "data: expected text, got 5"),

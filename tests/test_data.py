@@ -309,3 +309,10 @@ def test_wrong_pictures_are_named(tmp_path: Path) -> None:
     save_pictures(tmp_path / "both" / "class", IMAGES[:1])
     with pytest.raises(UserError, match=r"both: expected pictures .*, got both"):
         load(str(tmp_path / "both"))
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_a_size_that_no_image_has_is_refused(tmp_path: Path, size: int) -> None:
+    np.savez(tmp_path / "images.npz", images=np.zeros((2, 8, 8), np.uint8))
+    with pytest.raises(UserError, match=f"image_size: expected a positive integer, got {size}"):
+        load(str(tmp_path / "images.npz"), image_size=size)

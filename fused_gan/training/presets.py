@@ -74,7 +74,7 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
-def configure(preset: str, **fields: Any) -> Preset:
+def configure(preset: str, /, **fields: Any) -> Preset:
     """A preset with some fields of its model or its training set to other values.
 
     >>> configure("wgan-gp", steps=2000, z_dim=64).training.steps

@@ -143,17 +143,17 @@ def test_a_captured_chain_repeats_what_it_did(dtype: torch.dtype) -> None:
 
     def step() -> tuple[Tensor, ...]:
         output = fused_gan.mlp(leaves[0], leaves[1:3], leaves[3:], **options)
-        return output, *torch.autograd.grad(output, leaves, grad)
+        return output.detach(), *torch.autograd.grad(output, leaves, grad)
 
-    # Without its graph, which would keep the leaves' nodes, and with them this stream, for the recording to wait for.
-    eager = [tensor.detach() for tensor in step()]
+    # All on one stream: while an autograd graph lives, its leaves bind it to the stream of their first use, and a
+    # capture on another breaks off.
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
-        step()
+        eager = step()
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    with torch.cuda.graph(graph, stream=stream):
         replayed = step()
     for _ in range(3):
         for tensor in replayed:

@@ -155,6 +155,7 @@ def test_cuda_graph(dtype: torch.dtype, device: torch.device) -> None:
     args = arguments(SHAPES["odd"], dtype, device)
     ours = operators("tanh")[0]
     warm_up = torch.cuda.Stream()
+    warm_up.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(warm_up):
         first_order(ours, args)
     torch.cuda.current_stream().wait_stream(warm_up)

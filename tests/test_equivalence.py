@@ -101,6 +101,8 @@ def test_more_than_2_to_the_31_elements_in_one_argument(device: torch.device) ->
 
 def test_rows_more_than_2_to_the_31_elements_apart(device: torch.device) -> None:
     """Memory that is reserved and never touched costs nothing on Linux."""
+    if device.type != "cpu":
+        pytest.skip("cuBLAS takes no rows so far apart: stock raises; tests/cuda shows the kernels' own offsets")
     try:
         memory = torch.empty(2**31 + 100, device=device)
     except RuntimeError:
@@ -115,7 +117,8 @@ def test_rows_more_than_2_to_the_31_elements_apart(device: torch.device) -> None
 def test_output_of_more_than_2_to_the_31_elements(device: torch.device) -> None:
     """Needs 18 GB."""
     rows = 2**31 // 1000 + 10
-    x, w = torch.randn(rows, 1, device=device), torch.randn(1000, 1, device=device)
+    # Of 8 bits each, so that every kernel's products are exact.
+    x, w = (torch.randn(count, 1, device=device).bfloat16().float() for count in (rows, 1000))
     output = operators("relu")[0](x, w, None)
     for part in (slice(0, 20), slice(rows - 20, rows)):
         assert torch.equal(output[part], torch.relu(x[part] * w.T))

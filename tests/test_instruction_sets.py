@@ -22,7 +22,7 @@ FILES += ["test_properties.py"]  # chains too
 def python(arguments: list[str], capability: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
-        env={**os.environ, VARIABLE: capability},
+        env={**os.environ, VARIABLE: capability, "CUDA_VISIBLE_DEVICES": ""},  # a GPU knows none of this
         capture_output=True,
         text=True,
         cwd=HERE,

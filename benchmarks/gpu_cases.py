@@ -164,6 +164,8 @@ def gan_step(batch: int, fused: bool, compile_mode: str | None = None) -> Callab
         optimizer.step()
 
     def step() -> None:
+        if compile_mode:  # by itself each call would begin a new iteration, and the next graph overwrite its fakes
+            torch.compiler.cudagraph_mark_step_begin()
         fake = generator(torch.randn(batch, NOISE, device=DEVICE))
         scores = discriminator(torch.cat([real, fake.detach()]))
         apply(optimizers[1], of_discriminator, F.binary_cross_entropy_with_logits(scores, target))

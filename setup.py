@@ -39,6 +39,9 @@ if cuda_home := find_cuda_home():
     os.environ["CUDA_HOME"] = cuda_home  # read when torch.utils.cpp_extension is imported
 try:
     import pybind11
+except ImportError:  # torch's headers hold a copy
+    pybind11 = None
+try:
     import torch
     from torch.utils.cpp_extension import CUDA_HOME, CppExtension, CUDAExtension
     from torch.utils.cpp_extension import BuildExtension as TorchBuildExtension
@@ -241,7 +244,10 @@ def extensions(with_cuda: bool, cutlass: Path | None) -> list[Extension]:
     module = CppExtension(
         "fused_gan._C",
         ["csrc/python.cpp"],
-        include_dirs=[pybind11.get_include(), *([str(Path(CUDA_HOME, "include"))] if with_cuda else [])],
+        include_dirs=[
+            *([pybind11.get_include()] if pybind11 else []),
+            *([str(Path(CUDA_HOME, "include"))] if with_cuda else []),
+        ],
         define_macros=macros,
         extra_compile_args=CXX_FLAGS + openmp,
         libraries=["fused_gan"],

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "fused_gan"
 PACKAGES = {
     name: name
     for name in (
-        "torch", "triton", "numpy", "pytest", "hypothesis", "pybind11", "accelerate", "matplotlib", "mlxtend", "rich",
+        "torch", "triton", "numpy", "pytest", "hypothesis", "accelerate", "matplotlib", "mlxtend", "rich",
         "safetensors", "tensorboard", "torchmetrics", "tyro",
     )
 } | {"pytest-benchmark": "pytest_benchmark", "nvidia-cutlass": "cutlass_library", "pillow": "PIL"}  # fmt: skip

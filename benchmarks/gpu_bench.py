@@ -10,6 +10,7 @@ import importlib.util
 import json
 import math
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import torch
 
 from benchmarks import gpu_timing
 from benchmarks.gpu_cases import CAPTURABLE_MODES, MODES, SECTIONS, Case
+from benchmarks.gpu_tests import missing_package
 from fused_gan.files import atomic_write
 
 torch._dynamo.config.recompile_limit = 10_000
@@ -93,12 +95,15 @@ def plot(path: Path, records: list[dict[str, Any]]) -> None:
     figure.savefig(path, dpi=120)
 
 
-def write(folder: Path, section: str, records: list[dict[str, Any]], left: list[str], failed: dict[str, str]) -> None:
+def write(
+    folder: Path, section: str, records: list[dict[str, Any]], left: dict[str, str], failed: dict[str, str]
+) -> None:
+    """The section's results so far; with each case that was not run the reason, with each that failed the error."""
     content = {"results": records, "not_run": left, "failed": failed}
     with atomic_write(folder / f"{section}.json") as path:
         path.write_text(json.dumps(content, indent=1) + "\n")
     words = [table(records)] if records else []
-    words += [f"\nNot run for want of time: {len(left)} cases.\n"] if left else []
+    words += [f"\nNot run, {reason}: {count} cases.\n" for reason, count in Counter(left.values()).items()]
     words += [f"\nFailed: {name}: {error}\n" for name, error in failed.items()]
     with atomic_write(folder / f"{section}.md") as path:
         path.write_text("".join(words))
@@ -117,16 +122,22 @@ def main() -> int:
     start = time.monotonic()
     records: list[dict[str, Any]] = []
     failed: dict[str, str] = {}
+    left: dict[str, str] = {}
     peaks: dict[str, float] = {}
     cases = [case for case in SECTIONS[arguments.section]() if arguments.select in case.name]
     for index, case in enumerate(cases):
         if time.monotonic() - start > arguments.seconds:
+            left |= dict.fromkeys((c.name for c in cases[index:]), "no time left")
             break
         try:
             record = measure(case, MODES if arguments.compile else (), peaks)
         except Exception as error:  # the other cases are still worth their numbers; the section fails in the end
-            failed[case.name] = f"{type(error).__name__}: {error}"
-            print(f"FAILED {case.name}: {failed[case.name]}", flush=True)
+            words = f"{type(error).__name__}: {error}"
+            if package := missing_package(words):
+                left[case.name] = f"no {package}"
+            else:
+                failed[case.name] = words
+                print(f"FAILED {case.name}: {words}", flush=True)
             continue
         finally:
             torch.cuda.empty_cache()
@@ -134,15 +145,17 @@ def main() -> int:
         first = record[ways(record)[0]]
         ratios = ", ".join(f"{name} {value:.2f}" for name, value in first["ratio"].items())
         print(f"{record['name']}: {first['median']['fused_gan'] * 1e6:.1f} µs; ÷ ours: {ratios}", flush=True)
-        write(arguments.out, arguments.section, records, [c.name for c in cases[index + 1 :]], failed)
-    write(arguments.out, arguments.section, records, [c.name for c in cases[len(records) + len(failed) :]], failed)
-    if not records:
-        return 1
+        to_come = dict.fromkeys((c.name for c in cases[index + 1 :]), "no time left")
+        write(arguments.out, arguments.section, records, left | to_come, failed)
+    write(arguments.out, arguments.section, records, left, failed)
+    words = f"{len(records)} of {len(cases)} cases measured, {len(failed)} failed"
+    words += "".join(f"; {count} not run: {reason}" for reason, count in Counter(left.values()).items())
     if importlib.util.find_spec("matplotlib") is None:
-        print("no plot: matplotlib is not installed")
-    else:
+        words += "; no plot: matplotlib is not installed"
+    elif records:
         plot(arguments.out / f"{arguments.section}.png", records)
-    return 1 if failed else 0
+    print(words)
+    return 1 if failed or not records else 0
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ PACKAGE = ROOT / "fused_gan"
 PACKAGES = {
     name: name
     for name in (
-        "torch", "triton", "numpy", "pytest", "hypothesis", "accelerate", "matplotlib", "mlxtend", "rich",
-        "safetensors", "tensorboard", "torchmetrics", "tyro",
+        "torch", "triton", "numpy", "pytest", "hypothesis", "accelerate", "distributed", "matplotlib", "mlxtend",
+        "rich", "safetensors", "tensorboard", "torchmetrics", "tyro",
     )
 } | {"pytest-benchmark": "pytest_benchmark", "nvidia-cutlass": "cutlass_library", "pillow": "PIL"}  # fmt: skip
 TOOLS = ("nvcc", "c++", "make", "git", "compute-sanitizer")
@@ -78,7 +78,7 @@ def module_command() -> list[str]:
     """Compiles fused_gan._C beside a library that is there already: one file, with torch's copy of pybind11.
 
     Raises:
-        RuntimeError: torch or Python's headers are not here.
+        RuntimeError: torch, Python's headers or CUDA's are not here.
     """
     torch_spec = importlib.util.find_spec("torch")
     if torch_spec is None or torch_spec.origin is None:
@@ -87,13 +87,15 @@ def module_command() -> list[str]:
     if not (python_headers / "Python.h").exists():
         raise RuntimeError(f"there is no Python.h in {python_headers}: Python's headers (python3-dev) are needed")
     facts = json.loads((PACKAGE / "build.json").read_text())
-    cuda_home = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda")
+    cuda_headers = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda", "include")
+    if facts["cuda"] and not (cuda_headers / "cuda_runtime_api.h").exists():
+        raise RuntimeError(f"there is no cuda_runtime_api.h in {cuda_headers}: set CUDA_HOME to a CUDA toolkit")
     macros = ["-DFUSED_GAN_WITH_CUDA"] * bool(facts["cuda"]) + ["-DFUSED_GAN_WITH_WGMMA"] * bool(facts["wgmma"])
     includes = [
         torch_folder / "include",
         torch_folder / "include/torch/csrc/api/include",
         python_headers,
-        cuda_home / "include",
+        cuda_headers,
     ]
     target = PACKAGE / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
     return [

@@ -16,11 +16,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks.gpu_machine import PACKAGES
+
 ROOT = Path(__file__).parent.parent
 # These look at the GPU most closely: first, should the time not suffice for all.
 FIRST = ("cuda_device", "cuda_graph", "equivalence", "derivatives", "special_values", "mlp")
 # As Python says it, and as the `fused-gan` command does.
 MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'|the package (\w+) is missing; get it with")
+ENDED = (0, 1, 2, 5)  # pytest's statuses: passed, failures, not importable, no tests
 PROCESSES = max(1, min(4, (os.cpu_count() or 1) // 4))
 
 
@@ -80,7 +83,7 @@ def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, s
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", str(path)]
     with log.open("w") as stream:
         try:
-            subprocess.run(
+            status = subprocess.run(
                 command,
                 cwd=ROOT,
                 env=os.environ | environment,
@@ -88,14 +91,14 @@ def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, s
                 stderr=subprocess.STDOUT,
                 timeout=left,
                 check=False,
-            )
+            ).returncode
+            if status not in ENDED:  # perhaps behind the last test, as it gave its device back
+                result.problem = f"it crashed with status {status}, see {folder.name}/{log.name}"
         except subprocess.TimeoutExpired:
             result.problem = f"stopped: it had {left:.0f} s"
     result.seconds = time.monotonic() - start
     if junit.exists():
         read(junit, result)
-    elif not result.problem:
-        result.problem = f"it crashed, see {folder.name}/{log.name}"
     return result
 
 
@@ -120,10 +123,11 @@ def read(junit: Path, result: FileResult) -> None:
 
 
 def missing_package(text: str) -> str:
-    """The package whose absence a failure speaks of; empty if it speaks of none, or of one that is there."""
+    """The package whose absence a failure speaks of, by the name that it is installed by; empty if it speaks of none,
+    or of one that is there."""
     for found in MISSING.finditer(text):
         package = (found[1] or found[2]).partition(".")[0]
         ours = package in ("fused_gan", "benchmarks") or (ROOT / "tests" / f"{package}.py").exists()
         if not ours and importlib.util.find_spec(package) is None:
-            return package
+            return next((name for name, module in PACKAGES.items() if module == package), package)
     return ""

@@ -102,6 +102,7 @@ def test_command(): raise SystemError("the package no_such_package is missing; g
 """,
     "import": "import helper\ndef test_a(): pass\n",
     "crash": "import os\ndef test_a(): os.abort()\n",
+    "crash_at_the_end": "import atexit, os\ndef test_a(): atexit.register(os.abort)\n",
     "skipped": "import pytest\npytest.skip('another machine', allow_module_level=True)\n",
 }
 
@@ -116,7 +117,8 @@ def test_what_a_missing_package_keeps_from_running_is_no_failure(
         (tmp_path / "tests" / f"test_{name}.py").write_text(text)
     results = list(gpu_tests.run(tmp_path / "out", 300, gpu_tests.files(), {}))
     assert [(result.name, result.status, result.detail) for result in results] == [
-        ("test_crash", "failed", "it crashed, see out/test_crash.log"),
+        ("test_crash", "failed", "it crashed with status -6, see out/test_crash.log"),
+        ("test_crash_at_the_end", "failed", "1 passed; it crashed with status -6, see out/test_crash_at_the_end.log"),
         ("test_import", "not run", "1 not run: no no_such_package"),
         ("test_mixed", "failed", "1 passed; 1 failed (test_bad); 2 not run: no no_such_package; 1 not run: no GPU"),
         ("test_skipped", "not run", "1 not run: another machine"),
@@ -156,19 +158,43 @@ def record(name: str, eager: float) -> dict[str, object]:
     return {"name": name, "flops": 10**9, "peak": 5e14, "graph": way, "called": way}
 
 
+def test_cases_for_which_a_package_is_missing_are_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def measure(case: gpu_cases.Case, *_: object) -> dict[str, object]:
+        if case.name == "b":
+            import no_such_package  # noqa: F401
+        if case.name == "c":
+            raise RuntimeError("no")
+        return record(case.name, 2.0)
+
+    def run(names: str) -> int:
+        cases = [gpu_cases.Case(name, gpu_cases.PRECISIONS[0], 1, lambda modes: {}) for name in names]
+        monkeypatch.setattr(gpu_bench, "SECTIONS", {"layers": lambda: cases})
+        monkeypatch.setattr("sys.argv", ["gpu_bench", "layers", "--out", str(tmp_path)])
+        return gpu_bench.main()
+
+    monkeypatch.setattr(gpu_bench, "measure", measure)
+    assert run("ab") == 0
+    assert "1 of 2 cases measured, 0 failed; 1 not run: no no_such_package" in capsys.readouterr().out.splitlines()[-1]
+    assert json.loads((tmp_path / "layers.json").read_text())["not_run"] == {"b": "no no_such_package"}
+    assert run("b") == run("abc") == 1
+    assert "1 of 3 cases measured, 1 failed; 1 not run" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_tables_hold_rates_and_ratios(tmp_path: Path) -> None:
     only_called = record("e", 4.0)
     del only_called["graph"]  # a step that is a graph itself
     records = [record("a", 1.0), record("b", 4.0), only_called]
-    gpu_bench.write(tmp_path, "layers", records, ["c"], {"d": "RuntimeError: no"})
+    gpu_bench.write(tmp_path, "layers", records, {"c": "no time left"}, {"d": "RuntimeError: no"})
     text = (tmp_path / "layers.md").read_text()
     assert "| a | graph | 10.0 | 100.00 | 20% | 1.00 | 0.90 |" in text
     assert "| e | called | 10.0 |" in text
     assert "| e | graph |" not in text
     assert "eager ÷ ours 2.00 (geometric mean of 2), least 1.00" in text
-    assert "Not run for want of time: 1 cases" in text
+    assert "Not run, no time left: 1 cases" in text
     assert "Failed: d: RuntimeError: no" in text
-    assert json.loads((tmp_path / "layers.json").read_text())["not_run"] == ["c"]
+    assert json.loads((tmp_path / "layers.json").read_text())["not_run"] == {"c": "no time left"}
 
 
 def test_a_plot_is_drawn(tmp_path: Path) -> None:

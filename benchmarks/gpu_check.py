@@ -72,19 +72,9 @@ class Check:
         with log.open("w") as stream:
             stream.write(" ".join(command) + "\n")
             stream.flush()
-            try:
-                status = subprocess.run(
-                    command,
-                    cwd=ROOT,
-                    env=os.environ | self.environment | (environment or {}),
-                    stdout=stream,
-                    stderr=subprocess.STDOUT,
-                    timeout=limit,
-                    check=False,
-                ).returncode
-            except subprocess.TimeoutExpired:
-                detail = f"longer than {limit:.0f} s, see {log.name}"
-                return self.note(part, "failed", detail, time.monotonic() - start)
+            status = gpu_machine.run_for(limit, command, stream, ROOT, self.environment | (environment or {}))
+        if status is None:
+            return self.note(part, "failed", f"longer than {limit:.0f} s, see {log.name}", time.monotonic() - start)
         lines = log.read_text(errors="replace").strip().splitlines()
         detail = lines[-1][:200] if len(lines) > 1 else ""
         return self.note(part, "passed" if status == 0 else "failed", detail, time.monotonic() - start)

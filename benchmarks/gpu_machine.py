@@ -8,10 +8,12 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "fused_gan"
@@ -41,6 +43,29 @@ def lacking() -> dict[str, str]:
     """Packages and tools that are not here; what needs them is left out."""
     packages = {f"package {name}": "not installed" for name, module in PACKAGES.items() if absent(module)}
     return packages | {f"tool {name}": "not found" for name in TOOLS if find_tool(name) is None}
+
+
+def run_for(seconds: float, command: list[str], log: IO[str], folder: Path, environment: dict[str, str]) -> int | None:
+    """Run a command in a folder, its output into the log; its status, or None if it had to be stopped.
+
+    What it has started ends with it: a compiler or a test left behind would run beside what is measured next.
+    """
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def nvidia_smi(query: str) -> str:

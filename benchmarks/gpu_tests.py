@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.gpu_machine import PACKAGES
+from benchmarks.gpu_machine import PACKAGES, run_for
 
 ROOT = Path(__file__).parent.parent
 # These look at the GPU most closely: first, should the time not suffice for all.
@@ -82,20 +81,11 @@ def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, s
     junit.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", str(path)]
     with log.open("w") as stream:
-        try:
-            status = subprocess.run(
-                command,
-                cwd=ROOT,
-                env=os.environ | environment,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                timeout=left,
-                check=False,
-            ).returncode
-            if status not in ENDED:  # perhaps behind the last test, as it gave its device back
-                result.problem = f"it crashed with status {status}, see {folder.name}/{log.name}"
-        except subprocess.TimeoutExpired:
-            result.problem = f"stopped: it had {left:.0f} s"
+        status = run_for(left, command, stream, ROOT, environment)
+    if status is None:
+        result.problem = f"stopped: it had {left:.0f} s"
+    elif status not in ENDED:  # perhaps behind the last test, as it gave its device back
+        result.problem = f"it crashed with status {status}, see {folder.name}/{log.name}"
     result.seconds = time.monotonic() - start
     if junit.exists():
         read(junit, result)

@@ -75,6 +75,18 @@ def test_a_section_that_takes_too_long_fails(tmp_path: Path) -> None:
     assert check.finish() == 1
 
 
+def test_what_a_stopped_command_has_started_ends_with_it(tmp_path: Path) -> None:
+    start = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True); import time; time.sleep(60)"
+    check = gpu_check.Check(tmp_path, None, 3)
+    check.perform("slow", lambda: check.run("start", [sys.executable, "-c", start]), "")
+    child = Path("/proc", (tmp_path / "start.log").read_text().split()[-1])
+    for _ in range(50):
+        if not child.exists() or "zombie" in (child / "status").read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("it still runs")
+
+
 def test_later_calls_add_to_the_summary(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
 

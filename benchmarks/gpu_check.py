@@ -31,6 +31,14 @@ PROGRAMS = ("test_pointwise", "test_product")
 SANITIZERS = ("memcheck", "initcheck", "racecheck", "synccheck")
 OBJECTS = ROOT / "build" / "gpu-temp"  # of the extension, which the programs are linked with
 WITHOUT_PACKAGE = ("build", "sanitizer")  # sections that do not import fused_gan
+# nvidia-smi may see a GPU that torch does not: its driver is too old, or its number not in CUDA_VISIBLE_DEVICES.
+READY = """
+import torch
+torch.cuda.init()
+import fused_gan
+if fused_gan.build_info()["cuda"] is None:
+    raise RuntimeError("this build of fused_gan has no CUDA kernels")
+"""
 
 
 @dataclass
@@ -164,9 +172,9 @@ class Check:
     def plans(self) -> dict[str, str]:
         return {"FUSED_GAN_PLANS": str(self.out / "plans")}
 
-    def importable(self) -> str:
-        """Why `import fused_gan` fails here; empty where it does not."""
-        command = [sys.executable, "-c", "import fused_gan"]
+    def obstacle(self) -> str:
+        """Why fused_gan cannot compute on the GPU; empty if it can."""
+        command = [sys.executable, "-c", READY]
         environment = os.environ | self.environment
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
         return "" if run.returncode == 0 else (run.stderr.strip().splitlines() or [f"status {run.returncode}"])[-1]
@@ -245,8 +253,8 @@ def main() -> int:
         obstacle = ""
         if name != "build" and not gpu_machine.nvidia_smi("name"):
             obstacle = "no NVIDIA GPU is visible"
-        elif name not in WITHOUT_PACKAGE and (reason := check.importable()):
-            obstacle = f"fused_gan cannot be imported: {reason}"
+        elif name not in WITHOUT_PACKAGE and (reason := check.obstacle()):
+            obstacle = f"nothing can be computed on the GPU: {reason}"
         check.perform(name, known[name], obstacle)
     return check.finish()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
@@ -36,6 +37,20 @@ def test_without_a_gpu_nothing_passes(tmp_path: Path) -> None:
     assert {"gpu", "driver", "torch", "commit"} <= summary["facts"].keys()
     with tarfile.open(tmp_path / "out.tar.gz") as archive:
         assert {"out/summary.md", "out/summary.json"} <= set(archive.getnames())
+
+
+@without_gpu
+def test_a_gpu_that_torch_does_not_see_is_not_tested_on_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 9.0\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    run = checked(tmp_path / "out", "--sections", "tests,layers")
+    assert run.returncode == 3, run.stdout + run.stderr
+    for section in ("tests", "layers"):
+        assert f"{section}: not run: nothing can be computed on the GPU: " in run.stdout
 
 
 def test_unknown_sections_are_named(tmp_path: Path) -> None:

@@ -45,7 +45,9 @@ class FileResult:
 
     @property
     def detail(self) -> str:
-        """In a line."""
+        """In a line; of a file that was left out as a whole the reason alone."""
+        if self.status == "not run" and len(self.skipped) == 1:
+            return next(iter(self.skipped))
         words = [f"{self.passed} passed"] if self.passed else []
         words += [f"{len(self.failed)} failed ({', '.join(self.failed[:3])})"] if self.failed else []
         words += [f"{count} not run: {reason}" for reason, count in self.skipped.most_common()]
@@ -83,7 +85,7 @@ def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, s
     with log.open("w") as stream:
         status = run_for(left, command, stream, ROOT, environment)
     if status is None:
-        result.problem = f"stopped: it had {left:.0f} s"
+        result.problem = f"stopped after {left:.0f} s, as the section's time was over"
     elif status not in ENDED:  # perhaps behind the last test, as it gave its device back
         result.problem = f"it crashed with status {status}, see {folder.name}/{log.name}"
     result.seconds = time.monotonic() - start

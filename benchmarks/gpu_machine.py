@@ -26,6 +26,7 @@ PACKAGES = {
     )
 } | {"pytest-benchmark": "pytest_benchmark", "nvidia-cutlass": "cutlass_library", "pillow": "PIL"}  # fmt: skip
 TOOLS = ("nvcc", "c++", "make", "git", "compute-sanitizer")
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 def absent(*modules: str) -> str:
@@ -58,14 +59,26 @@ def run_for(seconds: float, command: list[str], log: IO[str], folder: Path, envi
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    _running.add(process)
     try:
         return process.wait(seconds)
     except subprocess.TimeoutExpired:
         return None
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        _running.remove(process)
+        _stop(process)
+
+
+def stop_all() -> None:
+    """Stop what other threads run: in sessions of their own, the commands do not hear of Ctrl-C."""
+    for process in list(_running):
+        _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def nvidia_smi(query: str) -> str:

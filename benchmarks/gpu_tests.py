@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.gpu_machine import PACKAGES, run_for
+from benchmarks.gpu_machine import PACKAGES, run_for, stop_all
 
 ROOT = Path(__file__).parent.parent
 # These look at the GPU most closely: first, should the time not suffice for all.
@@ -71,7 +71,11 @@ def run(folder: Path, seconds: float, paths: list[Path], environment: dict[str, 
     deadline = time.monotonic() + seconds
     threads = {"OMP_NUM_THREADS": str(max(2, (os.cpu_count() or 1) // PROCESSES))}
     with ThreadPoolExecutor(PROCESSES) as pool:
-        yield from pool.map(lambda path: run_file(path, folder, deadline, threads | environment), paths)
+        try:
+            yield from pool.map(lambda path: run_file(path, folder, deadline, threads | environment), paths)
+        except BaseException:  # Ctrl-C
+            stop_all()
+            raise
 
 
 def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, str]) -> FileResult:
@@ -86,7 +90,7 @@ def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, s
         status = run_for(left, command, stream, ROOT, environment)
     if status is None:
         result.problem = f"stopped after {left:.0f} s, as the section's time was over"
-    elif status not in ENDED:  # perhaps behind the last test, as it gave its device back
+    elif status not in ENDED or not junit.exists():  # perhaps behind the last test, as it gave its device back
         result.problem = f"it crashed with status {status}, see {folder.name}/{log.name}"
     result.seconds = time.monotonic() - start
     if junit.exists():

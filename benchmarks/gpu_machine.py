@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+from itertools import product
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +27,11 @@ PACKAGES = {
     )
 } | {"pytest-benchmark": "pytest_benchmark", "nvidia-cutlass": "cutlass_library", "pillow": "PIL"}  # fmt: skip
 TOOLS = ("nvcc", "c++", "make", "git", "compute-sanitizer")
+TOOLKIT = Path("/usr/local/cuda")
+# cuda_runtime_api.h includes the second one, which pip's headers of CUDA 13 keep in a package of their own.
+CUDA_HEADERS = ("cuda_runtime_api.h", "crt/host_defines.h")
+# Of pip's packages that torch's wheels bring; triton's holds both.
+CUDA_PACKAGES = ("nvidia/cu[0-9]*/include", "nvidia/cuda_runtime/include", "triton/backends/nvidia/include")
 _running: set[subprocess.Popen[bytes]] = set()
 
 
@@ -37,7 +43,7 @@ def absent(*modules: str) -> str:
 def find_tool(name: str) -> str | None:
     """A program in PATH, or where CUDA's toolkit and driver put theirs."""
     folders = [os.environ.get("PATH", ""), os.path.join(os.environ.get("CUDA_HOME", ""), "bin")]
-    return shutil.which(name, path=os.pathsep.join([*folders, "/usr/local/cuda/bin", "/usr/local/nvidia/bin"]))
+    return shutil.which(name, path=os.pathsep.join([*folders, str(TOOLKIT / "bin"), "/usr/local/nvidia/bin"]))
 
 
 def lacking() -> dict[str, str]:
@@ -112,6 +118,27 @@ def cutlass() -> str:
     return str(Path(package.origin).parent / "source") if package and package.origin else ""
 
 
+def cuda_headers() -> str:
+    """The compiler's flag for the folder of cuda_runtime_api.h: a toolkit's, or one of pip's packages, which holds some
+    headers of a toolkit and not all of them, and therefore comes behind every other folder.
+
+    Raises:
+        RuntimeError: there is none.
+    """
+    nvcc = find_tool("nvcc")
+    homes = [os.environ.get("CUDA_HOME"), Path(nvcc).parent.parent if nvcc else None, TOOLKIT]
+    folders = [("-I", Path(home, "include")) for home in homes if home]
+    for path, pattern in product(sys.path, CUDA_PACKAGES):
+        folders += [("-idirafter", folder) for folder in Path(path).glob(pattern)]
+    for option, folder in folders:
+        if all((folder / header).exists() for header in CUDA_HEADERS):
+            return f"{option}{folder}"
+    raise RuntimeError(
+        f"there is no {' with '.join(CUDA_HEADERS)}, neither in a toolkit (looked for in CUDA_HOME, beside nvcc and in "
+        f"{TOOLKIT}) nor in pip's packages ({', '.join(CUDA_PACKAGES)}): set CUDA_HOME, or pip install nvidia-cuda-crt"
+    )
+
+
 def module_command() -> list[str]:
     """Compiles fused_gan._C beside a library that is there already: one file, with torch's copy of pybind11.
 
@@ -125,20 +152,16 @@ def module_command() -> list[str]:
     if not (python_headers / "Python.h").exists():
         raise RuntimeError(f"there is no Python.h in {python_headers}: Python's headers (python3-dev) are needed")
     facts = json.loads((PACKAGE / "build.json").read_text())
-    cuda_headers = Path(os.environ.get("CUDA_HOME") or "/usr/local/cuda", "include")
-    if facts["cuda"] and not (cuda_headers / "cuda_runtime_api.h").exists():
-        raise RuntimeError(f"there is no cuda_runtime_api.h in {cuda_headers}: set CUDA_HOME to a CUDA toolkit")
     macros = ["-DFUSED_GAN_WITH_CUDA"] * bool(facts["cuda"]) + ["-DFUSED_GAN_WITH_WGMMA"] * bool(facts["wgmma"])
+    torch_headers = torch_folder / "include"
     includes = [
-        torch_folder / "include",
-        torch_folder / "include/torch/csrc/api/include",
-        python_headers,
-        cuda_headers,
+        *(f"-I{folder}" for folder in (torch_headers, torch_headers / "torch/csrc/api/include", python_headers)),
+        *([cuda_headers()] if facts["cuda"] else []),
     ]
     target = PACKAGE / f"_C{sysconfig.get_config_var('EXT_SUFFIX')}"
     return [
         os.environ.get("CXX", "c++"), "-O2", "-g0", "-std=c++20", "-shared", "-fPIC", *macros,
-        *(f"-I{folder}" for folder in includes), "csrc/python.cpp", f"-L{PACKAGE}", "-lfused_gan",
+        *includes, "csrc/python.cpp", f"-L{PACKAGE}", "-lfused_gan",
         "-Wl,-rpath,$ORIGIN", f"-L{torch_folder / 'lib'}", "-ltorch", "-ltorch_cpu", "-lc10", "-o", str(target),
     ]  # fmt: skip
 

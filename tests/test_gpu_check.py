@@ -16,7 +16,7 @@ import torch
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
-from benchmarks import gpu_bench, gpu_cases, gpu_check, gpu_tests, gpu_timing  # noqa: E402
+from benchmarks import gpu_bench, gpu_cases, gpu_check, gpu_machine, gpu_tests, gpu_timing  # noqa: E402
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
 
@@ -64,6 +64,31 @@ def test_a_library_that_is_not_there_is_a_failure(tmp_path: Path) -> None:
     run = checked(tmp_path / "out", "--sections", "build", "--library", str(tmp_path))
     assert run.returncode == 1
     assert "expected libfused_gan.so" in run.stdout
+
+
+def test_headers_of_cuda_are_those_of_a_toolkit_or_of_pips_packages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def headers(folder: str, *names: str) -> Path:
+        for name in names or gpu_machine.CUDA_HEADERS:
+            path = tmp_path / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        return tmp_path / folder
+
+    monkeypatch.setattr(gpu_machine, "TOOLKIT", tmp_path / "toolkit")
+    monkeypatch.setattr("sys.path", [str(tmp_path / "packages")])
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path / "wrapper"))  # without headers, as where nvcc is a script
+    headers("packages/nvidia/cu13/include", "cuda_runtime_api.h")  # half of them
+    with pytest.raises(RuntimeError, match=r"no cuda_runtime_api\.h with .*set CUDA_HOME, or pip install"):
+        gpu_machine.cuda_headers()
+    found = headers("packages/triton/backends/nvidia/include")
+    assert gpu_machine.cuda_headers() == f"-idirafter{found}"
+    found = headers("packages/nvidia/cu13/include")
+    assert gpu_machine.cuda_headers() == f"-idirafter{found}"
+    found = headers("toolkit/include")
+    assert gpu_machine.cuda_headers() == f"-I{found}"
 
 
 def test_a_section_that_takes_too_long_fails(tmp_path: Path) -> None:

@@ -165,6 +165,9 @@ class Check:
     def benchmark(self, section: str, compiled: bool = False) -> None:
         """A section of the benchmark, with the plans that `tune` has left."""
         name = f"compile-{section}" if compiled else section
+        if compiled and (missing := gpu_machine.absent("triton")):
+            self.note(f"benchmark {name}", "not run", f"no {missing}")
+            return
         command = [sys.executable, "-m", "benchmarks.gpu_bench", section, "--out", str(self.out / name)]
         command += ["--seconds", str(self.seconds * 0.85), *(["--compile"] if compiled else [])]
         self.run(f"benchmark {name}", command, self.plans())

@@ -20,8 +20,11 @@ from benchmarks.gpu_machine import PACKAGES, run_for, stop_all
 ROOT = Path(__file__).parent.parent
 # These look at the GPU most closely: first, should the time not suffice for all.
 FIRST = ("cuda_device", "cuda_graph", "equivalence", "derivatives", "special_values", "mlp")
-# As Python says it, and as the `fused-gan` command does.
-MISSING = re.compile(r"ModuleNotFoundError: No module named '([\w.]+)'|the package (\w+) is missing; get it with")
+# As Python says it, as the `fused-gan` command does, and as torch.compile does.
+MISSING = re.compile(
+    r"ModuleNotFoundError: No module named '([\w.]+)'|the package (\w+) is missing; get it with"
+    r"|Cannot find a working (triton) installation"
+)
 ENDED = (0, 1, 2, 5)  # pytest's statuses: passed, failures, not importable, no tests
 PROCESSES = max(1, min(4, (os.cpu_count() or 1) // 4))
 
@@ -122,7 +125,7 @@ def missing_package(text: str) -> str:
     """The package whose absence a failure speaks of, by the name that it is installed by; empty if it speaks of none,
     or of one that is there."""
     for found in MISSING.finditer(text):
-        package = (found[1] or found[2]).partition(".")[0]
+        package = next(filter(None, found.groups())).partition(".")[0]
         ours = package in ("fused_gan", "benchmarks") or (ROOT / "tests" / f"{package}.py").exists()
         if not ours and importlib.util.find_spec(package) is None:
             return next((name for name, module in PACKAGES.items() if module == package), package)

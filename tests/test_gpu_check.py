@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch._inductor.exc import TritonMissing
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
@@ -182,6 +184,8 @@ def test_a_helper_that_is_not_there_is_a_failure() -> None:
     assert (
         gpu_tests.missing_package("ModuleNotFoundError: No module named 'no_such_package.inner'") == "no_such_package"
     )
+    without_triton = str(TritonMissing(None))
+    assert gpu_tests.missing_package(without_triton) == ("" if importlib.util.find_spec("triton") else "triton")
     for present in ("fused_gan.gone", "benchmarks.gone", "tolerance", "json.gone"):
         assert not gpu_tests.missing_package(f"ModuleNotFoundError: No module named '{present}'")
 

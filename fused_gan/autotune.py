@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,13 @@ from torch import Tensor
 
 from fused_gan import cuda_plan, tuning
 from fused_gan._library import FACTS, native
-from fused_gan.tuning import Findings, Record
+from fused_gan.tuning import Record
 
 SPLITS = (1, 2, 4, 8, 16)
-CALLS, ROUNDS = 20, 7  # calls in a graph, replays of it
-ENOUGH_MS = 100  # after so long of replays, two are enough
+CALLS, ROUNDS = 20, 7  # calls in a graph, replays of it that are timed
+GRAPH_MS = 20  # a graph that would take longer has fewer calls
+WARM_MS = 2  # of replays before those that are timed
+CLOCK_SECONDS = 0.5  # of products before the first measurement: an idle device's clocks are low
 CACHE_BYTES = 128 << 20  # more than any device's second-level cache: operands are rotated through so many bytes
 BETTER = 0.98  # a kernel replaces the library's product where it takes less than this share of its time
 
@@ -60,8 +63,8 @@ def autotune(
 ) -> list[Record]:
     """Measure every kernel on the products of some layers, forward and backward, and follow the fastest from now on.
 
-    The findings are kept in a file for this kind of device, which `import fused_gan` reads. float32 is measured as
-    PyTorch's precision settings want it when this is called.
+    The findings are kept in a file for this kind of device, which `import fused_gan` reads, each as soon as it is
+    known. float32 is measured as PyTorch's precision settings want it when this is called.
 
     Args:
         shapes: of layers: (samples, in_features, out_features).
@@ -74,7 +77,7 @@ def autotune(
 
     Raises:
         RuntimeError: there is no CUDA device, or this build has no CUDA kernels.
-        ValueError: the file exists, but holds something else.
+        ValueError: the file exists, but holds something else, or what was measured on another kind of device.
     """
     if FACTS["cuda"] is None:
         raise RuntimeError("fused_gan.autotune: this build of fused_gan has no CUDA kernels")
@@ -83,18 +86,19 @@ def autotune(
     where = torch.device(device)
     facts, name = cuda_plan.capability(where), torch.cuda.get_device_name(where)
     file = Path(path) if path is not None else tuning.path_for(name)
-    kept = tuning.read(file) if file.exists() else Findings(name, *facts, ())
+    findings = tuning.read_for(file, name, facts)
     records = []
     try:
         with torch.cuda.device(where), torch.no_grad():
+            warm_up()
             for product, dtype in products(shapes, tuple(dtypes)):
                 records.append(fastest(product, dtype, facts))
-        findings = kept.merged(records)
-        tuning.write(file, findings)
+                findings = findings.merged(records[-1:])
+                tuning.write(file, findings)
     finally:  # measuring has left its candidates in the plan
         native.cuda_forget()
         tuning.install_kept()
-    tuning.install(findings)
+        tuning.install(findings)
     return records
 
 
@@ -145,23 +149,39 @@ def rotation(product: Product, dtype: torch.dtype) -> list[Operands]:
     return [first, *(operands() for _ in range(min(CALLS, CACHE_BYTES // max(size, 1) + 1) - 1))]
 
 
+def warm_up() -> None:
+    """Let the device compute until its clocks are where they stay."""
+    a = torch.randn(4096, 4096, device="cuda")
+    end = time.monotonic() + CLOCK_SECONDS
+    while time.monotonic() < end:
+        a @ a
+        torch.cuda.synchronize()
+
+
 def microseconds(calls: list[Callable[[], None]]) -> float:
     """Of one call, the median over replays of a graph that holds some calls in turn."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream())  # which may still be filling the operands
     with torch.cuda.stream(stream):
         for call in calls[:3]:
             call()
-    stream.synchronize()
+        one = milliseconds(calls[0])
+    count = max(2, min(CALLS, int(GRAPH_MS / one)))
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
-        for index in range(CALLS):
+        for index in range(count):
             calls[index % len(calls)]()
-    times: list[float] = []  # of replays, in ms
-    while len(times) < (ROUNDS if sum(times) < ENOUGH_MS else 2):
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
-        start.record()
-        graph.replay()
-        end.record()
-        end.synchronize()
-        times.append(start.elapsed_time(end))
-    return statistics.median(times[1:]) * 1e3 / CALLS
+    warm = 0.0
+    while warm < WARM_MS:
+        warm += milliseconds(graph.replay)
+    return statistics.median(milliseconds(graph.replay) for _ in range(ROUNDS)) * 1e3 / count
+
+
+def milliseconds(work: Callable[[], None]) -> float:
+    """From the beginning of some work on the current stream to its end."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
+    start.record()
+    work()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))

@@ -66,9 +66,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fused_gan" / "plans"
 
 
+def file_name(device: str) -> str:
+    """Of the file for a kind of device."""
+    return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-") + ".json"
+
+
 def path_for(device: str) -> Path:
     """The file for a kind of device."""
-    return cache_folder() / (re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-") + ".json")
+    return cache_folder() / file_name(device)
 
 
 def read(path: Path) -> Findings:
@@ -86,6 +91,24 @@ def read(path: Path) -> Findings:
         return Findings(str(content["device"]), int(content["capability"]), int(content["multiprocessors"]), records)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected measured plans of format {FORMAT}, got {error!r}") from error
+
+
+def read_for(path: Path, device: str, capability: tuple[int, int]) -> Findings:
+    """Findings on a kind of device from a file, none if it does not exist.
+
+    Raises:
+        ValueError: the file is no such file, or speaks of another kind of device.
+        OSError: it cannot be read.
+    """
+    if not path.exists():
+        return Findings(device, *capability, ())
+    findings = read(path)
+    if (findings.device, findings.capability, findings.multiprocessors) != (device, *capability):
+        raise ValueError(
+            f"{path}: expected what was measured on {device}, got that of {findings.device} (capability "
+            f"{findings.capability}, {findings.multiprocessors} multiprocessors)"
+        )
+    return findings
 
 
 def _record(entry: dict[str, Any]) -> Record:

@@ -32,6 +32,18 @@ def test_newer_records_replace_those_of_the_same_product() -> None:
     assert FINDINGS.merged([newer]).records == (newer, OTHER)
 
 
+def test_findings_of_another_device_are_not_added_to(tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    assert tuning.read_for(path, FINDINGS.device, H100) == Findings(FINDINGS.device, *H100, ())
+    tuning.write(path, FINDINGS)
+    assert tuning.read_for(path, FINDINGS.device, H100) == FINDINGS
+    for other in (("NVIDIA H200", H100), (FINDINGS.device, (90, 114))):
+        with pytest.raises(
+            ValueError, match=r"plan\.json: expected what was measured on NVIDIA .*, got that of NVIDIA H"
+        ):
+            tuning.read_for(path, *other)
+
+
 def test_a_failing_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "plan.json"
     tuning.write(path, FINDINGS)

@@ -87,24 +87,26 @@ def traffic(batch: int, in_features: int, out_features: int, dtype: torch.dtype)
 
 
 class LayerCase:
-    """A layer with its tensors, and every way to run it; "floor" is our bare product, without bias and activation."""
+    """A layer with its tensors, and every way to run it; "floor" is our bare product, without bias and activation.
+
+    Weight and bias are parameters, as in a module: torch.compile's CUDA graphs read those where they lie, and copy
+    every other tensor at each call.
+    """
 
     def __init__(self, layer: Layer, batch: int, dtype: torch.dtype, device: str = "cpu") -> None:
         generator = torch.Generator().manual_seed(0)
 
         def randn(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator).to(device, dtype).requires_grad_()
+            return torch.randn(shape, generator=generator).to(device, dtype)
 
         self.layer = layer
         self.dtype = dtype
         self.flops = 2 * batch * layer.in_features * layer.out_features  # of one product
         self.traffic = traffic(batch, layer.in_features, layer.out_features, dtype)  # of one product
-        self.input = randn(batch, layer.in_features)
-        self.weight = randn(layer.out_features, layer.in_features)
-        with torch.no_grad():
-            self.weight.mul_(layer.in_features**-0.5)
-        self.bias = randn(layer.out_features)
-        self.grad = randn(batch, layer.out_features).detach()
+        self.input = randn(batch, layer.in_features).requires_grad_()
+        self.weight = nn.Parameter(randn(layer.out_features, layer.in_features) * layer.in_features**-0.5)
+        self.bias = nn.Parameter(randn(layer.out_features))
+        self.grad = randn(batch, layer.out_features)
 
     def _forward(self, function: Callable[..., Tensor]) -> Callable[[], object]:
         arguments = (self.input.detach(), self.weight.detach(), self.bias.detach(), self.layer.activation, SLOPE)
@@ -156,8 +158,8 @@ class ChainCase:
         self.chain = chain
         self.dtype = dtype
         self.input = randn(batch, chain.widths[0]).requires_grad_(chain.name == "discriminator")
-        self.weights = [randn(b, a, scale=a**-0.5).requires_grad_() for a, b in pairs]
-        self.biases = [randn(b).requires_grad_() for _, b in pairs]
+        self.weights = [nn.Parameter(randn(b, a, scale=a**-0.5)) for a, b in pairs]
+        self.biases = [nn.Parameter(randn(b)) for _, b in pairs]
         self.grad = randn(batch, chain.widths[-1])
         products = [2 * batch * a * b for a, b in pairs]
         self.flops = 3 * sum(products) - (0 if self.input.requires_grad else products[0])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Literal
+from itertools import count, pairwise
+from math import gcd
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +18,13 @@ from benchmarks.gpu_timing import Calls, copies
 from fused_gan import reference
 from fused_gan.models import MLPGANConfig
 
+T = TypeVar("T")
 DEVICE = "cuda"
 
-# torch.compile's modes. Those that make graphs of their own cannot be captured in one of ours.
+# torch.compile's modes, those that compile quickly first. Those that make graphs of their own cannot be captured in one
+# of ours.
+MODES = ("default", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
 CAPTURABLE_MODES = ("default", "max-autotune-no-cudagraphs")
-MODES = (*CAPTURABLE_MODES, "reduce-overhead", "max-autotune")
 
 WIDE_LAYERS = (
     Layer("1024 wide", 1024, 1024, "relu"),
@@ -65,8 +68,21 @@ class Case:
     capturable: bool = True  # whether it is timed in a graph of the benchmark's own, too
 
 
+def spread(items: Iterable[T]) -> list[T]:
+    """In an order of which every beginning is spread over the whole: by steps of a golden section."""
+    found = list(items)
+    step = next(step for step in count(round(0.618 * len(found))) if gcd(step, len(found)) == 1)
+    return [found[index * step % len(found)] for index in range(len(found))]
+
+
 def compiled(function: Callable[..., Tensor], mode: str) -> Callable[..., Tensor]:
     return torch.compile(function, mode=mode, dynamic=False)
+
+
+def operand_sets(bytes_touched: int, modes: tuple[str, ...]) -> int:
+    """How many sets of operands all variants run on in turn. One beside torch.compile, whose graphs hold the addresses
+    of parameters: another set would be recorded, and looked for at every call, and that is not what users do."""
+    return 1 if modes else copies(bytes_touched)
 
 
 def layer_forward(layer: Layer, batch: int, precision: Precision) -> Case:
@@ -74,8 +90,12 @@ def layer_forward(layer: Layer, batch: int, precision: Precision) -> Case:
     touched = element * (batch * (layer.in_features + layer.out_features) + layer.in_features * layer.out_features)
 
     def make(modes: tuple[str, ...]) -> dict[str, Calls]:
-        cases = [LayerCase(layer, batch, precision.dtype, DEVICE) for _ in range(copies(touched))]
-        arguments = [(c.input.detach(), c.weight.detach(), c.bias.detach(), layer.activation, SLOPE) for c in cases]
+        sets = range(operand_sets(touched, modes))
+        cases = [LayerCase(layer, batch, precision.dtype, DEVICE) for _ in sets]
+        for case in cases:
+            for tensor in (case.input, case.weight, case.bias):
+                tensor.requires_grad_(False)
+        arguments = [(c.input, c.weight, c.bias, layer.activation, SLOPE) for c in cases]
 
         def calls(function: Callable[..., Tensor]) -> Calls:
             return [lambda a=a: function(*a) for a in arguments]
@@ -96,7 +116,8 @@ def chain_training(chain: Chain, batch: int, precision: Precision) -> Case:
     flops = ChainCase(chain, 1, precision.dtype).flops * batch
 
     def make(modes: tuple[str, ...]) -> dict[str, Calls]:
-        cases = [ChainCase(chain, batch, precision.dtype, DEVICE) for _ in range(copies(touched))]
+        sets = range(operand_sets(touched, modes))
+        cases = [ChainCase(chain, batch, precision.dtype, DEVICE) for _ in sets]
         variants = {
             "fused_gan": [c._both(fused_gan.mlp) for c in cases],
             "eager": [c._both(reference.mlp) for c in cases],
@@ -156,7 +177,9 @@ def gan_step(batch: int, fused: bool, compile_mode: str | None = None) -> Callab
     target = torch.cat([torch.ones(batch, 1, device=DEVICE), torch.zeros(batch, 1, device=DEVICE)])
     of_generator, of_discriminator = list(generator.parameters()), list(discriminator.parameters())
     if compile_mode:
-        generator, discriminator = (torch.compile(net, mode=compile_mode) for net in (generator, discriminator))
+        generator, discriminator = (
+            torch.compile(network, mode=compile_mode, dynamic=False) for network in (generator, discriminator)
+        )
 
     def apply(optimizer: torch.optim.Optimizer, parameters: list[Tensor], loss: Tensor) -> None:
         for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):

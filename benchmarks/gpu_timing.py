@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 
 Calls = Sequence[Callable[[], object]]  # the same computation on different memory
+
+
+class Run(NamedTuple):
+    """Some calls of a variant that are timed as one."""
+
+    start: Callable[[], object]
+    calls: int
+
 
 ROUNDS = 15
 GRAPH_CALLS = 24  # in one replay: its own start is spread over so many
@@ -33,7 +42,7 @@ def _elapsed(run: Callable[[], object]) -> float:
     return start.elapsed_time(end) * 1e-3
 
 
-def captured(calls: Calls) -> Callable[[], object]:
+def captured(calls: Calls) -> Run:
     """A graph of GRAPH_CALLS calls in turn: what the GPU needs, without what Python and launches cost."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
@@ -45,11 +54,11 @@ def captured(calls: Calls) -> Callable[[], object]:
     with torch.cuda.graph(graph, stream=stream):
         for index in range(GRAPH_CALLS):
             calls[index % len(calls)]()
-    return graph.replay
+    return Run(graph.replay, GRAPH_CALLS)
 
 
-def as_called(calls: Calls) -> tuple[Callable[[], object], int]:
-    """Ordinary calls for about STREAM_SECONDS, and how many they are."""
+def as_called(calls: Calls) -> Run:
+    """Ordinary calls for about STREAM_SECONDS."""
 
     def run(count: int) -> None:
         for index in range(count):
@@ -58,40 +67,26 @@ def as_called(calls: Calls) -> tuple[Callable[[], object], int]:
     run(3 * len(calls))
     torch.cuda.synchronize()
     count = max(8, int(STREAM_SECONDS / (_elapsed(lambda: run(8)) / 8)))
-    return lambda: run(count), count
+    return Run(lambda: run(count), count)
 
 
-def graph_seconds(variants: dict[str, Calls], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds a call, round by round, of each variant captured in a graph."""
-    graphs = {name: captured(calls) for name, calls in variants.items()}
-    return _rounds(graphs, dict.fromkeys(graphs, GRAPH_CALLS), rounds)
+WAYS: dict[str, Callable[[Calls], Run]] = {"graph": captured, "called": as_called}
 
 
-def stream_seconds(variants: dict[str, Calls], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds a call, round by round, of each variant called as people call it."""
-    prepared = {name: as_called(calls) for name, calls in variants.items()}
-    return _rounds({name: run for name, (run, _) in prepared.items()}, {n: c for n, (_, c) in prepared.items()}, rounds)
-
-
-def _rounds(runs: dict[str, Callable[[], object]], counts: dict[str, int], rounds: int) -> dict[str, list[float]]:
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+def seconds(runs: dict[str, Run], rounds: int = ROUNDS) -> dict[str, list[float]]:
+    """Seconds a call of each variant, round by round."""
+    found: dict[str, list[float]] = {name: [] for name in runs}
     for index in range(rounds + 1):
         for name, run in runs.items():
-            elapsed = _elapsed(run) / counts[name]
+            elapsed = _elapsed(run.start) / run.calls
             if index:  # the first round warms up
-                seconds[name].append(elapsed)
-    return seconds
+                found[name].append(elapsed)
+    return found
 
 
-def summary(seconds: dict[str, list[float]], ours: str = "fused_gan") -> tuple[dict[str, float], dict[str, float]]:
-    """Median seconds of each variant, and its time over ours: the median of the ratios round by round."""
-    medians = {name: statistics.median(times) for name, times in seconds.items()}
-    ratios = {
-        name: statistics.median(other / own for own, other in zip(seconds[ours], times, strict=True))
-        for name, times in seconds.items()
-        if name != ours
-    }
-    return medians, ratios
+def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Their time over ours: the median of the ratios round by round."""
+    return statistics.median(other / own for own, other in zip(ours, theirs, strict=True))
 
 
 def peak(dtype: torch.dtype, size: int = 8192) -> float:

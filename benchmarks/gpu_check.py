@@ -29,8 +29,9 @@ from benchmarks.gpu_machine import PACKAGE, ROOT
 
 PROGRAMS = ("test_pointwise", "test_product")
 SANITIZERS = ("memcheck", "initcheck", "racecheck", "synccheck")
+CUTLASS_KERNELS = "kns=cutlass"  # compute-sanitizer's: a part of the mangled name
 OBJECTS = ROOT / "build" / "gpu-temp"  # of the extension, which the programs are linked with
-WITHOUT_PACKAGE = ("build", "sanitizer")  # sections that do not import fused_gan
+WITHOUT_PACKAGE = ("build", "kernels", "sanitizer")  # sections that do not import fused_gan
 # nvidia-smi may see a GPU that torch does not: its driver is too old, or its number not in CUDA_VISIBLE_DEVICES.
 READY = """
 import torch
@@ -132,34 +133,46 @@ class Check:
         for result in gpu_tests.run(folder, self.left() - 5, gpu_tests.files(), environment):
             self.note(f"tests {result.name}", result.status, result.detail[:600], result.seconds)
 
-    def sanitizer(self) -> None:
-        """Every kernel in programs without torch, whose buffers are exactly as large as they should be: by themselves,
-        then a few cases of each under compute-sanitizer."""
+    def programs(self) -> Path | None:
+        """The folder of the test programs, which are built if they are not there."""
         folder = self.library or ROOT / "build" / "cuda-device"
-        if not all((folder / name).exists() for name in PROGRAMS):
-            folder = ROOT / "build" / "cuda-device"
-            make = ["make", "-C", str(ROOT / "tests" / "cuda"), f"-j{os.cpu_count()}", f"BUILD={folder}"]
-            make += [f"DEVICE={gpu_machine.architecture_code()}", f"CUTLASS={gpu_machine.cutlass()}"]
-            make += [f"OBJECTS={OBJECTS}"] if OBJECTS.exists() else []
-            if not self.run("programs", [*make, *(str(folder / name) for name in PROGRAMS)]):
-                return
-        # With "far", offsets beyond 2³¹ elements.
-        ways = [[name, *word] for word in ([], ["far"]) for name in PROGRAMS]
-        ended = [self.run(" ".join(["kernels", *way]), [str(folder / way[0]), *way[1:]]) for way in ways]
-        if not all(ended):
-            self.note("sanitizer", "not run", "the kernels fail without it")
-            return
+        if all((folder / name).exists() for name in PROGRAMS):
+            return folder
+        folder = ROOT / "build" / "cuda-device"
+        make = ["make", "-C", str(ROOT / "tests" / "cuda"), f"-j{os.cpu_count()}", f"BUILD={folder}"]
+        make += [f"DEVICE={gpu_machine.architecture_code()}", f"CUTLASS={gpu_machine.cutlass()}"]
+        make += [f"OBJECTS={OBJECTS}"] if OBJECTS.exists() else []
+        return folder if self.run("programs", [*make, *(str(folder / name) for name in PROGRAMS)]) else None
+
+    def kernels(self) -> None:
+        """Every kernel in programs without torch, whose buffers are exactly as large as they should be."""
+        if folder := self.programs():
+            # With "far", offsets beyond 2³¹ elements.
+            for way in ([name, *word] for word in ([], ["far"]) for name in PROGRAMS):
+                self.run(" ".join(["kernels", *way]), [str(folder / way[0]), *way[1:]])
+
+    def sanitizer(self) -> None:
+        """A few cases of each kernel under compute-sanitizer, CUTLASS's apart and last: its tools report what is no
+        fault in kernels of wgmma and TMA."""
         if (tool := gpu_machine.find_tool("compute-sanitizer")) is None:
             self.note("sanitizer", "not run", "no compute-sanitizer")
             return
-        for name in SANITIZERS:
-            for program in PROGRAMS:
-                words = [tool, "--tool", name, "--error-exitcode", "9", str(folder / program), "few"]
-                self.run(f"{name} {program}", words)
+        if (folder := self.programs()) is None:
+            return
+        pointwise, product = (folder / name for name in PROGRAMS)
+        checks = [("pointwise", pointwise, []), ("mma", product, ["--kernel-name-exclude", CUTLASS_KERNELS])]
+        if gpu_machine.nvidia_smi("compute_cap") == "9.0" and b"cutlass" in product.read_bytes():
+            checks.append(("wgmma", product, ["--kernel-name", CUTLASS_KERNELS]))
+        else:
+            self.note("sanitizer wgmma", "not run", "no such kernels in this build or on this GPU")
+        for kernels, program, words in checks:
+            for name in SANITIZERS:
+                command = [tool, "--tool", name, "--error-exitcode", "9", *words, str(program), "few"]
+                self.run(f"{name} {kernels}", command)
 
     def tune(self) -> None:
         """Measured plans for the benchmark's layers, in the folder and in use for the sections that follow."""
-        command = [sys.executable, "-m", "benchmarks.gpu_tune", str(self.out / "plans" / "measured.json")]
+        command = [sys.executable, "-m", "benchmarks.gpu_tune", str(self.out / "plans")]
         self.run("tune", [*command, "--seconds", str(self.seconds * 0.85)], self.plans())
 
     def benchmark(self, section: str, compiled: bool = False) -> None:
@@ -195,17 +208,21 @@ class Check:
             return []
         return [Outcome(**outcome) for outcome in content["outcomes"] if outcome["section"] not in ran]
 
-    def finish(self) -> int:
-        """summary.md, summary.json and the archive; the exit status, of this call alone."""
+    def write(self) -> list[str]:
+        """summary.md and summary.json of what has ended so far; the table's lines."""
         facts = gpu_machine.facts()
         outcomes = [*self.earlier(facts), *self.outcomes]
         rows = [f"| {o.part} | {o.status} | {o.seconds:.0f} | {o.detail.replace('|', '/')} |" for o in outcomes]
         lines = ["| part | | s | |", "| --- | --- | ---: | --- |", *rows]
         about = "\n".join(f"- {name}: {value}" for name, value in facts.items())
-        (self.out / "summary.md").write_text(f"{about}\n\n" + "\n".join(lines) + "\n")
-        (self.out / "summary.json").write_text(
-            json.dumps({"facts": facts, "outcomes": [asdict(o) for o in outcomes]}, indent=1) + "\n"
-        )
+        replace(self.out / "summary.md", f"{about}\n\n" + "\n".join(lines) + "\n")
+        content = {"facts": facts, "outcomes": [asdict(o) for o in outcomes]}
+        replace(self.out / "summary.json", json.dumps(content, indent=1) + "\n")
+        return lines
+
+    def finish(self) -> int:
+        """The summary and the archive; the exit status, of this call alone."""
+        lines = self.write()
         archive = self.out.with_name(f"{self.out.name}.tar.gz")
         with tarfile.open(archive, "w:gz") as tar:
             tar.add(self.out, self.out.name)
@@ -216,16 +233,24 @@ class Check:
         return 0 if any(outcome.status == "passed" for outcome in self.outcomes) else 3
 
 
+def replace(path: Path, text: str) -> None:
+    """Write a file that is whole at any time; fused_gan.files, which flushes too, needs the build to be imported."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
 def sections(check: Check) -> dict[str, Callable[[], object]]:
-    """In the order in which they depend on each other; `compile` takes longest and comes last."""
+    """In the order in which they are missed most, should the time not suffice: is it right, is it fast, the rest."""
     return {
         "build": check.build,
+        "kernels": check.kernels,
         "tests": check.tests,
-        "sanitizer": check.sanitizer,
         "tune": check.tune,
         "layers": lambda: check.benchmark("layers"),
         "chains": lambda: check.benchmark("chains"),
         "steps": lambda: check.benchmark("steps"),
+        "sanitizer": check.sanitizer,
         "compile-layers": lambda: check.benchmark("layers", compiled=True),
         "compile-chains": lambda: check.benchmark("chains", compiled=True),
         "compile-steps": lambda: check.benchmark("steps", compiled=True),
@@ -259,6 +284,7 @@ def main() -> int:
         elif name not in WITHOUT_PACKAGE and (reason := check.obstacle()):
             obstacle = f"nothing can be computed on the GPU: {reason}"
         check.perform(name, known[name], obstacle)
+        check.write()
     return check.finish()
 
 

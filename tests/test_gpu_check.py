@@ -64,7 +64,7 @@ def test_a_gpu_that_torch_does_not_see_is_not_tested_on_the_cpu(
 def test_unknown_sections_are_named(tmp_path: Path) -> None:
     run = checked(tmp_path / "out", "--sections", "tests,nonsense")
     assert run.returncode == 2
-    assert "expected some of build, tests" in run.stderr
+    assert "expected some of build, kernels, tests" in run.stderr
     assert "got nonsense" in run.stderr
 
 
@@ -133,6 +133,25 @@ def test_what_a_stopped_command_has_started_ends_with_it(tmp_path: Path) -> None
             return
         time.sleep(0.1)
     pytest.fail("it still runs")
+
+
+@pytest.mark.parametrize(("content", "wgmma"), [("cutlass", 4), ("", 0)])
+def test_kernels_of_cutlass_are_sanitized_apart(
+    content: str, wgmma: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in gpu_check.PROGRAMS:
+        (tmp_path / name).write_text(content)
+    monkeypatch.setattr(gpu_machine, "find_tool", lambda name: "/bin/echo")
+    monkeypatch.setattr(gpu_machine, "nvidia_smi", lambda query: "9.0")
+    check = gpu_check.Check(tmp_path, tmp_path, 60)
+    check.perform("sanitizer", check.sanitizer, "")
+    product = f"--error-exitcode 9 {{}} kns=cutlass {tmp_path / 'test_product'} few"
+    counts = {
+        words: sum(outcome.detail.endswith(words) for outcome in check.outcomes)
+        for words in (product.format("--kernel-name"), product.format("--kernel-name-exclude"))
+    }
+    assert list(counts.values()) == [wgmma, 4]
+    assert sum(outcome.status == "not run" for outcome in check.outcomes) == (0 if wgmma else 1)
 
 
 def test_later_calls_add_to_the_summary(tmp_path: Path) -> None:

@@ -152,8 +152,8 @@ class Check:
                 self.run(" ".join(["kernels", *way]), [str(folder / way[0]), *way[1:]])
 
     def sanitizer(self) -> None:
-        """A few cases of each kernel under compute-sanitizer, CUTLASS's apart and last: its tools report what is no
-        fault in kernels of wgmma and TMA."""
+        """A few cases of each kernel under compute-sanitizer, those made of CUTLASS's parts apart and last: its tools
+        have reports on CUTLASS's own examples too."""
         if (tool := gpu_machine.find_tool("compute-sanitizer")) is None:
             self.note("sanitizer", "not run", "no compute-sanitizer")
             return

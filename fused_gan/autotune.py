@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,7 +21,7 @@ SPLITS = (1, 2, 4, 8, 16)
 CALLS, ROUNDS = 20, 7  # calls in a graph, replays of it that are timed
 GRAPH_MS = 20  # a graph that would take longer has fewer calls
 WARM_MS = 2  # of replays before those that are timed
-CLOCK_SECONDS = 0.5  # of products before the first measurement: an idle device's clocks are low
+CLOCK_SECONDS = 1  # after so long of warming up the clocks are taken as they are
 CACHE_BYTES = 128 << 20  # more than any device's second-level cache: operands are rotated through so many bytes
 BETTER = 0.98  # a kernel replaces the library's product where it takes less than this share of its time
 
@@ -150,12 +151,13 @@ def rotation(product: Product, dtype: torch.dtype) -> list[Operands]:
 
 
 def warm_up() -> None:
-    """Let the device compute until its clocks are where they stay."""
+    """Let the device compute until it gets no faster: the clocks of an idle one are low."""
     a = torch.randn(4096, 4096, device="cuda")
-    end = time.monotonic() + CLOCK_SECONDS
-    while time.monotonic() < end:
-        a @ a
-        torch.cuda.synchronize()
+    best, unchanged, end = math.inf, 0, time.monotonic() + CLOCK_SECONDS
+    while unchanged < 3 and time.monotonic() < end:
+        took = milliseconds(lambda: [a @ a for _ in range(8)])
+        unchanged = 0 if took < 0.99 * best else unchanged + 1
+        best = min(best, took)
 
 
 def microseconds(calls: list[Callable[[], None]]) -> float:
@@ -177,7 +179,7 @@ def microseconds(calls: list[Callable[[], None]]) -> float:
     return statistics.median(milliseconds(graph.replay) for _ in range(ROUNDS)) * 1e3 / count
 
 
-def milliseconds(work: Callable[[], None]) -> float:
+def milliseconds(work: Callable[[], object]) -> float:
     """From the beginning of some work on the current stream to its end."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()

@@ -141,7 +141,10 @@ def test_kernels_of_cutlass_are_sanitized_apart(
 ) -> None:
     for name in gpu_check.PROGRAMS:
         (tmp_path / name).write_text(content)
-    monkeypatch.setattr(gpu_machine, "find_tool", lambda name: "/bin/echo")
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text('#!/bin/sh\necho "12 tensors, 0 failures"\necho "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setattr(gpu_machine, "find_tool", lambda name: str(tool))
     monkeypatch.setattr(gpu_machine, "nvidia_smi", lambda query: "9.0")
     check = gpu_check.Check(tmp_path, tmp_path, 60)
     check.perform("sanitizer", check.sanitizer, "")
@@ -152,6 +155,10 @@ def test_kernels_of_cutlass_are_sanitized_apart(
     }
     assert list(counts.values()) == [wgmma, 4]
     assert sum(outcome.status == "not run" for outcome in check.outcomes) == (0 if wgmma else 1)
+    assert not any(outcome.status == "failed" for outcome in check.outcomes)
+    tool.write_text("#!/bin/sh\necho ERROR SUMMARY: 0 errors\n")  # and the program did not run
+    check.perform("sanitizer", check.sanitizer, "")
+    assert sum(outcome.status == "failed" for outcome in check.outcomes) == 8 + wgmma
 
 
 def test_later_calls_add_to_the_summary(tmp_path: Path) -> None:

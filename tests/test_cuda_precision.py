@@ -38,6 +38,7 @@ SETTINGS = {
 @pytest.fixture(autouse=True)
 def settings_as_they_were() -> Iterator[None]:
     everywhere, here = torch.backends.fp32_precision, matmul.fp32_precision
+    torch.backends.fp32_precision = matmul.fp32_precision = "none"  # nothing said, as in a new process
     yield
     torch.set_float32_matmul_precision("highest")
     torch.backends.fp32_precision, matmul.fp32_precision = everywhere, here

@@ -16,8 +16,7 @@ class Branch {
  public:
   explicit Branch(bool wanted) {
     if (!wanted || c10::cuda::currentStreamCaptureStatusMayInitCtx() != c10::cuda::CaptureStatus::Active) return;
-    side_ = c10::cuda::getStreamFromPool();
-    if (*side_ == main_) side_ = c10::cuda::getStreamFromPool();
+    side_ = beside(main_);
   }
 
   // What `work` enqueues may read all that the stream has written so far. The tensors that it reads are kept until the
@@ -43,6 +42,14 @@ class Branch {
   }
 
  private:
+  // The same at each call of a thread: cuBLAS has a workspace for every stream that it has seen.
+  static c10::cuda::CUDAStream beside(c10::cuda::CUDAStream main) {
+    thread_local std::optional<c10::cuda::CUDAStream> known;
+    while (!known || known->device() != main.device() || *known == main)
+      known = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, main.device_index());
+    return *known;
+  }
+
   const c10::cuda::CUDAStream main_ = c10::cuda::getCurrentCUDAStream();
   std::optional<c10::cuda::CUDAStream> side_;
   at::cuda::CUDAEvent forked_, joined_;

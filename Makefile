@@ -16,8 +16,9 @@ VENV       ?= .venv
 TORCH      ?= torch==2.13.0
 CUDA_VENV  ?= .venv-cuda
 CUDA_TORCH ?= torch==2.11.0# a CUDA 13.0 build
-# Compilers at a time; with CUTLASS's headers each takes 5 GB.
-export MAX_JOBS ?= $(shell nproc)
+# Compilers at a time; with CUTLASS's headers each takes 5 GB. Empty where Linux's figures are not to be had.
+export MAX_JOBS ?= $(if $(wildcard /proc/meminfo),$(shell awk -v cores=$$(nproc) \
+    '/MemAvailable/ { fit = int($$2 / 5e6); print fit < 1 ? 1 : fit < cores ? fit : cores }' /proc/meminfo))
 NVCC       ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 
 CUTLASS     := nvidia-cutlass==4.2.0.0# headers alone are used: without its dependencies
@@ -67,7 +68,7 @@ sanitize: $(VENV)/installed
 	    ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	    PYTEST_ADDOPTS="-k '$(NOT_SANITIZED)'" $(abspath $(BIN))/python -m pytest -p no:cacheprovider $(PYTEST_FLAGS) $(SANITIZED)
 
-# Beside the devices' code, of both architectures: what a CUDA runtime for CPUs executes.
+# What a CUDA runtime for CPUs executes, uncompressed as it reads it; that of sm_80 is in the build anyway (8.0+PTX).
 PTX := -no-compress -gencode=arch=compute_90a,code=compute_90a
 
 cuda:

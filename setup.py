@@ -52,14 +52,7 @@ ROOT = Path(__file__).parent
 TORCH_FLOOR = (2, 11)
 DEFAULT_ARCHITECTURES = "8.0+PTX;9.0a"
 OPERATORS = "fused_gan.libfused_gan"  # loaded by torch.ops.load_library, linked by fused_gan._C
-CXX_WARNINGS = [
-    "-Wall",
-    "-Wextra",
-    "-Wno-psabi",
-    "-Wno-unknown-pragmas",
-    "-Wno-unused-parameter",
-    "-Wno-interference-size",
-]
+CXX_WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
 CXX_FLAGS = ["-O3", "-g0", "-std=c++20", "-fno-math-errno", *CXX_WARNINGS]
 if os.environ.get("FUSED_GAN_SANITIZE") == "1":  # -O1 keeps what the report points at
     CXX_FLAGS += ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]

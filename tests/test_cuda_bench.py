@@ -1,5 +1,5 @@
-"""On a GPU: the benchmark's timing runs whole, both ways, on cases that are quick enough for a test. What it finds is no
-business of a test."""
+"""On a GPU: the benchmark's timing runs whole, both ways, on cases that are quick enough for a test. What it finds is
+no business of a test."""
 
 from __future__ import annotations
 

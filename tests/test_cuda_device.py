@@ -132,6 +132,26 @@ def test_infinities_and_nan_go_through(kernel: str, dtype: torch.dtype) -> None:
         assert torch.equal(ours.isinf(), theirs.isinf()), activation
 
 
+def test_small_layers_stay_in_float32_where_tf32_is_allowed() -> None:
+    """As cuBLAS's do: what tf32's setting changes in a chain is less than the roundings of float32."""
+    tensors, options = chain((64, 256, 256), torch.float32, "tanh")
+    grad = random(64, 256, dtype=torch.float32)
+
+    def results(function: object, tensors: list[Tensor]) -> dict[str, Tensor]:
+        leaves = [tensor.detach().requires_grad_() for tensor in tensors]
+        output = function(leaves[0], leaves[1:3], leaves[3:], **options)  # type: ignore[operator]
+        return {"output": output, "input": torch.autograd.grad(output, leaves[0], grad.to(output.dtype))[0]}
+
+    torch.set_float32_matmul_precision("high")
+    try:
+        ours = results(fused_gan.mlp, tensors)
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    theirs, truth = results(stock, tensors), results(stock, [tensor.double() for tensor in tensors])
+    for name, result in ours.items():
+        assert_as_close_as_stock(result, theirs[name], truth[name], name, luck=2)
+
+
 def test_chains_repeat_bit_for_bit(dtype: torch.dtype) -> None:
     tensors, options = chain((200, 512, 1024), dtype, "tanh")
     first, second = (gradients(fused_gan.mlp, tensors, options) for _ in range(2))

@@ -6,6 +6,7 @@
 #include <c10/cuda/CUDAGuard.h>
 
 #include <optional>
+#include <unordered_map>
 #include <vector>
 
 namespace fused_gan::cuda {
@@ -42,12 +43,14 @@ class Branch {
   }
 
  private:
-  // The same at each call of a thread: cuBLAS has a workspace for every stream that it has seen.
+  // The same for a stream at each call, as cuBLAS has a workspace for every stream that it has seen; another for
+  // another stream: their graphs may run at once, and then their branches do.
   static c10::cuda::CUDAStream beside(c10::cuda::CUDAStream main) {
-    thread_local std::optional<c10::cuda::CUDAStream> known;
-    while (!known || known->device() != main.device() || *known == main)
-      known = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, main.device_index());
-    return *known;
+    thread_local std::unordered_map<c10::cuda::CUDAStream, c10::cuda::CUDAStream> known;
+    if (const auto found = known.find(main); found != known.end()) return found->second;
+    c10::cuda::CUDAStream side = main;
+    while (side == main) side = c10::cuda::getStreamFromPool(/*isHighPriority=*/false, main.device_index());
+    return known.emplace(main, side).first->second;
   }
 
   const c10::cuda::CUDAStream main_ = c10::cuda::getCurrentCUDAStream();

@@ -108,9 +108,10 @@ at::Tensor forward_in_two(Activation act, const at::Tensor& x, const at::Tensor&
 }  // namespace
 
 Precision float32_precision(int64_t rows, int64_t columns, int64_t depth) {
-  // Smaller products cuBLAS leaves in float32 on an H100 (CUDA 12.8; https://github.com/pytorch/pytorch/pull/183355),
-  // and where stock is exact, so are we.
-  if (rows < 16 || std::min(columns, depth) < 512) return Precision::kFloat32;
+  // Smaller products cuBLAS leaves in float32, seen on an H100 (CUDA 12.8;
+  // https://github.com/pytorch/pytorch/pull/183355) and assumed elsewhere; where stock is exact, so are we.
+  constexpr int64_t kTf32Rows = 16, kTf32Size = 512;
+  if (rows < kTf32Rows || std::min(columns, depth) < kTf32Size) return Precision::kFloat32;
   const auto wanted = at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL);
   return wanted == at::Float32Precision::TF32 ? Precision::kTf32 : Precision::kFloat32;
 }

@@ -1,5 +1,7 @@
 // The CUDA driver as far as torch must find it: one device, whose context is there from the start. Programs are
 // compiled and launched through the runtime alone, so what would do it here is refused.
+#include "unsupported.h"
+
 extern "C" {
 
 int cuInit(unsigned) { return 0; }
@@ -10,8 +12,8 @@ int cuCtxGetCurrent(void** context) { return *context = context, 0; }
 int cuCtxSetCurrent(void*) { return 0; }
 int cuGetErrorString(int, const char** text) { return *text = "the stand-in's driver cannot do this", 0; }
 
-#define UNSUPPORTED(function) \
-  int function() { return 801; /* CUDA_ERROR_NOT_SUPPORTED */ }
+}  // extern "C"
+
 UNSUPPORTED(cuDeviceGetAttribute)
 UNSUPPORTED(cuFuncGetAttribute)
 UNSUPPORTED(cuFuncSetAttribute)
@@ -29,5 +31,3 @@ UNSUPPORTED(cuModuleUnload)
 UNSUPPORTED(cuOccupancyMaxActiveBlocksPerMultiprocessor)
 UNSUPPORTED(cuPointerGetAttribute)
 UNSUPPORTED(cuTensorMapEncodeTiled)
-
-}  // extern "C"

@@ -13,6 +13,7 @@
 #include <c10/cuda/CUDAStream.h>
 #include <torch/library.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <set>
@@ -78,11 +79,14 @@ c10::IValue on_cpu(const c10::IValue& value, bool zeros) {
 const std::map<std::string, size_t> kProducts = {
     {"aten::mm", 0}, {"aten::bmm", 0}, {"aten::addmm", 1}, {"aten::baddbmm", 1}};
 
-// float32 factors where PyTorch's settings allow tf32: without their 13 lowest bits. (cuBLAS is said to round them, as
-// the copy engine does for our wgmma kernels; the CPU runtime's copy engine does not.)
+// float32 factors where PyTorch's settings allow tf32 and cuBLAS makes use of it (docs/cuda.md): without their 13
+// lowest bits. PyTorch's documentation says that stock rounds them, as the copy engine does for our wgmma kernels; the
+// CPU runtime's copy engine cuts them off, and stock is to be no better here than ours.
 void cut_to_tf32(const c10::OperatorHandle& op, Stack& arguments) {
   const auto product = kProducts.find(op.schema().name());
-  if (product == kProducts.end() || arguments[product->second].toTensor().scalar_type() != at::kFloat ||
+  if (product == kProducts.end()) return;
+  const at::Tensor a = arguments[product->second].toTensor(), b = arguments[product->second + 1].toTensor();
+  if (a.scalar_type() != at::kFloat || a.size(-2) < 16 || std::min(a.size(-1), b.size(-1)) < 512 ||
       at::globalContext().float32Precision(at::Float32Backend::CUDA, at::Float32Op::MATMUL) !=
           at::Float32Precision::TF32)
     return;
@@ -149,6 +153,8 @@ void on_the_cpu(const c10::OperatorHandle& op, Stack* stack) {
   stack->resize(stack->size() - count);
   const cudaStream_t stream = c10::cuda::getCurrentCUDAStream();
   const bool captured = capturing(stream);
+  TORCH_CHECK(!captured || !(op.hasTag(at::Tag::dynamic_output_shape) || op.hasTag(at::Tag::data_dependent_output)),
+              op.schema().name(), ": it waits for the device, which a capture forbids");
   for (size_t i = 0; i < count; ++i) {
     if (op.schema().arguments()[i].type()->str() != "Generator?") continue;
     TORCH_CHECK(!captured, op.schema().name(), ": random numbers in a capture are not implemented");

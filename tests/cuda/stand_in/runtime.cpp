@@ -24,7 +24,7 @@ using Work = std::vector<std::function<void()>>;
 
 struct Recorded {
   cudaStream_t stream;
-  std::function<void()> work;  // none: the origin waits here for all that the stream had been given up to `position`
+  std::function<void()> work;  // none: here is waited for what the stream was given before `position`
   size_t position;
 };
 
@@ -79,7 +79,7 @@ std::optional<Work> as_late_as_allowed(std::vector<Recorded> recorded, cudaStrea
       waiting.push_back(std::move(next));
     } else {
       std::erase_if(waiting, [&](Recorded& other) {
-        const bool awaited = other.stream == next.stream && other.position <= next.position;
+        const bool awaited = other.stream == next.stream && other.position < next.position;
         if (awaited) work.push_back(std::move(other.work));
         return awaited;
       });
@@ -262,12 +262,24 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
   return cudaSuccess;
 }
 
+// Memory comes and goes beside a capture only where the thread has said that it knows.
+cudaError_t check_memory_mode() {
+  return capture_is_on() && capture_mode == cudaStreamCaptureModeGlobal ? refuse(cudaErrorStreamCaptureUnsupported)
+                                                                        : cudaSuccess;
+}
+
 cudaError_t cudacpu_cudaMalloc(void**, size_t);
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
-  if (capture_is_on() && capture_mode == cudaStreamCaptureModeGlobal) return refuse(cudaErrorStreamCaptureUnsupported);
+  if (const cudaError_t error = check_memory_mode()) return error;
   size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
   return bytes > free ? cudaErrorMemoryAllocation : cudacpu_cudaMalloc(memory, bytes);
+}
+
+cudaError_t cudacpu_cudaFree(void*);
+cudaError_t cudaFree(void* memory) {
+  if (const cudaError_t error = check_memory_mode()) return error;
+  return cudacpu_cudaFree(memory);
 }
 
 // --- one device, streams of one priority, nothing asynchronous ------------------------------------

@@ -8,7 +8,7 @@
 namespace stand_in {
 
 bool capturing(cudaStream_t stream);
-void record(cudaStream_t stream,
-            std::function<void()> work);  // to be done at every launch of the graph that is being captured
+// To be done at every launch of the graph that is being captured.
+void record(cudaStream_t stream, std::function<void()> work);
 
 }  // namespace stand_in

@@ -1,7 +1,6 @@
 // What torch's libraries must find in the runtime but none of our tests calls: several devices, several processes,
 // pools of the driver, looking into graphs. Without the runtime's header, whose declarations have arguments.
-#define UNSUPPORTED(function) \
-  extern "C" int function() { return 801; /* cudaErrorNotSupported */ }
+#include "unsupported.h"
 
 UNSUPPORTED(cudaDeviceEnablePeerAccess)
 UNSUPPORTED(cudaDeviceGetDefaultMemPool)

@@ -62,6 +62,14 @@ def test_the_weights_are_those_of_a_run_left_alone(tmp_path: Path, interrupted: 
     assert kept == [10, 20, 24, 30, 36, 40]
 
 
+def test_a_run_without_a_graph_stays_so_where_a_device_is_given(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    data = write_squares(tmp_path / "squares.npz")
+    run("mlp-gan", options("mlp-gan", data, folder.path, 10, cuda_graph="off"))
+    resume(folder.path, steps=20, console=QUIET, device="cpu")
+    assert folder.read_config()["training"]["cuda_graph"] == "off"
+
+
 def words(fields: dict[str, Any]) -> list[str]:
     """The command line that sets them."""
     return [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", str(value))]

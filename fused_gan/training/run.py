@@ -132,8 +132,8 @@ def resume(
     try:
         name = loaded.config["preset"]
         given = {name: value for name, value in (runtime | {"steps": steps}).items() if value is not None}
-        if "device" in given:
-            given.setdefault("cuda_graph", "auto")  # "on" may not go there
+        if "device" in given and loaded.config["training"].get("cuda_graph") == "on":
+            given.setdefault("cuda_graph", "auto")  # it may not go there
         changes = {"out": path} | given
         preset = from_json(name, loaded.config["model"] | loaded.config["training"] | changes)
     except (KeyError, TypeError, AttributeError) as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import json
@@ -55,7 +56,8 @@ def lacking() -> dict[str, str]:
 def run_for(seconds: float, command: list[str], log: IO[str], folder: Path, environment: dict[str, str]) -> int | None:
     """Run a command in a folder, its output into the log; its status, or None if it had to be stopped.
 
-    What it has started ends with it: a compiler or a test left behind would run beside what is measured next.
+    What it has started ends with it, however that ends: a compiler or a test left behind would run beside what is
+    measured next.
     """
     process = subprocess.Popen(
         command,
@@ -82,9 +84,10 @@ def stop_all() -> None:
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is None:
+    """End a command and what it has started, which may outlive it."""
+    with contextlib.suppress(ProcessLookupError):  # nothing of it is left
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    process.wait()
 
 
 def nvidia_smi(query: str) -> str:

@@ -72,15 +72,12 @@ class Check:
         """Seconds until the section has to end."""
         return self.deadline - time.monotonic()
 
-    def log(self, part: str) -> Path:
-        """The file for the output of a part."""
-        return self.out / f"{part.replace(' ', '-')}.log"
-
-    def run(self, part: str, command: list[str], environment: dict[str, str] | None = None) -> bool:
-        """Run a command within the section's time, its output into a log beside the results; notes how it ended."""
+    def run(self, part: str, command: list[str], environment: dict[str, str] | None = None, said: str = "") -> bool:
+        """Run a command within the section's time, its output into a log beside the results; notes how it ended. One
+        whose output lacks what should be `said` has not passed, whatever its status."""
         if (limit := self.left()) <= 0:
             return self.note(part, "not run", "no time left")
-        log = self.log(part)
+        log = self.out / f"{part.replace(' ', '-')}.log"
         start = time.monotonic()
         with log.open("w") as stream:
             stream.write(" ".join(command) + "\n")
@@ -88,8 +85,10 @@ class Check:
             status = gpu_machine.run_for(limit, command, stream, ROOT, self.environment | (environment or {}))
         if status is None:
             return self.note(part, "failed", f"longer than {limit:.0f} s, see {log.name}", time.monotonic() - start)
-        lines = log.read_text(errors="replace").strip().splitlines()
-        detail = lines[-1][:200] if len(lines) > 1 else ""
+        _, *lines = log.read_text(errors="replace").strip().splitlines()  # the first is the command
+        detail = lines[-1][:200] if lines else ""
+        if status == 0 and said not in "\n".join(lines):
+            return self.note(part, "failed", f"no {said!r} in {log.name}: {detail}", time.monotonic() - start)
         return self.note(part, "passed" if status == 0 else "failed", detail, time.monotonic() - start)
 
     def perform(self, section: str, work: Callable[[], object], obstacle: str) -> None:
@@ -174,8 +173,7 @@ class Check:
                 part = f"{name} {kernels}"
                 command = [tool, "--tool", name, "--error-exitcode", "9", *words, str(program), "few"]
                 # A tool of another version than the driver may find nothing, as it runs nothing.
-                if self.run(part, command) and "failures" not in self.log(part).read_text(errors="replace"):
-                    self.note(part, "failed", f"{tool} has not run {program.name}")
+                self.run(part, command, said="failures")
 
     def tune(self) -> None:
         """Measured plans for the benchmark's layers, in the folder and in use for the sections that follow."""

@@ -123,10 +123,16 @@ def test_a_section_that_takes_too_long_fails(tmp_path: Path) -> None:
     assert check.finish() == 1
 
 
-def test_what_a_stopped_command_has_started_ends_with_it(tmp_path: Path) -> None:
-    start = "import subprocess; print(subprocess.Popen(['sleep', '60']).pid, flush=True); import time; time.sleep(60)"
-    check = gpu_check.Check(tmp_path, None, 3)
-    check.perform("slow", lambda: check.run("start", [sys.executable, "-c", start]), "")
+@pytest.mark.parametrize(
+    ("then", "seconds", "status"),
+    [("time.sleep(60)", 3, "failed"), ("0", 60, "passed"), ("os.abort()", 60, "failed")],
+    ids=["stopped", "ended", "crashed"],
+)
+def test_what_a_command_has_started_ends_with_it(then: str, seconds: float, status: str, tmp_path: Path) -> None:
+    start = "import os, subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True)"
+    check = gpu_check.Check(tmp_path, None, seconds)
+    check.perform("starter", lambda: check.run("start", [sys.executable, "-c", f"{start}; {then}"]), "")
+    assert [outcome.status for outcome in check.outcomes] == [status]
     child = Path("/proc", (tmp_path / "start.log").read_text().split()[-1])
     for _ in range(50):
         if not child.exists() or "zombie" in (child / "status").read_text():
@@ -157,8 +163,10 @@ def test_kernels_of_cutlass_are_sanitized_apart(
     assert sum(outcome.status == "not run" for outcome in check.outcomes) == (0 if wgmma else 1)
     assert not any(outcome.status == "failed" for outcome in check.outcomes)
     tool.write_text("#!/bin/sh\necho ERROR SUMMARY: 0 errors\n")  # and the program did not run
+    check.outcomes.clear()
     check.perform("sanitizer", check.sanitizer, "")
     assert sum(outcome.status == "failed" for outcome in check.outcomes) == 8 + wgmma
+    assert not any(outcome.status == "passed" for outcome in check.outcomes)
 
 
 def test_later_calls_add_to_the_summary(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from small_runs import QUIET, SMALL, go_on, options, run, write_patches
 from test_checkpoint import Payload, flat
 
 from fused_gan.cli import main
+from fused_gan.data import load
 from fused_gan.errors import UserError
+from fused_gan.lock import locked
 from fused_gan.training import PRESETS, CheckpointError, Checkpoints, load_checkpoint, resume
 from fused_gan.training.folder import read_lines
 from fused_gan.training.system import System
@@ -186,6 +188,50 @@ def test_a_run_that_is_being_trained_is_left_alone(
     assert refusals == [f"run: another process is training in {out}; wait for it, or end it"]
     assert [line["step"] for line in numbers(out) if "generator_loss" in line] == [5, 10, 15, 20, 25, 30]
     assert resume(out, steps=40, console=QUIET).steps_done == 40
+
+
+@pytest.mark.parametrize("checkpoint", [None, "step-0000010.safetensors"])
+def test_a_run_that_was_trained_on_meanwhile_is_left_as_it_is(
+    tmp_path: Path, patches: str, monkeypatch: pytest.MonkeyPatch, checkpoint: str | None
+) -> None:
+    """Between the reading of a checkpoint and the lock lies the reading of the data."""
+    out = tmp_path / "run"
+    run("mlp-gan", options("mlp-gan", patches, out, 20))
+
+    def load_and_train_on(*words: Any) -> Any:
+        monkeypatch.undo()
+        resume(out, steps=30, console=QUIET)
+        return load(*words)
+
+    monkeypatch.setattr("fused_gan.training.run.load", load_and_train_on)
+    with pytest.raises(UserError, match=r"run: another process has trained on in .* meanwhile; resume it again"):
+        resume(out, steps=40, checkpoint=checkpoint, console=QUIET)
+    assert [line["step"] for line in numbers(out) if "generator_loss" in line] == [5, 10, 15, 20, 25, 30]
+    assert resume(out, steps=40, console=QUIET).steps_done == 40
+
+
+def test_of_two_runs_that_begin_in_one_new_folder_one_is_refused(
+    tmp_path: Path, patches: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    preset = options("mlp-gan", patches, out, 10)
+
+    def load_and_train(*words: Any) -> Any:
+        monkeypatch.undo()
+        run("mlp-gan", preset)
+        return load(*words)
+
+    monkeypatch.setattr("fused_gan.training.run.load", load_and_train)
+    with pytest.raises(UserError, match=r"out: .* is not empty"):
+        run("mlp-gan", preset)
+
+    assert numbers(out)[-1]["step"] == 10
+    beside = tmp_path / "beside"
+    beside.mkdir()
+    with locked(beside / ".lock"), pytest.raises(UserError, match="run: another process is training in"):
+        run("mlp-gan", options("mlp-gan", patches, beside, 10))
+    assert [path.name for path in beside.iterdir()] == [".lock"]
+    run("mlp-gan", options("mlp-gan", patches, beside, 10))
 
 
 @pytest.mark.parametrize("content", ["{}", '{"preset": "mlp-gan", "image_shape": [], "images": 1, "model": {}}', "[]"])

@@ -72,6 +72,10 @@ class Checkpoints:
             raise CheckpointError(f"{self.folder}: holds no checkpoint; the run saved none yet")
         return paths[-1]
 
+    def newest(self) -> tuple[Path, int] | None:
+        """The latest file in rotation and when it was written, in ns: another once the run was trained on."""
+        return next(((path, path.stat().st_mtime_ns) for path in reversed(self.all())), None)
+
     def load_last(self) -> Checkpoint:
         """Read the latest checkpoint.
 

@@ -46,12 +46,12 @@ class RunFolder:
         self.lock = path / ".lock"
 
     def require_new(self) -> None:
-        """Raise `UserError` unless the folder is missing or empty: a run never overwrites another."""
+        """Raise `UserError` unless the folder is missing or empty but for the lock: a run never overwrites another."""
         require(
             not self.path.exists() or self.path.is_dir(), f"out: {self.path} is a file, expected a new or empty folder"
         )
         require(
-            not self.path.exists() or not any(self.path.iterdir()),
+            not self.path.exists() or all(path == self.lock for path in self.path.iterdir()),
             f"out: {self.path} is not empty; name a new folder or empty it",
         )
 

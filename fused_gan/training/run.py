@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import broadcast_object_list, gather_object
 from rich.console import Console
 
 import fused_gan
 from fused_gan.data import ImageData, load
-from fused_gan.errors import require
+from fused_gan.errors import UserError, require
 from fused_gan.lock import locked
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.training.build import build_system, count_classes
@@ -86,13 +86,11 @@ def train(
     console = console or Console()
     device, accelerator = _set_up(chosen.training)
     folder = RunFolder(_agreed(accelerator, chosen.training.out or _new_folder(preset)))
-    if accelerator.is_main_process:
-        folder.require_new()
+    _in_all(folder.require_new)
     run = _Run(preset, chosen, folder, device, accelerator)
-    if accelerator.is_main_process:
-        folder.create(run.description)
-    with _alone_in(folder, accelerator):
+    with _alone_in(folder, accelerator, folder.require_new):
         if accelerator.is_main_process:
+            folder.create(run.description)
             if chosen.training.device == "auto" and device.type == "cpu":
                 console.print(f"device auto: cpu, as {cuda_obstacle()}", highlight=False)
             console.print(run.introduction(), highlight=False, soft_wrap=True)
@@ -119,7 +117,7 @@ def resume(
 
     Raises:
         UserError: no run folder, no sound checkpoint, data that has changed, nothing left to do, a field that is part
-            of the experiment, or another process that trains this run.
+            of the experiment, or another process that trains this run, or has trained it on meanwhile.
         Diverged, OSError: as `train`.
     """
     console = console or Console()
@@ -128,6 +126,7 @@ def resume(
     folder = RunFolder(path)
     folder.require_run()
     store = Checkpoints(folder.checkpoints, keep=1)
+    newest = store.newest()
     loaded = store.load(checkpoint)
     try:
         name = loaded.config["preset"]
@@ -149,7 +148,11 @@ def resume(
         and run.description["images"] == loaded.config["images"],
         f"data: {preset.training.data} is no longer what the run was begun with",
     )
-    with _alone_in(folder, accelerator):
+
+    def require_unchanged() -> None:
+        require(store.newest() == newest, f"run: another process has trained on in {path} meanwhile; resume it again")
+
+    with _alone_in(folder, accelerator, require_unchanged):
         try:
             run.recorder.restore(loaded.state)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -307,11 +310,36 @@ def _set_up(config: TrainingConfig) -> tuple[torch.device, Accelerator]:
     return device, accelerator
 
 
-def _alone_in(folder: RunFolder, accelerator: Accelerator) -> AbstractContextManager[None]:
-    """Within it, no other command writes into the folder: two would cut back each other's logs and checkpoints."""
-    if not accelerator.is_main_process:
-        return contextlib.nullcontext()
-    return locked(folder.lock, f"run: another process is training in {folder.path}; wait for it, or end it")
+@contextlib.contextmanager
+def _alone_in(folder: RunFolder, accelerator: Accelerator, check: Callable[[], None]) -> Iterator[None]:
+    """Within it, no other command writes into the folder: two would cut back each other's logs and checkpoints.
+
+    Args:
+        check: raises `UserError` if another has written there what is in the way, before it was left alone.
+    """
+    refusal = f"run: another process is training in {folder.path}; wait for it, or end it"
+    with contextlib.ExitStack() as held:
+
+        def lock() -> None:
+            if accelerator.is_main_process:
+                folder.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(folder.lock, refusal))
+
+        _in_all(lock)
+        _in_all(check)
+        yield
+
+
+def _in_all(attempt: Callable[[], None]) -> None:
+    """Do it in every process; a `UserError` in one is raised in all, which would wait for that one otherwise."""
+    refusal = None
+    try:
+        attempt()
+    except UserError as error:
+        refusal = str(error)
+    refusals = [words for words in gather_object([refusal]) if words is not None]
+    if refusals:
+        raise UserError(refusals[0])
 
 
 def _new_folder(preset: str) -> Path:

@@ -14,26 +14,45 @@ from test_resume import numbers
 from train_in_processes import PRESETS, main
 
 from fused_gan.errors import UserError
+from fused_gan.lock import locked
 from fused_gan.training import load_checkpoint
 from fused_gan.training.processes import own_rows
+
+HERE = Path(__file__).parent
+TOLD = """
+import os, sys
+from pathlib import Path
+from small_runs import options, run
+from fused_gan.errors import UserError
+data, folder = sys.argv[1:]
+try:
+    run("mlp-gan", options("mlp-gan", data, Path(folder, "run"), 10))
+except UserError as error:
+    Path(folder, f"told-{os.environ['RANK']}").write_text(str(error))
+"""
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Path]:
     """Folders of the same runs, in one process and, launched by torchrun, in two."""
     folder = tmp_path_factory.mktemp("runs")
-    data, here = write_patches(folder / "patches.npz"), Path(__file__).parent
+    data = write_patches(folder / "patches.npz")
+    launch(HERE / "train_in_processes.py", data, str(folder / "two"))
+    main(data, folder / "one")
+    return {1: folder / "one", 2: folder / "two"}
+
+
+def launch(program: Path, *words: str) -> None:
+    """Run a program in two processes."""
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
-        [*launcher, str(here / "train_in_processes.py"), data, str(folder / "two")],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(here.parent), *sys.path])},
+        [*launcher, str(program), *words],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent), *sys.path])},
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    main(data, folder / "one")
-    return {1: folder / "one", 2: folder / "two"}
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -48,6 +67,17 @@ def test_two_processes_equal_one(runs: dict[int, Path], preset: str) -> None:
     network = "vae" if preset.endswith("vae") else "generator"
     for name, weight in states[0][network].items():
         torch.testing.assert_close(states[1][network][name], weight, rtol=1e-8, atol=1e-12)
+
+
+def test_what_one_process_is_refused_all_are_told(tmp_path: Path) -> None:
+    """Only the first asks for the lock; another that went on would wait for it."""
+    data, program, folder = write_patches(tmp_path / "patches.npz"), tmp_path / "program.py", tmp_path / "run"
+    program.write_text(TOLD)
+    folder.mkdir()
+    with locked(folder / ".lock"):
+        launch(program, data, str(tmp_path))
+    for index in range(2):
+        assert "another process is training in" in (tmp_path / f"told-{index}").read_text()
 
 
 def test_each_process_takes_its_own_rows() -> None:

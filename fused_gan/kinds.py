@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -15,6 +16,15 @@ _WORDS: dict[Any, str] = {
     types.NoneType: "null",
 }
 _MANY: dict[Any, str] = {int: "integers", float: "numbers"}  # what a list holds
+
+
+def plain(value: Any) -> Any:
+    """A value as a field holds it: a list as a tuple, a number of another library, as NumPy's, as Python's own."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(plain, value))
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return value
+    return int(value) if isinstance(value, numbers.Integral) else float(value)
 
 
 def is_a(value: object, kind: Any) -> bool:

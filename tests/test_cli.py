@@ -439,7 +439,7 @@ def test_options_come_from_a_file_and_words_win(
         ('{"steps": 20.5}', "steps: expected an integer, got 20.5"),
         ('{"steps": true}', "steps: expected an integer, got True"),
         ('{"data": 5}', "data: expected text, got 5"),
-        ('{"betas": [0.5, "x"]}', "betas: expected a list of 2 numbers, got (0.5, 'x')"),
+        ('{"betas": [0.5, "x"]}', "betas: expected a list of 2 numbers, got [0.5, 'x']"),
         ('{"channels": 2}', "channels: expected one of 1, 3 or null, got 2"),
         ("[1]", "expected a JSON object, got list"),
         ("{", "cannot be read as JSON"),

@@ -29,6 +29,7 @@ from fused_gan.training import (
     load_sampler,
     train,
 )
+from fused_gan.training.presets import to_json
 from fused_gan.training.progress import progress_view
 
 CPU = torch.device("cpu")
@@ -225,6 +226,16 @@ def test_a_model_field_out_of_range_is_named(field: str, value: Any) -> None:
 def test_a_field_of_a_vae_out_of_range_is_named(field: str, value: Any) -> None:
     with pytest.raises(UserError, match=f"^{field}: expected .*, got "):
         VAETraining(**{field: value})
+
+
+def test_configure_takes_lists_and_the_numbers_of_numpy_and_says_what_came() -> None:
+    widths = np.array([8, 16])
+    preset = configure("mlp-gan", generator_widths=list(widths), steps=widths[0], lr=np.float32(0.5), betas=[0, 0.5])
+    expected = configure("mlp-gan", generator_widths=(8, 16), steps=8, lr=0.5, betas=(0, 0.5))
+    assert preset == expected
+    assert json.dumps(to_json(preset)) == json.dumps(to_json(expected))
+    with pytest.raises(UserError, match=r"generator_widths: expected a list of integers, got \[8, 16\.5\]"):
+        configure("mlp-gan", generator_widths=[8, 16.5])
 
 
 def test_configure_sets_fields_of_model_and_training_and_names_unknown_ones() -> None:

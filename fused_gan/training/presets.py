@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from fused_gan.errors import require
-from fused_gan.kinds import is_a, worded
+from fused_gan.kinds import is_a, plain, worded
 from fused_gan.models import (
     CGANConfig,
     ConvVAEConfig,
@@ -75,7 +75,7 @@ def find_preset(name: str) -> Preset:
 
 
 def configure(preset: str, /, **fields: Any) -> Preset:
-    """A preset with some fields of its model or its training set to other values.
+    """A preset with some fields of its model or its training set to other values; lists are taken as tuples.
 
     >>> configure("wgan-gp", steps=2000, z_dim=64).training.steps
     2000
@@ -89,27 +89,25 @@ def configure(preset: str, /, **fields: Any) -> Preset:
     unknown = sorted(fields.keys() - of_model - of_training)
     require(not unknown, f"{', '.join(unknown)}: {preset} has no such field")
     hints = get_type_hints(type(found.model)) | get_type_hints(type(found.training))
-    for name, value in fields.items():
-        require(is_a(value, hints[name]), f"{name}: expected {worded(hints[name])}, got {value!r}")
+    values = {name: plain(value) for name, value in fields.items()}
+    for name, value in values.items():
+        require(is_a(value, hints[name]), f"{name}: expected {worded(hints[name])}, got {fields[name]!r}")
     return dataclasses.replace(
         found,
-        model=dataclasses.replace(found.model, **{name: fields[name] for name in fields if name in of_model}),
-        training=dataclasses.replace(found.training, **{name: fields[name] for name in fields if name in of_training}),
+        model=dataclasses.replace(found.model, **{name: values[name] for name in values if name in of_model}),
+        training=dataclasses.replace(found.training, **{name: values[name] for name in values if name in of_training}),
     )
 
 
 def from_json(preset: str, fields: dict[str, Any]) -> Preset:
-    """`configure` with values as JSON holds them: lists are tuples there, a path is text.
+    """`configure` with values as JSON holds them: a path is text.
 
     Raises:
         UserError: a field is unknown or its value out of range or of another kind.
     """
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
-    }
-    if isinstance(values.get("out"), str):
-        values["out"] = Path(values["out"])
-    return configure(preset, **values)
+    if isinstance(fields.get("out"), str):
+        fields = fields | {"out": Path(fields["out"])}
+    return configure(preset, **fields)
 
 
 def to_json(preset: Preset) -> dict[str, dict[str, Any]]:

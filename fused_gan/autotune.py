@@ -15,10 +15,11 @@ from torch import Tensor
 
 from fused_gan import cuda_plan, tuning
 from fused_gan._library import FACTS, native
-from fused_gan.tuning import Record
+from fused_gan.tuning import Findings, Record
 
 SPLITS = (1, 2, 4, 8, 16)
 CALLS, ROUNDS = 20, 7  # calls in a graph, replays of it that are timed
+CLOCK_MS = 5e-4  # the resolution of a device's events; two close together may read 0
 GRAPH_MS = 20  # a graph that would take longer has fewer calls
 WARM_MS = 2  # of replays before those that are timed
 CLOCK_SECONDS = 1  # after so long of warming up the clocks are taken as they are
@@ -87,15 +88,14 @@ def autotune(
     where = torch.device(device)
     facts, name = cuda_plan.capability(where), torch.cuda.get_device_name(where)
     file = Path(path) if path is not None else tuning.path_for(name)
-    findings = tuning.read_for(file, name, facts)
+    findings = tuning.read_for(file, name, facts)  # a file of something else is refused before anything is measured
     records = []
     try:
         with torch.cuda.device(where), torch.no_grad():
             warm_up()
             for product, dtype in products(shapes, tuple(dtypes)):
                 records.append(fastest(product, dtype, facts))
-                findings = findings.merged(records[-1:])
-                tuning.write(file, findings)
+                findings = tuning.add(file, Findings(name, *facts, (records[-1],)))
     finally:  # measuring has left its candidates in the plan
         native.cuda_forget()
         tuning.install_kept()
@@ -168,7 +168,7 @@ def microseconds(calls: list[Callable[[], None]]) -> float:
         for call in calls[:3]:
             call()
         one = milliseconds(calls[0])
-    count = max(2, min(CALLS, int(GRAPH_MS / one)))
+    count = max(2, min(CALLS, int(GRAPH_MS / max(one, CLOCK_MS))))
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph, stream=stream):
         for index in range(count):

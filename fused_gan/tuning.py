@@ -17,6 +17,7 @@ from typing import Any
 
 from fused_gan._library import FACTS, native
 from fused_gan.json_files import write_json
+from fused_gan.lock import locked
 
 FORMAT = 1
 SHIPPED = Path(__file__).parent / "plans"
@@ -130,6 +131,22 @@ def write(path: Path, findings: Findings) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, **asdict(findings)}
     write_json(path, content)
+
+
+def add(path: Path, newer: Findings) -> Findings:
+    """Findings to those in a file, which others may have added to since it was read. Returns all of them.
+
+    Raises:
+        ValueError: the file holds something else, or speaks of another kind of device.
+        UserError: this system has no file locks.
+        OSError: from the file system.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(path.with_name(f".{path.name}.lock")):
+        known = read_for(path, newer.device, (newer.capability, newer.multiprocessors))
+        findings = known.merged(newer.records)
+        write(path, findings)
+    return findings
 
 
 def install(findings: Findings) -> list[str]:

@@ -27,6 +27,17 @@ def test_findings_come_back_as_they_were(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["plan.json"]
 
 
+def test_what_others_have_added_meanwhile_stays(tmp_path: Path) -> None:
+    """Two tune the same device at once: each adds what it has found to what is there by then."""
+    path = tmp_path / "new" / "plan.json"
+    first, second = (Findings(FINDINGS.device, *H100, (record,)) for record in (RECORD, OTHER))
+    assert tuning.add(path, first) == first
+    assert tuning.add(path, second) == FINDINGS == tuning.read(path)
+    with pytest.raises(ValueError, match=r"plan\.json: expected what was measured on NVIDIA H200"):
+        tuning.add(path, Findings("NVIDIA H200", *H100, (RECORD,)))
+    assert tuning.read(path) == FINDINGS
+
+
 def test_newer_records_replace_those_of_the_same_product() -> None:
     newer = Record("bfloat16", "forward", 64, 1024, 512, True, True, "library", 1, 4.0, 4.0)
     assert FINDINGS.merged([newer]).records == (newer, OTHER)

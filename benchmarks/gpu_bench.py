@@ -181,7 +181,8 @@ class Results:
             path.write_text("".join(words))
 
     def summary(self) -> str:
-        words = f"{len(self.records)} of {len(self.names)} cases measured, {len(self.failed)} failed"
+        whole = self.records.keys() - self.failed.keys()  # a case that failed on its way has a record of what was known
+        words = f"{len(whole)} of {len(self.names)} cases measured, {len(self.failed)} failed"
         if variants := self.of_variants("failed"):
             words += f"; {len(variants)} times of variants failed"
         return words + "".join(f"; {n} not run: {reason}" for reason, n in Counter(self.left_out().values()).items())

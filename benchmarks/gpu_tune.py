@@ -49,20 +49,24 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="of measured plans; what it holds of this GPU is not measured again")
     parser.add_argument("--seconds", type=float, default=480, help="no layer begins after so long")
     parser.add_argument("--begin", type=int, default=0, help="go on with this layer, the first being 0")
-    parser.add_argument("--failed", type=int, default=0, help="how many failed in the process before")
+    for what in ("measured", "known", "failed"):
+        parser.add_argument(f"--{what}", type=int, default=0, help="how many were so before this process")
     arguments = parser.parse_args()
 
-    deadline, failed, measured, known = time.monotonic() + arguments.seconds, arguments.failed, 0, 0
+    deadline = time.monotonic() + arguments.seconds
+    measured, known, failed = arguments.measured, arguments.known, arguments.failed
     name, facts = torch.cuda.get_device_name(), cuda_plan.capability("cuda")
     path = arguments.folder / tuning.file_name(name)
     wanted = layers()
     for index, layer in enumerate(wanted):
+        if index < arguments.begin:
+            continue
         shape, precision = layer
         precision.apply()
         if is_known(layer, tuning.read_for(path, name, facts)):
             known += 1
             continue
-        if index < arguments.begin or time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             continue
         try:
             for record in fused_gan.autotune([shape], [precision.dtype], path=path):
@@ -72,7 +76,8 @@ def main() -> int:
             failed += 1
             print(f"FAILED {shape}, {precision.name}: {type(error).__name__}: {error}", flush=True)
             if gpu_faults.is_lost():
-                gpu_faults.go_on(begin=index + 1, failed=failed, seconds=deadline - time.monotonic())
+                seconds = deadline - time.monotonic()
+                gpu_faults.go_on(begin=index + 1, measured=measured, known=known, failed=failed, seconds=seconds)
         torch.cuda.empty_cache()
     left = len(wanted) - measured - known - failed
     print(f"{measured} of {len(wanted)} layers measured, {known} known before, {failed} failed, {left} left")

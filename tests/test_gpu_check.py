@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -281,7 +282,9 @@ def test_cases_for_which_a_package_is_missing_are_not_run(
     assert "1 of 3 cases measured, 1 failed; 1 not run" in capsys.readouterr().out.splitlines()[-1]
 
 
-def test_behind_a_fault_of_the_device_a_new_process_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_behind_a_fault_of_the_device_a_new_process_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With what the first one has written, which is in the section's order in the end."""
     begun = []
 
@@ -309,6 +312,7 @@ def test_behind_a_fault_of_the_device_a_new_process_goes_on(tmp_path: Path, monk
     assert [found["name"] for found in content["results"]] == list("abcdef") == sorted(begun)
     assert list(content["failed"]) == [begun[2]]
     assert content["not_run"] == {}
+    assert "5 of 6 cases measured, 1 failed" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_a_program_begins_anew_with_further_options(tmp_path: Path) -> None:
@@ -395,6 +399,47 @@ def test_layers_that_have_been_tuned_are_known() -> None:
     assert {shape[0] for shape, _ in beginning} == set(gpu_tune.BATCHES)
     assert {precision for _, precision in beginning} == set(gpu_cases.PRECISIONS)
     assert {shape[0] for shape, _ in gpu_tune.layers()} == {*gpu_tune.BATCHES, *gpu_tune.STEP_BATCHES}
+
+
+def test_layers_are_counted_once_over_all_processes_of_a_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first finds one known, measures one and loses its device; the second measures the rest."""
+    precision = SimpleNamespace(name="bfloat16", dtype=torch.bfloat16, apply=lambda: None)
+    device = "NVIDIA H100", (90, 132)
+    faults = iter([False, True, False])
+
+    def autotune(shapes: list[tuple[int, int, int]], dtypes: list[torch.dtype], path: Path) -> list[tuning.Record]:
+        if next(faults, False):
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        found = tuple(tuning.Record(*product, "library", 1, 1.0, 1.0) for product, _ in products(shapes, tuple(dtypes)))
+        tuning.add(path, tuning.Findings(device[0], *device[1], found))
+        return list(found)
+
+    class Restarted(Exception):
+        pass
+
+    def go_on(**options: float) -> None:
+        raise Restarted(options)
+
+    layers = [((64, 64, width), precision) for width in (64, 128, 192, 256)]
+    monkeypatch.setattr(gpu_tune, "layers", lambda: layers)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: device[0])
+    monkeypatch.setattr(gpu_tune.cuda_plan, "capability", lambda _: device[1])
+    monkeypatch.setattr(gpu_tune.fused_gan, "autotune", autotune)
+    monkeypatch.setattr(gpu_tune.gpu_faults, "is_lost", lambda: True)
+    monkeypatch.setattr(gpu_tune.gpu_faults, "go_on", go_on)
+    measured = products([layers[0][0]], (torch.bfloat16,))
+    known = tuple(tuning.Record(*product, "library", 1, 1.0, 1.0) for product, _ in measured)
+    tuning.write(tmp_path / tuning.file_name(device[0]), tuning.Findings(device[0], *device[1], known))
+    monkeypatch.setattr("sys.argv", ["gpu_tune", str(tmp_path)])
+    with pytest.raises(Restarted) as restart:
+        gpu_tune.main()
+    words = [word for name, value in restart.value.args[0].items() for word in (f"--{name}", str(value))]
+    monkeypatch.setattr("sys.argv", ["gpu_tune", str(tmp_path), *words])
+    assert gpu_tune.main() == 1
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "2 of 4 layers measured, 1 known before, 1 failed, 0 left"
 
 
 def test_every_beginning_of_an_order_is_spread() -> None:

@@ -66,6 +66,16 @@ def fields(config: Path) -> dict[str, Any]:
     return found
 
 
+def test_a_configuration_that_is_none_is_named(tmp_path: Path, begin: Any) -> None:
+    config = write_grid(tmp_path, 20)
+    assert begin(config)[0] == 75
+    file = relu(tmp_path).job
+    write_json(file, read_json(file) | {"configuration": [1]})
+    status, said = begin(config)
+    assert status == 2
+    assert f"{file}: configuration: expected an object, got [1]" in " ".join(said.split())
+
+
 @pytest.mark.parametrize("done", [False, True])
 def test_a_changed_default_is_named_and_its_old_value_goes_on(
     tmp_path: Path, begin: Any, change_default: Any, done: bool

@@ -65,7 +65,9 @@ class JobFolder:
         """
         told = read_json(self.job)
         if "configuration" in told:
-            return dict(told["configuration"])
+            every = told["configuration"]
+            require(isinstance(every, dict), f"{self.job}: configuration: expected an object, got {every!r}")
+            return dict(every)
         if not self.run.config.is_file():
             return None
         config = self.run.read_config()
@@ -120,12 +122,16 @@ class StudyFolder:
                 with the defaults of today.
         """
         begun = [job for job in study.jobs() if self.job(job.name).job.is_file()]
+        unknown = []
         for job in begun:
-            _require_same(self.job(job.name), job, study.name)
+            folder = self.job(job.name)
+            known = folder.configuration()
+            _require_same(folder, known, job, study.name)
+            if folder.is_done and known is None:
+                unknown.append(job.name)
         remove_leftovers(self.path)
         write_json(self.study, dataclasses.asdict(study))
-        folders = {job.name: self.job(job.name) for job in begun}
-        return [name for name, folder in folders.items() if folder.is_done and folder.configuration() is None]
+        return unknown
 
     def results(self, study: Study) -> list[Result]:
         """What came out of the jobs that are done, in the study's order."""
@@ -133,13 +139,16 @@ class StudyFolder:
         return [Result.read(folder.result) for folder in folders if folder.is_done]
 
 
-def _require_same(folder: JobFolder, job: Job, study: str) -> None:
-    """Raise `UserError` if what was begun in the folder, and evaluated if it is done, is not this job of a study."""
-    told, known = folder.read_job(), folder.configuration()
+def _require_same(folder: JobFolder, known: dict[str, Any] | None, job: Job, study: str) -> None:
+    """Raise `UserError` if what was begun in the folder, and evaluated if it is done, is not this job of a study.
+
+    Args:
+        known: the folder's configuration.
+    """
+    told = folder.read_job()
     tell = Job(**json.loads(to_json_text(dataclasses.asdict(job))))  # as it would be read back
-    was = {"preset": told.preset, "settings": told.settings} | (told.fields if known is None else known)
-    now = {"preset": tell.preset, "settings": tell.settings} | (tell.fields if known is None else job.configuration())
-    changed = _changed(was, now)
+    was, now = (told.fields, tell.fields) if known is None else (known, job.configuration())
+    changed = _changed(_with_axes(told, was), _with_axes(tell, now))
     require(
         not changed,
         f"out: {folder.path} was begun with other fields than {study} has now: {'; '.join(changed)}. Write the old "
@@ -151,6 +160,11 @@ def _require_same(folder: JobFolder, job: Job, study: str) -> None:
         f"{to_json_text(tell.evaluation)}: remove the result.json of such jobs, and they are evaluated anew, or name a "
         "new folder",
     )
+
+
+def _with_axes(job: Job, fields: dict[str, Any]) -> dict[str, Any]:
+    """What two jobs are compared in: the system and the settings, and the fields."""
+    return {"preset": job.preset, "settings": job.settings} | fields
 
 
 def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -1,4 +1,8 @@
-"""One process at a time. The lock goes with the process, however that ends: none is ever left behind."""
+"""One process at a time. The lock goes with the process, however that ends: none is left behind.
+
+A process forked within it, by other means than `subprocess`, holds it too until that ends as well. On NFS it is a lock
+of the server's: one that has none refuses it, and where a client keeps its own, other machines do not meet it.
+"""
 
 from __future__ import annotations
 

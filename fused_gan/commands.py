@@ -32,8 +32,6 @@ from fused_gan.training.report import write_report
 STOPPED_BY_VERDICT = 1
 OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
 Run = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
-
-
 Runtime = anew(TrainingConfig, RUNTIME, "Where it computes, and what it writes when; None leaves it as it was.")
 
 

@@ -21,7 +21,9 @@ from fused_gan.training.presets import Preset, from_json, to_json
 
 SHIPPED = Path(__file__).parent / "shipped"
 GIVEN = ("out", "seed", "device", "threads", "tensorboard")  # fields that the study itself sets
-PLACED = ("cuda_graph", "data_place")  # fields that change no result
+# Fields that change no result. A study is stricter here than a run that goes on (`RUNTIME`): its results are more than
+# the last weights, and the intervals decide where the curve has points and which checkpoint is the best.
+PLACED = ("cuda_graph", "data_place")
 _LABEL = re.compile(r"[A-Za-z0-9_.-]+")  # it becomes part of a file's name
 
 

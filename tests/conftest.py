@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,3 +68,21 @@ def use_threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Send SIGINT to this process in the step after the given one, as Ctrl-C does."""
+    from fused_gan.training.system import System  # takes a second, and few tests train whole runs
+
+    def at(step: int) -> None:
+        take = System.step
+
+        def step_and_signal(system: System) -> None:
+            take(system)
+            if system.steps_done == step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        monkeypatch.setattr(System, "step", step_and_signal)
+
+    return at

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 from small_data import small_extractor, write_squares
 from small_runs import QUIET, options, run
-from test_resume import interrupted, last_state, numbers  # noqa: F401  (a fixture)
+from test_resume import last_state, numbers
 
 from fused_gan.cli import main
 from fused_gan.errors import UserError
@@ -62,7 +62,7 @@ def test_a_run_with_evaluations_is_the_run_without(place: Path, tmp_path: Path, 
 def test_stopped_and_resumed_with_evaluations(
     place: Path,
     tmp_path: Path,
-    interrupted: Any,  # noqa: F811
+    interrupted: Any,
     name: str,
 ) -> None:
     changes = {"best_metric": "fd", "evaluate_every": 15}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import random
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -42,23 +40,6 @@ def numbers(out: Path, name: str = "metrics.jsonl") -> list[dict[str, Any]]:
     """What was logged, but for the clock."""
     clock = ("seconds", "images_per_second")
     return [{key: line[key] for key in line if key not in clock} for line in read_lines(out / name)]
-
-
-@pytest.fixture
-def interrupted(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Send SIGINT to this process in the step after the given one, as Ctrl-C does."""
-
-    def at(step: int) -> None:
-        take = System.step
-
-        def step_and_signal(system: System) -> None:
-            take(system)
-            if system.steps_done == step:
-                os.kill(os.getpid(), signal.SIGINT)
-
-        monkeypatch.setattr(System, "step", step_and_signal)
-
-    return at
 
 
 @pytest.mark.parametrize("name", SMALL)

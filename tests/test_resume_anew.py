@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from small_data import small_extractor, write_squares
 from small_runs import QUIET, options, run
-from test_resume import interrupted, last_state  # noqa: F401  (a fixture)
+from test_resume import last_state
 
 from fused_gan.cli import main
 from fused_gan.errors import UserError
@@ -40,7 +40,7 @@ def weights(out: Path) -> list[Any]:
     return sorted(state.items())
 
 
-def test_the_weights_are_those_of_a_run_left_alone(tmp_path: Path, interrupted: Any) -> None:  # noqa: F811
+def test_the_weights_are_those_of_a_run_left_alone(tmp_path: Path, interrupted: Any) -> None:
     assert OTHERS.keys() == set(RUNTIME)
     data, extractor = write_squares(tmp_path / "squares.npz"), tmp_path / "squares.safetensors"
     small_extractor(data, extractor)

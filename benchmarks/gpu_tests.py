@@ -15,9 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.gpu_machine import PACKAGES, run_for, stop_all
+from benchmarks.gpu_machine import PACKAGES, ROOT, run_for, stop_all
 
-ROOT = Path(__file__).parent.parent
 # These look at the GPU most closely: first, should the time not suffice for all.
 FIRST = ("cuda_device", "cuda_graph", "equivalence", "derivatives", "special_values", "mlp")
 # As Python says it, as the `fused-gan` command does, and as torch.compile does.

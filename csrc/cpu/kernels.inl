@@ -20,6 +20,7 @@ constexpr int kDotRows = 2, kDotColumns = 4;
 #endif
 constexpr int kDotStrip = 8;  // rows often lie 4 KiB apart: more of them than the first cache has ways evict each other
 constexpr int64_t kRowBlock = 48;  // rows of yᵀ that are finished together, in the first cache
+constexpr int64_t kLongDepth = 8 * kDepthBlock;
 
 inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -124,6 +125,31 @@ void short_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row,
   }
 }
 
+// A very long depth: kLongDepth at a time is summed on its own, so that the error grows with the number of those, and
+// within one with that of its blocks. C is taken in pieces that stay in the first cache.
+template <class T>
+void long_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
+                  int64_t depth) {
+  constexpr int64_t kLanes = Lanes<T>::kCount, kWidth = kLanes * kTileVectors;
+  alignas(64) T sums[kRowBlock * kWidth];
+  for (int64_t j = 0; j < columns; j += kWidth)
+    for (int64_t r = 0; r < rows; r += kRowBlock) {
+      const int64_t height = at_most(kRowBlock, rows - r), width = at_most(kWidth, columns - j);
+      for (int64_t first = 0; first < depth; first += kLongDepth) {
+        for (int64_t k = first; k < at_most(depth, first + kLongDepth); k += kDepthBlock)
+          column_block<T>({a.data + r * a.row + k * a.column, a.row, a.column}, b + k * b_row + j, b_row, sums, kWidth,
+                          height, width, at_most(kDepthBlock, depth - k), k > first);
+        for (int64_t i = 0; i < height; ++i)
+          for (int64_t n = 0; n < width; n += kLanes) {
+            const int64_t count = at_most(kLanes, width - n);
+            T* to = c + (r + i) * c_row + j + n;
+            const Vec<T> sum = load_as<Vec<T>>(sums + i * kWidth + n);
+            store_some(to, first > 0 ? load_some(to, count) + sum : sum, count);
+          }
+      }
+    }
+}
+
 // finished(j, width) is called for each block of columns when all its rows are done and still in the second cache.
 template <class T, class Finished>
 FUSED_GAN_FUNCTION void blocked_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows,
@@ -133,6 +159,10 @@ FUSED_GAN_FUNCTION void blocked_product(Strided<T> a, const T* b, int64_t b_row,
     if (depth == 0) short_product<T, 0>(a, b, b_row, c, c_row, rows, columns);
     else if (depth == 1) short_product<T, 1>(a, b, b_row, c, c_row, rows, columns);
     else short_product<T, 2>(a, b, b_row, c, c_row, rows, columns);
+    return finished(0, columns);
+  }
+  if (depth > kLongDepth) {
+    long_product<T>(a, b, b_row, c, c_row, rows, columns, depth);
     return finished(0, columns);
   }
   // Short depth: the time goes into writing C, so that is written a few whole rows at a time.

@@ -31,7 +31,7 @@ BIN         := $(VENV)/bin
 # rest on fused multiply-adds that an instrumented build does not have. No leak check: Python keeps what it has.
 SANITIZED := test_equivalence.py test_special_values.py test_mlp.py test_properties.py test_determinism.py \
              test_derivatives.py test_errors.py test_layers.py test_functorch.py test_autocast.py \
-             test_instruction_sets.py
+             test_instruction_sets.py test_poisoned_memory.py
 NOT_SANITIZED := not compile and not units_of_the_last_place
 
 .PHONY: demo test bench lint format sanitize cuda gpu-check gpu-library clean

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cmath>
+#include <type_traits>
 
 #ifdef __CUDACC__
 #define FUSED_GAN_FUNCTION __host__ __device__ __forceinline__
@@ -62,6 +63,13 @@ struct Sigmoid {
 template <class... Acts> struct ActivationList {
   static constexpr int kCount = sizeof...(Acts);
   static constexpr const char* kNames[] = {Acts::kName...};
+
+  template <class Act> static constexpr int index_of() {
+    int index = 0;
+    bool found = false;
+    ((found = found || std::is_same_v<Act, Acts>, index += !found), ...);
+    return index;
+  }
 
   // Run-time choice inside a kernel: costs a branch that all threads take alike, and saves a kernel per activation.
   template <class T> FUSED_GAN_FUNCTION static T forward(int index, T z, T slope) {

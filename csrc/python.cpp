@@ -27,16 +27,15 @@ Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, i
   const std::string gradients = "one pass for activation gradient and bias gradient" + set + ", then ";
   const int64_t work = samples * in_features * out_features;
   if (dtype != "float32" && dtype != "float64") {
-    const bool paired = dtype == "bfloat16" && plan::pairs(work) && cpu::paired_kernels();
+    if (!plan::pairs(work)) return {dots, gradients + "torch's products"};
+    const bool paired = dtype == "bfloat16" && cpu::paired_kernels();
+    const std::string how = paired ? " (avx512_bf16), sums in float32" : set + ", widened to float32 on the way";
     const bool rows = plan::paired_forward(samples, in_features) == plan::Forward::kRows;
     const std::string blocks = std::string(rows ? "blocks of the batch · packed W" : "blocks of W · packed batch") +
-                               " (avx512_bf16), sums in float32, bias and activation while they are in cache";
-    const std::string two =
-        "torch's product with bias, then one pass for the activation" + set + ": no blocked product in " + dtype;
-    return {!plan::pairs(work) ? dots
-            : paired           ? blocks
-                               : two,
-            gradients + (paired ? "paired products (avx512_bf16), sums in float32" : "torch's products")};
+                               how + ", bias and activation while they are in cache";
+    const int64_t lanes = kernels.product_float.column_tile;
+    const bool few = !paired && plan::forward(samples, in_features, out_features, lanes) == plan::Forward::kDot;
+    return {few ? dots : blocks, gradients + (paired ? "paired products" : "blocked products") + how};
   }
   const int64_t lanes = dtype == "float32" ? kernels.product_float.column_tile : kernels.product_double.column_tile;
   const std::string threads = plan::worth_sharing(work) ? ", shared by all threads" : ", on one thread";

@@ -36,13 +36,22 @@ def test_peak_of_a_chain(chain: Chain, batch: int, dtype: torch.dtype) -> None:
     assert ours <= stock + max(chain.widths) * dtype.itemsize, f"{ours:,} bytes, stock {stock:,}"
 
 
+THREADS = 2
+A_THREADS_BLOCKS = 192 * 1024  # bytes: of operands brought together or widened, and of sums in float32
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("batch", [64, 256])
 @chains
-def test_peak_of_a_chain_in_bfloat16(chain: Chain, batch: int) -> None:
-    """Copies that bring pairs together count here. Those of stock's oneDNN are seen in part: what it takes from torch's
-    allocator is up to a seventh more or less, by what ran in the process before."""
-    ours, stock = peaks(chain, batch, torch.bfloat16)
-    assert ours <= 1.1 * stock, f"{ours:,} bytes, stock {stock:,}"
+def test_peak_of_a_chain_in_16_bits(
+    chain: Chain, batch: int, dtype: torch.dtype, use_threads: Callable[[int], None]
+) -> None:
+    """Stock's tensors, and every thread's blocks. What stock's 16-bit products take besides differs from one processor
+    to the next, and with what ran in the process before: so stock's tensors are measured in float32, and halved."""
+    use_threads(THREADS)
+    ours = peak_memory(ChainCase(chain, batch, dtype).forward_backward()["fused_gan"])
+    stock = peak_memory(ChainCase(chain, batch, torch.float32).forward_backward()["eager"]) // 2
+    assert ours <= 1.05 * stock + THREADS * A_THREADS_BLOCKS, f"{ours:,} bytes, stock's tensors {stock:,}"
 
 
 def test_the_peak_is_what_is_held_at_a_time() -> None:

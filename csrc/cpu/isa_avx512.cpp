@@ -15,6 +15,7 @@
 
 #define FUSED_GAN_ISA avx512
 #define FUSED_GAN_VECTOR_BYTES 64
+#define FUSED_GAN_AVX512
 #include "kernels.inl"
 
 namespace fused_gan::cpu::avx512 {

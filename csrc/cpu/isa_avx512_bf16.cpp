@@ -18,6 +18,7 @@
 
 #define FUSED_GAN_ISA avx512_bf16
 #define FUSED_GAN_VECTOR_BYTES 64
+#define FUSED_GAN_AVX512
 #include "paired.inl"
 
 namespace fused_gan::cpu::avx512_bf16 {

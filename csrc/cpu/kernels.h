@@ -76,6 +76,38 @@ template <class T> struct ProductKernels {
                            int64_t depth_block);
 };
 
+// Products of 16-bit numbers S in float32: operands are widened block by block, sums rounded once.
+constexpr int64_t kWidenedGroup = 48;  // rows of A that are widened together
+constexpr int64_t kWidenedRows = 240;  // rows of C that are summed together where the depth is more than one block
+
+// A widened row of A; rows that lie 2 KiB apart would evict each other from the first cache.
+constexpr int64_t widened_row(int64_t depth) { return (depth + 15) / 16 * 16 + 16; }
+
+// A thread's workspace, in floats: a panel of B, kWidenedGroup rows of A, and sums.
+constexpr int64_t widened_workspace(int64_t rows, int64_t depth) {
+  const int64_t deepest = depth < kDepthBlock ? depth : kDepthBlock,
+                groups = (rows + kWidenedGroup - 1) / kWidenedGroup;
+  const int64_t summed = depth <= kDepthBlock                    ? 1
+                         : groups < kWidenedRows / kWidenedGroup ? groups
+                                                                 : kWidenedRows / kWidenedGroup;
+  return deepest * kPanel + kWidenedGroup * (widened_row(deepest) + summed * kPanel);
+}
+
+// C = act(A B + bias), element (i, j) at data[i * row + j], bias by columns; transposed: at data[j * row + i], by rows.
+template <class S> struct WidenedResult {
+  Activation activation;
+  const S* bias;  // may be null
+  S* data;
+  int64_t row;
+  bool transposed;
+};
+
+template <class S> struct WidenedKernels {
+  // a (rows, depth) and b (depth, columns), each with one stride of 1: a's row or column, b's row or column.
+  void (*product)(Strided<S> a, Strided<S> b, WidenedResult<S> c, int64_t rows, int64_t columns, int64_t depth,
+                  float* workspace);
+};
+
 // Products in bfloat16 on an instruction that multiplies pairs along the depth. Sums are in float32.
 constexpr int64_t kPairedGroup = 48;                       // rows of C that are finished together
 constexpr int64_t kPairedDepth = 1024, kPairedRows = 480;  // a packed block of B and one of C share the second cache
@@ -142,6 +174,8 @@ struct Kernels {
   StorageKernels<double> storage_double;
   StorageKernels<BFloat16> storage_bfloat16;
   StorageKernels<Float16> storage_float16;
+  WidenedKernels<BFloat16> widened_bfloat16;
+  WidenedKernels<Float16> widened_float16;
 };
 
 // The best that this processor supports, or the one that FUSED_GAN_CPU_CAPABILITY names.

@@ -371,6 +371,9 @@ void forward_dot(Activation activation, const S* x, int64_t x_row, const S* w, i
   dots<S, 1, 1>(activation, all.at(s_strip, n), s - s_strip, outputs - n);
 }
 
+// ---- 16-bit types through float32 ----
+#include "widened.inl"
+
 // ---- pointwise ----
 template <class S> void activate(Activation activation, S* y, int64_t count) {
   using T = typename Storage<S>::Compute;
@@ -471,6 +474,8 @@ extern const Kernels kKernels = {FUSED_GAN_STRING(FUSED_GAN_ISA),
                                  storage<float>(),
                                  storage<double>(),
                                  storage<BFloat16>(),
-                                 storage<Float16>()};
+                                 storage<Float16>(),
+                                 {widened_product<BFloat16>},
+                                 {widened_product<Float16>}};
 
 }  // namespace fused_gan::cpu::FUSED_GAN_ISA

@@ -47,9 +47,10 @@ template <class S> S* mutable_data(const at::Tensor& t) {
 template <class T> const T* offset(const T* from, int64_t by) { return from ? from + by : nullptr; }
 template <class T> T* offset(T* from, int64_t by) { return from ? from + by : nullptr; }
 
-// Rows whose elements lie side by side; the rows themselves may lie anywhere.
+// Rows whose elements lie side by side; the rows themselves may lie anywhere. A single column is summed in another
+// order where it is dense, so it always is: how an argument lies in memory changes no bit of a result.
 inline at::Tensor with_dense_rows(const at::Tensor& matrix) {
-  return matrix.size(1) <= 1 || matrix.stride(1) == 1 ? matrix : matrix.contiguous();
+  return matrix.size(1) == 0 || (matrix.size(1) > 1 && matrix.stride(1) == 1) ? matrix : matrix.contiguous();
 }
 
 // f(begin, end) over [0, count) in multiples of `unit`, on one thread when `work` multiply-adds are too few to share.
@@ -84,6 +85,24 @@ void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_u
   const plan::Grid grid = plan::grid(rows, row_unit, columns, column_unit, threads_for(work));
   over_parts(grid.row_parts * grid.column_parts,
              [&](int64_t part) { on_part(grid, part, rows, row_unit, columns, column_unit, f); });
+}
+
+// f(rows, j, j_end, workspace) for a rectangle of C (rows, columns) a thread, `words` of workspace each. Every thread
+// packs the columns of B that it reads, and its rows have to repay that: so few rows are not cut.
+template <class F>
+void over_packed_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_unit, int64_t depth,
+                      int64_t words, const F& f) {
+  const int64_t threads = threads_for(rows * columns * depth);
+  const int64_t unit = rows >= threads * kPanel ? row_unit : std::max<int64_t>(rows, 1);
+  const plan::Grid grid = plan::grid(rows, unit, columns, column_unit, threads);
+  const int64_t parts = grid.row_parts * grid.column_parts;
+  const at::Tensor workspace = at::empty({parts * words}, at::kInt);
+  uint32_t* first = mutable_data<uint32_t>(workspace);
+  over_parts(parts, [&](int64_t part) {
+    uint32_t* own = first + part * words;
+    on_part(grid, part, rows, unit, columns, column_unit,
+            [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) { f(Range{r, r_end}, j, j_end, own); });
+  });
 }
 
 // A matrix in panels of 64 rows, each column-major: panels[panel][column][64].

@@ -9,27 +9,12 @@ namespace {
 
 using cpu::Activation;
 
-// torch's product, then one pass in place.
-at::Tensor forward_in_two(Activation activation, const at::Tensor& input, const at::Tensor& weight,
-                          const std::optional<at::Tensor>& bias) {
-  const cpu::NoAutocast guard(c10::autocast_dispatch_keyset);
-  at::Tensor y = at::linear(input, weight, bias).contiguous();
-  cpu::with_storage(y.scalar_type(), [&](auto storage) {
-    using S = decltype(storage);
-    S* values = cpu::mutable_data<S>(y);
-    cpu::over_range(y.numel(), cpu::kLine / sizeof(S), y.numel() * plan::kActivationCost,
-                    [&](int64_t i, int64_t end) { cpu::storage<S>().activate(activation, values + i, end - i); });
-  });
-  return y;
-}
-
 at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                           std::string_view activation, double negative_slope) {
   const Activation act{check_linear_act(input, weight, bias, activation, negative_slope), negative_slope};
   const int64_t work = input.numel() * weight.size(0);
   const bool half = !plan::has_product(input.scalar_type()), dots = half && !plan::pairs(work);
   const cpu::PairedKernels* paired = cpu::paired_kernels_for(input.scalar_type(), work);
-  if (half && !dots && !paired) return forward_in_two(act, input, weight, bias);
   const at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const at::Tensor b = bias && bias->defined() ? bias->contiguous() : at::Tensor();
   at::Tensor y = at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(input, weight)), input.options());
@@ -38,7 +23,8 @@ at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, con
     using S = decltype(storage);
     if constexpr (std::is_same_v<S, float> || std::is_same_v<S, double>) cpu::forward_layer<S>(act, x, weight, b, rows);
     else if (dots) cpu::forward_dot<S>(act, x, weight, b, rows);
-    else cpu::paired_forward(*paired, act, x, weight, b, rows);
+    else if (paired) cpu::paired_forward(*paired, act, x, weight, b, rows);
+    else cpu::widened_forward<S>(act, x, weight, b, rows);
   });
   return y;
 }

@@ -5,21 +5,8 @@
 
 namespace fused_gan::cpu {
 
-// f(rows, j, j_end, workspace) for a rectangle of C (rows, columns) a thread. Every thread packs the columns of B that
-// it reads, and its rows have to repay that: so few rows are not cut.
 template <class F> void over_paired_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t depth, const F& f) {
-  const int64_t threads = threads_for(rows * columns * depth), line = kLine / sizeof(BFloat16);
-  const int64_t unit = rows >= threads * kPanel ? row_unit : std::max<int64_t>(rows, 1);
-  const plan::Grid grid = plan::grid(rows, unit, columns, line, threads);
-  const int64_t parts = grid.row_parts * grid.column_parts;
-  const int64_t words = paired_workspace(columns, depth);
-  const at::Tensor workspace = at::empty({parts * words}, at::kInt);
-  uint32_t* first = mutable_data<uint32_t>(workspace);
-  over_parts(parts, [&](int64_t part) {
-    uint32_t* own = first + part * words;
-    on_part(grid, part, rows, unit, columns, line,
-            [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) { f(Range{r, r_end}, j, j_end, own); });
-  });
+  over_packed_grid(rows, row_unit, columns, kLine / sizeof(BFloat16), depth, paired_workspace(columns, depth), f);
 }
 
 inline PairedOperand at_column(PairedOperand b, int64_t j) {

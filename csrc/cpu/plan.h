@@ -13,7 +13,7 @@
 namespace fused_gan::plan {
 
 // The blocked products compute in these; bfloat16 has the paired products where the processor has the instruction;
-// what is left takes torch's product and one fused pass after it.
+// what is left is widened to float32.
 inline bool has_product(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kDouble; }
 
 // Costs in multiply-adds, measured on one AVX-512 core: moving an element through a pointwise pass, activating one.
@@ -36,7 +36,7 @@ inline Forward forward(int64_t samples, int64_t depth, int64_t outputs, int64_t 
 // Smaller ones, in 16-bit types, are rows against rows: calls into torch would cost more than the arithmetic.
 inline bool pairs(int64_t work) { return work > 16 * 16 * 16; }
 
-// bfloat16 on paired products. kRows packs W again in every thread, kPanel transposes y: 5.6 samples' worth of
+// 16-bit types, paired or widened. kRows packs W again in every thread, kPanel transposes y: 5.6 samples' worth of
 // multiply-adds a thread against 11 of the depth.
 inline Forward paired_forward(int64_t samples, int64_t depth) {
   return samples >= std::max<int64_t>(128, depth) ? Forward::kRows : Forward::kPanel;

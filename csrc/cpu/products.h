@@ -1,18 +1,19 @@
 // The two products of a layer's backward on CPU, whoever computes them in which dtype: blocked (float32, float64),
-// paired (bfloat16), torch's.
+// paired (bfloat16), widened (16-bit types without such an instruction), torch's (the smallest in 16 bits).
 #pragma once
 
 #include <utility>
 
 #include "layers.h"
 #include "paired.h"
+#include "widened.h"
 
 namespace fused_gan::cpu {
 
 // Operators called here have their dtypes already; backward may run inside an autocast region.
 using NoAutocast = c10::impl::ExcludeDispatchKeyGuard;
 
-// Null where torch's product is to be taken.
+// Null where there is no such instruction, or too little work.
 inline const PairedKernels* paired_kernels_for(at::ScalarType dtype, int64_t work) {
   return dtype == at::kBFloat16 && plan::pairs(work) ? paired_kernels() : nullptr;
 }
@@ -37,6 +38,8 @@ inline at::Tensor product(at::Tensor a, const at::Tensor& b) {
   if (a.scalar_type() == at::kDouble) return blocked_product<double>(a, with_dense_rows(b));
   if (const PairedKernels* paired = paired_kernels_for(a.scalar_type(), a.numel() * b.size(1)))
     return paired_product(*paired, std::move(a), b);
+  if (plan::pairs(a.numel() * b.size(1)))
+    return a.scalar_type() == at::kBFloat16 ? widened_product<BFloat16>(a, b) : widened_product<Float16>(a, b);
   const NoAutocast guard(c10::autocast_dispatch_keyset);
   return at::mm(a, b);
 }

@@ -54,8 +54,14 @@ template <class T> FUSED_GAN_FUNCTION Vec<T> clear_before(int64_t first, Vec<T> 
   return select<Vec<T>>(lane_numbers<T>() >= typename VectorOf<T>::integer(first), v, Vec<T>{});
 }
 
-#if FUSED_GAN_VECTOR_BYTES == 64
+#ifdef FUSED_GAN_AVX512
 // The lanes whose bit is set; the others are zero, and memory behind them is not touched.
+FUSED_GAN_FUNCTION VectorOf<float>::half_bits masked_load(const uint16_t* from, uint32_t lanes) {
+  return (VectorOf<float>::half_bits)_mm256_maskz_loadu_epi16(__mmask16(lanes), from);
+}
+FUSED_GAN_FUNCTION void masked_store(uint16_t* to, VectorOf<float>::half_bits v, uint32_t lanes) {
+  _mm256_mask_storeu_epi16(to, __mmask16(lanes), (__m256i)v);
+}
 FUSED_GAN_FUNCTION Vec<float> masked_load(const float* from, uint32_t lanes) {
   return _mm512_maskz_loadu_ps(__mmask16(lanes), from);
 }
@@ -80,9 +86,10 @@ template <class S> struct Storage {  // float and double: themselves
 template <> struct Storage<BFloat16> {  // the upper half of a float
   using Compute = float;
   using Half = VectorOf<float>::half_bits;
-  FUSED_GAN_FUNCTION static Vec<float> load(const BFloat16* from) {
-    return bit_cast<Vec<float>>(__builtin_convertvector(load_as<Half>(from), VecBits<float>) << 16);
+  FUSED_GAN_FUNCTION static Vec<float> widened(Half half) {
+    return bit_cast<Vec<float>>(__builtin_convertvector(half, VecBits<float>) << 16);
   }
+  FUSED_GAN_FUNCTION static Vec<float> load(const BFloat16* from) { return widened(load_as<Half>(from)); }
   FUSED_GAN_FUNCTION static Half rounded(Vec<float> v) {  // to nearest, ties to even
     const VecBits<float> bits = bit_cast<VecBits<float>>(v);
     const VecBits<float> upper = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
@@ -95,8 +102,15 @@ template <> struct Storage<Float16> {
   using Compute = float;
   using Half = VectorOf<float>::half_bits;
   using Bits = VecBits<float>;
-  FUSED_GAN_FUNCTION static Vec<float> load(const Float16* from) {
-    const Bits half = __builtin_convertvector(load_as<Half>(from), Bits);
+  FUSED_GAN_FUNCTION static Vec<float> load(const Float16* from) { return widened(load_as<Half>(from)); }
+  FUSED_GAN_FUNCTION static void store(Float16* to, Vec<float> v) { store_as(to, rounded(v)); }
+#ifdef FUSED_GAN_AVX512
+  // The instructions keep half's denormals whatever the processor was told about float's.
+  FUSED_GAN_FUNCTION static Vec<float> widened(Half half) { return _mm512_cvtph_ps((__m256i)half); }
+  FUSED_GAN_FUNCTION static Half rounded(Vec<float> v) { return (Half)_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+#else
+  FUSED_GAN_FUNCTION static Vec<float> widened(Half from) {
+    const Bits half = __builtin_convertvector(from, Bits);
     // Exponent and mantissa at float's places. A denormal is given the exponent of 2^-14, which is then taken off: no
     // float on the way is denormal, which a processor told to flush those would lose.
     const Bits aligned = (half & 0x7fff) << 13;
@@ -105,7 +119,7 @@ template <> struct Storage<Float16> {
     const Bits magnitude = aligned >= 0x0f800000 ? (value | 0x7f800000) : value;  // Inf and NaN keep the top exponent
     return bit_cast<Vec<float>>(magnitude | ((half & 0x8000) << 16));
   }
-  FUSED_GAN_FUNCTION static void store(Float16* to, Vec<float> v) {
+  FUSED_GAN_FUNCTION static Half rounded(Vec<float> v) {
     const Bits bits = bit_cast<Bits>(v), magnitude = bits & 0x7fffffff;
     const Vec<float> absolute = bit_cast<Vec<float>>(magnitude);
     const Bits normal = (magnitude - (112 << 23) + 0xfff + ((magnitude >> 13) & 1)) >> 13;  // to nearest, ties to even
@@ -113,16 +127,18 @@ template <> struct Storage<Float16> {
     Bits half = magnitude < (113 << 23) ? denormal : normal;
     half = absolute >= broadcast(65520.f) ? Bits{} + 0x7c00 : half;  // from here on rounds to infinity
     half = v == v ? half : Bits{} + 0x7e00;
-    store_as(to, __builtin_convertvector(half | ((bits >> 16) & 0x8000), Half));
+    return __builtin_convertvector(half | ((bits >> 16) & 0x8000), Half);
   }
+#endif
 };
 
 // ---- tails: at most as many elements as a vector has lanes ----
 template <class S> FUSED_GAN_FUNCTION Vec<typename Storage<S>::Compute> load_some(const S* from, int64_t count) {
   constexpr int64_t kLanes = Lanes<typename Storage<S>::Compute>::kCount;
   if (count == kLanes) return Storage<S>::load(from);
-#if FUSED_GAN_VECTOR_BYTES == 64
+#ifdef FUSED_GAN_AVX512
   if constexpr (sizeof(S) >= 4) return masked_load(from, (1u << count) - 1);
+  else return Storage<S>::widened(masked_load(&from->bits, (1u << count) - 1));
 #endif
   S buffer[kLanes] = {};
   for (int64_t i = 0; i < count; ++i) buffer[i] = from[i];
@@ -131,8 +147,9 @@ template <class S> FUSED_GAN_FUNCTION Vec<typename Storage<S>::Compute> load_som
 template <class S> FUSED_GAN_FUNCTION void store_some(S* to, Vec<typename Storage<S>::Compute> v, int64_t count) {
   constexpr int64_t kLanes = Lanes<typename Storage<S>::Compute>::kCount;
   if (count == kLanes) return Storage<S>::store(to, v);
-#if FUSED_GAN_VECTOR_BYTES == 64
+#ifdef FUSED_GAN_AVX512
   if constexpr (sizeof(S) >= 4) return masked_store(to, v, (1u << count) - 1);
+  else return masked_store(&to->bits, Storage<S>::rounded(v), (1u << count) - 1);
 #endif
   S buffer[kLanes];
   Storage<S>::store(buffer, v);

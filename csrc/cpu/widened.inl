@@ -1,0 +1,112 @@
+// Products in 16-bit types that have no instruction of their own: blocks of both operands are widened to float32 in
+// the second cache and multiplied there, and each sum is rounded once, when it is whole, with bias and activation.
+// Part of kernels.inl, whose tiles do the work.
+
+// to[i][j] = from[i * row + j], rows to_row apart, zeros behind the last column up to a whole vector.
+template <class S>
+void widen_rows(const S* from, int64_t row, int64_t rows, int64_t columns, float* to, int64_t to_row) {
+  constexpr int64_t kLanes = Lanes<float>::kCount;
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; j += kLanes)
+      store_as(to + i * to_row + j, load_some(from + i * row + j, at_most(kLanes, columns - j)));
+}
+
+// to[k][j] = from[j * row + k], rows kPanel apart, zeros behind the last column up to a whole vector.
+template <class S> void widen_transposed(const S* from, int64_t row, int64_t depth, int64_t columns, float* to) {
+  constexpr int64_t kLanes = Lanes<float>::kCount;
+  for (int64_t j = 0; j < columns; j += kLanes)
+    for (int64_t k = 0; k < depth; k += kLanes) {
+      const int64_t count = at_most(kLanes, depth - k);
+      Vec<float> square[kLanes];
+      for (int64_t i = 0; i < kLanes; ++i)
+        square[i] = j + i < columns ? load_some(from + (j + i) * row + k, count) : Vec<float>{};
+      transpose(square);
+      for (int64_t i = 0; i < count; ++i) store_as(to + (k + i) * kPanel + j, square[i]);
+    }
+}
+
+// block[i][j], rows kPanel apart -> c[i][j] = act(block[i][j] + bias[j]).
+template <class S, class Act>
+FUSED_GAN_FUNCTION void round_rows(const float* block, const S* bias, Vec<float> slope, S* c, int64_t c_row,
+                                   int64_t rows, int64_t columns) {
+  constexpr int64_t kLanes = Lanes<float>::kCount;
+  for (int64_t j = 0; j < columns; j += kLanes) {
+    const int64_t count = at_most(kLanes, columns - j);
+    const Vec<float> b = bias ? load_some(bias + j, count) : Vec<float>{};
+    for (int64_t i = 0; i < rows; ++i) {
+      const Vec<float> z = load_as<Vec<float>>(block + i * kPanel + j);
+      store_some(c + i * c_row + j, Act::forward(bias ? z + b : z, slope), count);
+    }
+  }
+}
+
+// block[i][j], rows kPanel apart -> c[j][i] = act(block[i][j] + bias[i]).
+template <class S, class Act>
+FUSED_GAN_FUNCTION void round_transposed(const float* block, const S* bias, Vec<float> slope, S* c, int64_t c_row,
+                                         int64_t rows, int64_t columns) {
+  constexpr int64_t kLanes = Lanes<float>::kCount;
+  for (int64_t i = 0; i < rows; i += kLanes) {
+    const int64_t count = at_most(kLanes, rows - i);
+    const Vec<float> b = bias ? load_some(bias + i, count) : Vec<float>{};
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      Vec<float> square[kLanes];
+      for (int64_t n = 0; n < kLanes; ++n) {
+        square[n] = Vec<float>{};
+        if (n >= count) continue;
+        const Vec<float> z = load_as<Vec<float>>(block + (i + n) * kPanel + j);
+        square[n] = Act::forward(bias ? z + b[n] : z, slope);
+      }
+      transpose(square);
+      for (int64_t n = 0; n < at_most(kLanes, columns - j); ++n) store_some(c + (j + n) * c_row + i, square[n], count);
+    }
+  }
+}
+
+// A's block in float32: its rows as they lie, or, where the depth runs down its columns, the depth's rows.
+template <class S> Strided<float> widen_group(Strided<S> a, int64_t rows, int64_t depth, float* to) {
+  if (a.column == 1) {
+    widen_rows(a.data, a.row, rows, depth, to, widened_row(depth));
+    return {to, widened_row(depth), 1};
+  }
+  widen_rows(a.data, a.column, depth, rows, to, kWidenedGroup);
+  return {to, 1, kWidenedGroup};
+}
+
+template <class S>
+void widened_product(Strided<S> a, Strided<S> b, WidenedResult<S> c, int64_t rows, int64_t columns, int64_t depth,
+                     float* workspace) {
+  constexpr int64_t kLanes = Lanes<float>::kCount, kWidth = kLanes * kTileVectors;
+  const int64_t deepest = at_most(depth, kDepthBlock);
+  float *panel = workspace, *group = panel + deepest * kPanel, *sums = group + kWidenedGroup * widened_row(deepest);
+  const bool one_block = depth <= kDepthBlock;
+  const Vec<float> slope = broadcast(float(c.activation.slope));
+  Activations::visit(c.activation.index, [&](auto act) {
+    for (int64_t first = 0; first < rows; first += kWidenedRows)
+      for (int64_t j = 0; j < columns; j += kPanel) {
+        const int64_t last = at_most(rows, first + kWidenedRows), width = at_most(kPanel, columns - j);
+        const int64_t padded = (width + kLanes - 1) / kLanes * kLanes;
+        for (int64_t k = 0; k < depth || k == 0; k += kDepthBlock) {
+          const int64_t deep = at_most(kDepthBlock, depth - k);
+          const S* block_of_b = b.data + k * b.row + j * b.column;
+          if (b.column == 1) widen_rows(block_of_b, b.row, deep, width, panel, kPanel);
+          else widen_transposed(block_of_b, b.column, deep, width, panel);
+          for (int64_t r = first; r < last; r += kWidenedGroup) {
+            const int64_t height = at_most(kWidenedGroup, last - r);
+            const Strided<float> wide =
+                widen_group<S>({a.data + r * a.row + k * a.column, a.row, a.column}, height, deep, group);
+            float* block = sums + (one_block ? 0 : (r - first) * kPanel);
+            for (int64_t n = 0; n < padded; n += kWidth)
+              column_block<float>(wide, panel + n, kPanel, block + n, kPanel, height, at_most(kWidth, padded - n), deep,
+                                  k > 0);
+            if (k + kDepthBlock < depth) continue;
+            if (c.transposed)
+              round_transposed<S, decltype(act)>(block, c.bias ? c.bias + r : nullptr, slope, c.data + j * c.row + r,
+                                                 c.row, height, width);
+            else
+              round_rows<S, decltype(act)>(block, c.bias ? c.bias + j : nullptr, slope, c.data + r * c.row + j, c.row,
+                                           height, width);
+          }
+        }
+      }
+  });
+}

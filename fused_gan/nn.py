@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import overload
 
 import torch
 from torch import nn
@@ -58,7 +59,13 @@ class FusedMLP(FusedSequential):
             )
         )
 
-    def __getitem__(self, idx: slice | int) -> nn.Sequential | nn.Module:
+    @overload
+    def __getitem__(self, idx: slice) -> FusedSequential: ...
+
+    @overload
+    def __getitem__(self, idx: int) -> nn.Module: ...
+
+    def __getitem__(self, idx: slice | int) -> nn.Module:
         if isinstance(idx, slice):  # nn.Sequential calls type(self) with the children
             return FusedSequential(OrderedDict(list(self._modules.items())[idx]))
         return super().__getitem__(idx)

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
 #include <tuple>
 #include <utility>
@@ -10,6 +11,7 @@
 #include "activations.h"
 #include "cpu/kernels.h"
 #include "cpu/plan.h"
+#include "cpu/tile_plan.h"
 #ifdef FUSED_GAN_WITH_CUDA
 #include "cuda/plan.h"
 #include "cuda/precision.h"
@@ -20,7 +22,26 @@ namespace {
 using namespace fused_gan;
 using Words = std::tuple<std::string, std::string>;  // on the forward and on the backward
 
+// On tiles; nothing where a layer does not run on them.
+std::optional<Words> tiled_plan(const std::string& dtype, int64_t samples, int64_t in_features, int64_t out_features) {
+  const cpu::Tiles* tiles = cpu::tiles();
+  if (!tiles || dtype == "float64") return std::nullopt;
+  const int planes = dtype == "bfloat16" ? 1 : dtype == "float16" ? 2 : cpu::float32_planes();
+  if (!plan::tiles_pay(planes, samples, out_features, in_features, cpu::three_planes_from())) return std::nullopt;
+  std::string how = std::string(" on tiles (") + tiles->name + ")";
+  if (planes > 1 || dtype == "float32") how += ", " + dtype + " as " + std::to_string(planes) + " of bfloat16";
+  how += ", sums in float32";
+  const bool columns =
+      plan::tile_forward(dtype == "bfloat16" ? 1 : 2, samples, in_features) == plan::TileForm::kForwardColumns;
+  return Words{std::string(columns ? "blocks of W · packed batch" : "blocks of the batch · packed W") + how +
+                   ", bias and activation while they are in cache",
+               "one pass for activation gradient and bias gradient, within a chain at the end of the product above; "
+               "products" +
+                   how};
+}
+
 Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, int64_t out_features) {
+  if (std::optional<Words> tiled = tiled_plan(dtype, samples, in_features, out_features)) return *tiled;
   const cpu::Kernels& kernels = cpu::kernels();
   const std::string set = std::string(" (") + kernels.name + ")";
   const std::string dots = "rows against rows as they lie" + set + ": too few samples or outputs to repay packing";
@@ -50,7 +71,10 @@ Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, i
     case plan::Forward::kRows:
       forward = "blocks of the batch · packed W" + set + ", bias and activation while they are in cache";
   }
-  return {forward + threads, gradients + "blocked products" + threads};
+  const int64_t row_bytes = in_features * (dtype == "float32" ? 4 : 8);
+  const bool packs = plan::packs_operands(true, out_features, in_features, samples, row_bytes);
+  return {forward + threads,
+          gradients + "blocked products" + (packs ? ", both operands of the weight gradient packed" : "") + threads};
 }
 
 #ifdef FUSED_GAN_WITH_CUDA
@@ -119,7 +143,11 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Facts about the compiled operators.";
   m.attr("activations") = pybind11::tuple(
       pybind11::cast(std::vector<std::string>(std::begin(Activations::kNames), std::end(Activations::kNames))));
-  m.def("cpu_capability", [] { return cpu::kernels().name; });
+  m.def("cpu_capability", cpu::capability);
+  m.def(
+      "cpu_three_planes_from",
+      [](std::optional<int64_t> work) { cpu::set_three_planes_from(work.value_or(cpu::kNever)); },
+      pybind11::arg("work"));
   m.def("cpu_plan", cpu_plan, pybind11::arg("dtype"), pybind11::arg("samples"), pybind11::arg("in_features"),
         pybind11::arg("out_features"));
 #ifdef FUSED_GAN_WITH_CUDA

@@ -46,7 +46,7 @@ def test_default_slope_is_one_number() -> None:
 def test_build_info() -> None:
     info = fused_gan.build_info()
     assert info["torch"] == torch.__version__
-    assert info["cpu_capability"] in ("avx512", "avx2", "portable")
+    assert info["cpu_capability"] in ("amx", "amx_model", "avx512", "avx2", "portable")
     assert info["threads"] == torch.get_num_threads()
     assert info["activations"] == tuple(ACTIVATION_NAMES)
     assert (info["cuda"] is None) == (info["cuda_architectures"] is None)
@@ -69,8 +69,13 @@ def test_plan(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     tiny = dtype.itemsize == 2 and math.prod(shape) <= 16**3
     assert tiny == ("torch's products" in plan.backward)
     wide = dtype in (torch.float32, torch.float64) or "avx512_bf16" in plan.backward or tiny
+    capability = fused_gan.build_info()["cpu_capability"]
+    if capability.startswith("amx") and dtype.itemsize == 2 and not tiny:
+        assert f"on tiles ({capability})" in plan.forward
+        assert f"on tiles ({capability})" in plan.backward
+        return
     assert wide != ("widened to float32" in plan.backward)
-    assert fused_gan.build_info()["cpu_capability"] in str(plan)
+    assert capability.startswith("amx") or capability in str(plan)
 
 
 def test_plan_of_a_layer() -> None:

@@ -13,10 +13,10 @@ import fused_gan
 
 HERE = Path(__file__).parent
 VARIABLE = "FUSED_GAN_CPU_CAPABILITY"
-NAMES = ["avx512", "avx2", "portable"]
+NAMES = ["amx", "amx_model", "avx512", "avx2", "portable"]
 # What an instruction set can get wrong: products at the edges of tiles, pointwise loops, exponentials, conversions.
 FILES = ["test_equivalence.py", "test_special_values.py", "test_accuracy.py", "test_determinism.py"]
-FILES += ["test_poisoned_memory.py", "test_properties.py"]  # chains too
+FILES += ["test_poisoned_memory.py", "test_tiles.py", "test_properties.py"]  # chains too
 
 
 def python(arguments: list[str], capability: str) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import pytest
 import torch
@@ -27,17 +28,26 @@ def peaks(chain: Chain, batch: int, dtype: torch.dtype) -> tuple[int, int]:
     return peak_memory(variants["fused_gan"]), peak_memory(variants["eager"])
 
 
+THREADS = 2
+# Bytes of each thread: operands brought together or widened, and sums in float32. Where operands are packed whole, for
+# tiles or because their rows lie badly, a second-level cache full of them (docs/cpu-kernels.md).
+A_THREADS_BLOCKS, A_THREADS_PACKED_BLOCKS = 192 * 1024, 2304 * 1024
+
+
+def is_packed(chain: Chain, batch: int, dtype: torch.dtype) -> bool:
+    plans = (fused_gan.plan((batch, ins, outs), dtype=dtype) for ins, outs in pairwise(chain.widths))
+    return any("operands" in plan.backward or "tiles" in plan.backward for plan in plans)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("batch", [1, 16, 64, 256, 1024])
 @chains
-def test_peak_of_a_chain(chain: Chain, batch: int, dtype: torch.dtype) -> None:
+def test_peak_of_a_chain(chain: Chain, batch: int, dtype: torch.dtype, use_threads: Callable[[int], None]) -> None:
     """The bias gradient of the layer below, which stock allocates a moment later, is there at the peak already."""
+    use_threads(THREADS)
     ours, stock = peaks(chain, batch, dtype)
-    assert ours <= stock + max(chain.widths) * dtype.itemsize, f"{ours:,} bytes, stock {stock:,}"
-
-
-THREADS = 2
-A_THREADS_BLOCKS = 192 * 1024  # bytes: of operands brought together or widened, and of sums in float32
+    blocks = THREADS * A_THREADS_PACKED_BLOCKS if is_packed(chain, batch, dtype) else 0
+    assert ours <= stock + max(chain.widths) * dtype.itemsize + blocks, f"{ours:,} bytes, stock {stock:,}"
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=["bfloat16", "float16"])
@@ -51,7 +61,8 @@ def test_peak_of_a_chain_in_16_bits(
     use_threads(THREADS)
     ours = peak_memory(ChainCase(chain, batch, dtype).forward_backward()["fused_gan"])
     stock = peak_memory(ChainCase(chain, batch, torch.float32).forward_backward()["eager"]) // 2
-    assert ours <= 1.05 * stock + THREADS * A_THREADS_BLOCKS, f"{ours:,} bytes, stock's tensors {stock:,}"
+    blocks = A_THREADS_PACKED_BLOCKS if is_packed(chain, batch, dtype) else A_THREADS_BLOCKS
+    assert ours <= 1.05 * stock + THREADS * blocks, f"{ours:,} bytes, stock's tensors {stock:,}"
 
 
 def test_the_peak_is_what_is_held_at_a_time() -> None:

@@ -1,5 +1,8 @@
 // AVX-512: every x86-64 processor with F, BW, DQ and VL.
 #if defined(__x86_64__)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns of its own intrinsics
+#endif
 #include <immintrin.h>
 
 #include <cmath>

@@ -5,6 +5,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "tile_kernels.h"
+
 namespace fused_gan::cpu {
 
 static const Kernels* const kBestFirst[] = {
@@ -14,23 +16,50 @@ static const Kernels* const kBestFirst[] = {
 #endif
     &portable::kKernels,
 };
+static const Tiles* const kTilesBestFirst[] = {
+#if defined(__x86_64__)
+    &amx::kTiles,
+#endif
+    &amx_model::kTiles,  // last: for tests alone, where it is asked for by name
+};
 
-static const Kernels& choose() {
+struct Choice {
+  const Kernels* kernels;
+  const Tiles* tiles;
+  const char* name;
+};
+
+static Choice choose() {
   const char* variable = std::getenv("FUSED_GAN_CPU_CAPABILITY");
   const std::string wanted = variable ? variable : "";
+  const Kernels* best = nullptr;  // beside tiles, for what does not run on them
+  for (const Kernels* set : kBestFirst)
+    if (!best && set->supported()) best = set;
   std::string known;
+  const auto offer = [&](const char* name) {
+    known += std::string(known.empty() ? "" : ", ") + name;
+    return wanted == name;
+  };
+  for (const Tiles* set : kTilesBestFirst) {
+    const bool model = set == &amx_model::kTiles;
+    if (!set->supported()) continue;
+    if (offer(set->name) || (wanted.empty() && !model)) return {best, set, set->name};
+  }
   for (const Kernels* set : kBestFirst) {
     if (!set->supported()) continue;
-    if (wanted.empty() || wanted == set->name) return *set;
-    known += std::string(known.empty() ? "" : ", ") + set->name;
+    if (offer(set->name) || wanted.empty()) return {set, nullptr, set->name};
   }
   throw std::runtime_error("FUSED_GAN_CPU_CAPABILITY is '" + wanted + "', expected one of: " + known);
 }
 
-const Kernels& kernels() {
-  static const Kernels& chosen = choose();
-  return chosen;
+static const Choice& chosen() {
+  static const Choice choice = choose();
+  return choice;
 }
+
+const char* capability() { return chosen().name; }
+const Kernels& kernels() { return *chosen().kernels; }
+const Tiles* tiles() { return chosen().tiles; }
 
 const PairedKernels* paired_kernels() {
 #if defined(__x86_64__)

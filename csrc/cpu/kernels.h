@@ -23,6 +23,23 @@ struct Float16 {
 constexpr int64_t kPanel = 64;        // samples in one packed panel of the batch
 constexpr int64_t kDepthBlock = 512;  // rows of B that stay in the second cache while all rows of A pass
 
+// Of products whose operands are packed: a block of B and some rows of A share the second cache. A depth that fits is
+// one block, so that C is written once.
+constexpr int64_t kPackedDepth = 512, kPackedElements = 256 * 1024, kPackedRows = 96;
+struct PackedBlocks {
+  int64_t depth, columns;
+};
+constexpr PackedBlocks packed_blocks(int64_t depth) {
+  const int64_t deep = depth <= kPackedDepth ? depth : kPackedDepth / 2;
+  return {deep, kPackedElements / (depth <= kPackedDepth ? kPackedDepth : deep)};
+}
+// A thread's workspace for them, in elements.
+constexpr int64_t packed_workspace(int64_t columns, int64_t depth) {
+  const PackedBlocks blocks = packed_blocks(depth);
+  const int64_t panels = (columns + kPanel - 1) / kPanel * kPanel;
+  return blocks.depth * ((panels < blocks.columns ? panels : blocks.columns) + kPackedRows);
+}
+
 // Element (i, k) is data[i * row + k * column].
 template <class T> struct Strided {
   const T* data;
@@ -66,9 +83,10 @@ template <class T> struct ProductKernels {
   void (*forward_rows)(Activation, const T* x, int64_t x_row, const T* panel, const T* bias, T* y, int64_t y_row,
                        int64_t samples, int64_t outputs, int64_t depth);
 
-  // c (rows, columns) = a (rows, depth) · b (depth, columns), the depth in blocks of depth_block ≤ kDepthBlock.
+  // c (rows, columns) = a (rows, depth) · b (depth, columns), the depth in blocks of depth_block ≤ kDepthBlock; with a
+  // workspace (packed_workspace) both operands are packed.
   void (*product)(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
-                  int64_t depth, int64_t depth_block);
+                  int64_t depth, int64_t depth_block, T* workspace);
 
   // The step down a chain: dz (rows, columns) = (a · b) ⊙ act'(y) and bias_gradient = its column sums, unless null.
   void (*product_gradient)(Activation, Strided<T> a, const T* b, int64_t b_row, const T* y, int64_t y_row, T* dz,
@@ -180,6 +198,9 @@ struct Kernels {
 
 // The best that this processor supports, or the one that FUSED_GAN_CPU_CAPABILITY names.
 const Kernels& kernels();
+
+// Its name: that of the kernels, or of the tiles that some products run on before them (tile_kernels.h).
+const char* capability();
 
 // Null where the processor has no such instruction, or FUSED_GAN_CPU_CAPABILITY names a set without it.
 const PairedKernels* paired_kernels();

@@ -22,6 +22,8 @@ constexpr int kDotStrip = 8;  // rows often lie 4 KiB apart: more of them than t
 constexpr int64_t kRowBlock = 48;  // rows of yᵀ that are finished together, in the first cache
 constexpr int64_t kLongDepth = 8 * kDepthBlock;
 
+constexpr int kAhead = 8;  // rows of B
+
 inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
 template <class T, int kRows, int kVectors>
@@ -29,15 +31,18 @@ FUSED_GAN_FUNCTION void micro_tile(Strided<T> a, const T* b, int64_t b_row, T* c
                                    bool accumulate) {
   constexpr int kLanes = Lanes<T>::kCount;
   Vec<T> sum[kRows][kVectors] = {};
-  if (!accumulate)  // C is cold: it comes while the sums are made
+  // C is cold: it comes while the sums are made.
 #pragma GCC unroll 8
-    for (int r = 0; r < kRows; ++r)
+  for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(c + r * c_row + v * kLanes, 1);
+    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(c + r * c_row + v * kLanes, 1);
   for (int64_t k = 0; k < depth; ++k, b += b_row, a.data += a.column) {
     Vec<T> line[kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) line[v] = load_as<Vec<T>>(b + v * kLanes);
+    // Rows often lie pages apart, where the processor fetches nothing ahead by itself.
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(b + kAhead * b_row + v * kLanes);
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Vec<T> element = broadcast(a.data[r * a.row]);
@@ -179,9 +184,12 @@ FUSED_GAN_FUNCTION void blocked_product(Strided<T> a, const T* b, int64_t b_row,
   if (row_block < rows || rows == 0) finished(0, columns);
 }
 
+#include "packed.inl"
+
 template <class T>
 void product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns, int64_t depth,
-             int64_t depth_block) {
+             int64_t depth_block, T* workspace) {
+  if (workspace) return packed_product<T>(a, b, b_row, c, c_row, rows, columns, depth, workspace);
   blocked_product<T>(a, b, b_row, c, c_row, rows, columns, depth, depth_block, [](int64_t, int64_t) {});
 }
 

@@ -2,7 +2,7 @@
 #include <torch/library.h>
 
 #include "../checks.h"
-#include "products.h"
+#include "layer_forward.h"
 
 namespace fused_gan {
 namespace {
@@ -12,20 +12,12 @@ using cpu::Activation;
 at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                           std::string_view activation, double negative_slope) {
   const Activation act{check_linear_act(input, weight, bias, activation, negative_slope), negative_slope};
-  const int64_t work = input.numel() * weight.size(0);
-  const bool half = !plan::has_product(input.scalar_type()), dots = half && !plan::pairs(work);
-  const cpu::PairedKernels* paired = cpu::paired_kernels_for(input.scalar_type(), work);
   const at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const at::Tensor b = bias && bias->defined() ? bias->contiguous() : at::Tensor();
   at::Tensor y = at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(input, weight)), input.options());
   const at::Tensor rows = y.view({x.size(0), weight.size(0)});
-  cpu::with_storage(input.scalar_type(), [&](auto storage) {
-    using S = decltype(storage);
-    if constexpr (std::is_same_v<S, float> || std::is_same_v<S, double>) cpu::forward_layer<S>(act, x, weight, b, rows);
-    else if (dots) cpu::forward_dot<S>(act, x, weight, b, rows);
-    else if (paired) cpu::paired_forward(*paired, act, x, weight, b, rows);
-    else cpu::widened_forward<S>(act, x, weight, b, rows);
-  });
+  cpu::with_storage(input.scalar_type(),
+                    [&](auto storage) { cpu::forward<decltype(storage)>(act, x, weight, b, rows); });
   return y;
 }
 
@@ -48,9 +40,12 @@ Gradients linear_act_backward_cpu(const at::Tensor& grad, const std::optional<at
     });
   if (!dz.defined()) dz = dy;
   Gradients gradients{{}, {}, bias_gradient};
-  if (wanted[0])
-    std::get<0>(gradients) = cpu::product(dz, *weight).view(C10_AS_INTARRAYREF_SLOW(with_last(grad, weight->size(1))));
-  if (wanted[1]) std::get<1>(gradients) = cpu::weight_gradient(std::move(dz), as_matrix(*input));
+  auto& [dx, weight_gradient, _] = gradients;
+  cpu::with_storage(dz.scalar_type(), [&](auto storage) {
+    cpu::backward<decltype(storage)>(std::move(dz), wanted[0] ? *weight : at::Tensor(),
+                                     wanted[1] ? as_matrix(*input) : at::Tensor(), dx, weight_gradient);
+  });
+  if (wanted[0]) dx = dx.view(C10_AS_INTARRAYREF_SLOW(with_last(grad, weight->size(1))));
   return gradients;
 }
 

@@ -7,33 +7,59 @@
 
 #include "../checks.h"
 #include "../lists.h"
-#include "products.h"
+#include "layer_forward.h"
 
 namespace fused_gan {
 namespace {
 
 using cpu::Activation;
 
-template <class T>
+template <class S> constexpr bool kIsBlocked = std::is_same_v<S, float> || std::is_same_v<S, double>;
+
+template <class S>
 std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chain, const std::vector<int>& indices) {
   std::vector<at::Tensor> outputs;
   at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const int64_t samples = x.size(0);
-  const auto takes_panels = [&](size_t i) {
-    return i < chain.depth() && cpu::forward_plan<T>(samples, chain.weights[i]) == plan::Forward::kPanel;
+  const auto tiles = [&](size_t i) {
+    const at::Tensor& w = chain.weights[i];
+    return cpu::tile_kernels_for<S>(samples, w.size(0), w.size(1));
   };
-  at::Tensor packed;  // x in panels, where the layer before has left it so
+  // Whether a layer reads its batch packed, and the layer before can leave it so: in tiles, or in panels.
+  const auto takes_tiles = [&](size_t i) {
+    return std::is_same_v<S, cpu::BFloat16> && i < chain.depth() && tiles(i) &&
+           plan::tile_forward(1, samples, chain.weights[i].size(1)) == plan::TileForm::kForwardColumns;
+  };
+  const auto takes_panels = [&](size_t i) {
+    if constexpr (kIsBlocked<S>)
+      return i < chain.depth() && !tiles(i) && cpu::forward_plan<S>(samples, chain.weights[i]) == plan::Forward::kPanel;
+    return false;
+  };
+  cpu::TiledBatch batch;
+  at::Tensor packed;
   for (size_t i = 0; i < chain.depth(); ++i) {
     const at::Tensor& weight = chain.weights[i];
-    const auto& bias = chain.biases[i];
+    const auto& given = chain.biases[i];
+    const at::Tensor bias = present(given) ? given->contiguous() : at::Tensor();
+    const Activation activation{indices[i], chain.negative_slope};
     outputs.push_back(
         at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(i == 0 ? input : outputs.back(), weight)), input.options()));
     const at::Tensor y = outputs.back().view({samples, weight.size(0)});
+    cpu::TiledBatch next_batch;
     at::Tensor next;
-    if (takes_panels(i) && takes_panels(i + 1)) next = cpu::panels_for(samples, weight.size(0), input.options());
-    cpu::forward_layer<T>({indices[i], chain.negative_slope}, x, weight,
-                          present(bias) ? bias->contiguous() : at::Tensor(), y, packed, next);
+    bool done = false;
+    if (const auto* kernels = tiles(i)) {
+      if (takes_tiles(i) && takes_tiles(i + 1)) next_batch = cpu::TiledBatch(samples, weight.size(0));
+      done = cpu::tiled_forward<S>(*kernels, activation, x, weight, bias, y, batch, next_batch);
+    }
+    if constexpr (kIsBlocked<S>) {
+      if (takes_panels(i) && takes_panels(i + 1)) next = cpu::panels_for(samples, weight.size(0), input.options());
+      if (!done) cpu::forward_layer<S>(activation, x, weight, bias, y, packed, next);
+    } else if (!done) {
+      cpu::forward_without_tiles<S>(activation, x, weight, bias, y);
+    }
     x = y;
+    batch = std::move(next_batch);
     packed = std::move(next);
   }
   return outputs;
@@ -70,6 +96,10 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
   const int64_t row_units = finishes ? 1 : rows;
   const plan::Grid down = plan::grid(row_units, unit, ins, line, threads);
   const plan::Grid across = plan::grid(outs, unit, ins, line, threads);
+  const bool packs_down = !finishes && plan::packs_operands(false, rows, ins, outs, weight.row * int64_t(sizeof(T)));
+  const bool packs_across = plan::packs_operands(true, outs, ins, rows, x.row * int64_t(sizeof(T)));
+  const cpu::PackedWorkspaces<T> workspaces(threads, std::max(packs_down ? cpu::packed_workspace(ins, outs) : 0,
+                                                              packs_across ? cpu::packed_workspace(ins, rows) : 0));
   cpu::over_parts(threads, [&](int64_t part) {
     if (step.x_wanted)
       cpu::on_part(down, part, row_units, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
@@ -79,12 +109,13 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
           kernels.product_gradient(*step.layer_below, a, b, weight.row, x.data + j, x.row, dx + j, ins,
                                    cpu::offset(bias_gradient, j), rows, j_end - j, outs, plan::depth_block(rows));
         else
-          kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs, plan::depth_block(rows));
+          kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs, plan::depth_block(rows),
+                          packs_down ? workspaces.of(part) : nullptr);
       });
     if (step.weight_wanted)
       cpu::on_part(across, part, outs, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
         kernels.product({grad.data + r, 1, grad.row}, x.data + j, x.row, weight_gradient + r * ins + j, ins, r_end - r,
-                        j_end - j, rows, plan::depth_block(outs));
+                        j_end - j, rows, plan::depth_block(outs), packs_across ? workspaces.of(part) : nullptr);
       });
   });
   if (step.layer_below && !finishes)
@@ -104,6 +135,28 @@ template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz) {
                           cpu::mutable_data<S>(step.bias_gradient));
   }
   return result;
+}
+
+// On tiles: both products in the same parallel sections. Nothing if the step does not run on them.
+template <class S> std::optional<Result> step_down_on_tiles(const Step& step, const at::Tensor& dz) {
+  const int64_t rows = dz.size(0), outs = dz.size(1), ins = step.weight.size(1);
+  const at::Tensor none;
+  const auto* kernels = cpu::tile_kernels_for_gradients<S>(rows, outs, step.x_wanted ? step.weight : none,
+                                                           step.weight_wanted ? step.x : none);
+  if (!kernels) return std::nullopt;
+  Result result;
+  if (step.x_wanted) result.dx = at::empty({rows, ins}, dz.options());
+  if (step.weight_wanted) result.weight_gradient = at::empty({outs, ins}, dz.options());
+  if (!cpu::tiled_backward<S>(*kernels, dz, step.weight, step.x, result.dx, result.weight_gradient, step.layer_below,
+                              step.bias_gradient))
+    return std::nullopt;
+  return result;
+}
+
+template <class S> Result step_down_in_any_way(const Step& step, at::Tensor dz) {
+  if (std::optional<Result> result = step_down_on_tiles<S>(step, dz)) return std::move(*result);
+  if constexpr (kIsBlocked<S>) return step_down<S>(step, dz);
+  else return step_down_in_passes<S>(step, std::move(dz));
 }
 
 template <class S>
@@ -138,9 +191,7 @@ ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tens
                     x_wanted,
                     to_layer ? std::optional(activation(i - 1)) : std::nullopt,
                     to_layer ? bias_gradient(i - 1) : at::Tensor()};
-    Result result;
-    if constexpr (std::is_same_v<S, float> || std::is_same_v<S, double>) result = step_down<S>(step, dz);
-    else result = step_down_in_passes<S>(step, std::move(dz));
+    Result result = step_down_in_any_way<S>(step, std::move(dz));
     if (i > 0) spend(outputs[i - 1], spent);
     gradients.weights[i] = result.weight_gradient;
     dz = result.dx;
@@ -153,9 +204,8 @@ std::vector<at::Tensor> mlp_forward_cpu(const at::Tensor& input, at::TensorList 
                                         const lists::Names& activations, double negative_slope) {
   const Chain chain = lists::chain(weights, biases, activations, negative_slope);
   const std::vector<int> indices = check_mlp(input, chain);
-  if (input.scalar_type() == at::kFloat) return chain_forward<float>(input, chain, indices);
-  if (input.scalar_type() == at::kDouble) return chain_forward<double>(input, chain, indices);
-  return mlp_forward_layerwise(input, chain);
+  return cpu::with_storage(input.scalar_type(),
+                           [&](auto storage) { return chain_forward<decltype(storage)>(input, chain, indices); });
 }
 
 template <Spent spent>

@@ -16,6 +16,21 @@ namespace fused_gan::plan {
 // what is left is widened to float32.
 inline bool has_product(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kDouble; }
 
+// What differs between processors and was measured on each (docs/cpu-kernels.md).
+struct Family {
+  const char* name;
+  bool packs_operands;  // else they are read as they lie
+};
+inline const Family& family() {
+  static constexpr Family kIntel{"Intel with AVX-512", true}, kOther{"others", false};
+#if defined(__x86_64__)
+  static const Family& known = __builtin_cpu_is("intel") && __builtin_cpu_supports("avx512f") ? kIntel : kOther;
+  return known;
+#else
+  return kOther;
+#endif
+}
+
 // Costs in multiply-adds, measured on one AVX-512 core: moving an element through a pointwise pass, activating one.
 constexpr int64_t kMoveCost = 8, kActivationCost = 32;
 
@@ -49,6 +64,15 @@ inline int64_t depth_block(int64_t rows) { return rows > 12 ? cpu::kDepthBlock :
 // From here on a gradient is split over threads by rows, though its bias sums then need a pass of their own: 1 to 8 %
 // faster for the chains at batch 128 to 1024 than columns, which cut every row in two.
 constexpr int64_t kManyRows = 128;
+
+// Whether a float32 or float64 product packs both operands: where A is read down its columns (the weight gradient), and
+// where B's rows lie a multiple of 4 KiB apart and many rows pass. Chosen from the whole matrix, like depth_block.
+// Blocks of the depth are added one after the other, so a very long depth is not summed in this way.
+inline bool packs_operands(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t b_row_bytes) {
+  constexpr int64_t kDeepest = 16'384;
+  if (!family().packs_operands || rows < 48 || columns < 64 || depth < 48 || depth > kDeepest) return false;
+  return down_columns || (rows >= 512 && b_row_bytes % 4096 == 0);
+}
 
 struct Grid {
   int64_t row_parts, column_parts;

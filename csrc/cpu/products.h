@@ -6,6 +6,7 @@
 
 #include "layers.h"
 #include "paired.h"
+#include "tiled.h"
 #include "widened.h"
 
 namespace fused_gan::cpu {
@@ -18,17 +19,34 @@ inline const PairedKernels* paired_kernels_for(at::ScalarType dtype, int64_t wor
   return dtype == at::kBFloat16 && plan::pairs(work) ? paired_kernels() : nullptr;
 }
 
+// Of products that pack their operands, one a thread; none if the size is 0.
+template <class T> struct PackedWorkspaces {
+  int64_t size;
+  at::Tensor memory;
+
+  PackedWorkspaces(int64_t threads, int64_t elements) : size(plan::units_of(elements, kLine) * kLine) {
+    if (size > 0) memory = at::empty({threads * size}, at::CppTypeToScalarType<T>::value);
+  }
+  T* of(int64_t part) const { return offset(mutable_data<T>(memory), part * size); }
+};
+
 // c (rows, columns) = a (rows, depth) · b (depth, columns), a in any strides.
 template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Tensor& b) {
   at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
   const int64_t depth = a.size(1), row = a.stride(0), column = a.stride(1), b_row = b.stride(0), c_row = c.stride(0);
   const T *left = data<T>(a), *right = data<T>(b);
   T* to = mutable_data<T>(c);
-  over_grid(c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T), c.numel() * depth,
+  const int64_t threads = threads_for(c.numel() * depth);
+  const bool packs = plan::packs_operands(column != 1, c.size(0), c.size(1), depth, b_row * int64_t(sizeof(T)));
+  const PackedWorkspaces<T> workspaces(threads, packs ? packed_workspace(c.size(1), depth) : 0);
+  const plan::Grid grid = plan::grid(c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T), threads);
+  over_parts(threads, [&](int64_t part) {
+    on_part(grid, part, c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T),
             [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
               products<T>().product({left + r * row, row, column}, right + j, b_row, to + r * c_row + j, c_row,
-                                    r_end - r, j_end - j, depth, plan::depth_block(c.size(0)));
+                                    r_end - r, j_end - j, depth, plan::depth_block(c.size(0)), workspaces.of(part));
             });
+  });
   return c;
 }
 
@@ -49,6 +67,19 @@ inline at::Tensor weight_gradient(at::Tensor dz, const at::Tensor& x) {
   at::Tensor transposed = dz.t();
   dz.reset();
   return product(std::move(transposed), x);
+}
+
+// dx (rows, ins) = dz · w and weight_gradient (outs, ins) = dzᵀ · x; of w and x what is undefined is not asked for.
+template <class S>
+void backward(at::Tensor dz, const at::Tensor& w, const at::Tensor& x, at::Tensor& dx, at::Tensor& weight_gradient) {
+  const int64_t rows = dz.size(0), outs = dz.size(1);
+  if (const auto* kernels = tile_kernels_for_gradients<S>(rows, outs, w, x)) {
+    if (w.defined()) dx = at::empty({rows, w.size(1)}, dz.options());
+    if (x.defined()) weight_gradient = at::empty({outs, x.size(1)}, dz.options());
+    if (tiled_backward<S>(*kernels, dz, w, x, dx, weight_gradient)) return;
+  }
+  if (w.defined()) dx = product(dz, w);
+  if (x.defined()) weight_gradient = cpu::weight_gradient(std::move(dz), x);
 }
 
 }  // namespace fused_gan::cpu

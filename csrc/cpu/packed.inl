@@ -5,7 +5,7 @@
 template <class T> void pack_strip(Strided<T> a, int64_t rows, int64_t depth, T* strip) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
   if constexpr (kTileRows <= kLanes)
-    if (a.row == 1 && rows == kTileRows) {
+    if (a.row == 1 && rows >= kTileRows) {
       for (int64_t k = 0; k < depth; ++k) {
         const T* from = a.data + k * a.column;
         __builtin_prefetch(from + 2 * kAhead * a.column);
@@ -37,19 +37,18 @@ void packed_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row
   for (int64_t left = 0; left < columns; left += wide)
     for (int64_t k = 0; k < depth; k += block) {
       const int64_t right = at_most(columns, left + wide), deep = at_most(block, depth - k);
-      for (int64_t j = left; j < right; j += kWidth)
-        pack_panel(b + k * b_row + j, b_row, right - j, deep, panels + (j - left) * block);
       for (int64_t group = 0; group < rows; group += kPackedRows) {
         const int64_t end = at_most(rows, group + kPackedRows);
         for (int64_t r = group; r < end; r += kTileRows)
           pack_strip<T>({a.data + r * a.row + k * a.column, a.row, a.column}, end - r, deep,
                         strips + (r - group) * deep);
-        for (int64_t j = left; j < right; j += kWidth)
+        for (int64_t j = left; j < right; j += kWidth) {
+          T* panel = panels + (j - left) * block;
+          if (group == 0) pack_panel(b + k * b_row + j, b_row, right - j, deep, panel);
           for (int64_t r = group; r < end; r += kTileRows) {
             const int64_t height = at_most(kTileRows, end - r), width = at_most(kWidth, right - j);
             const int64_t vectors = (width + kLanes - 1) / kLanes;
             const Strided<T> strip{strips + (r - group) * deep, 1, kTileRows};
-            const T* panel = panels + (j - left) * block;
             T* to = c + r * c_row + j;
             if (width % kLanes == 0) {
               tile<T>(height, vectors, strip, panel, kWidth, to, c_row, deep, k > 0);
@@ -64,6 +63,7 @@ void packed_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row
                 store_some(at, k > 0 ? load_some(at, count) + sum : sum, count);
               }
           }
+        }
       }
     }
 }

@@ -66,11 +66,13 @@ inline int64_t depth_block(int64_t rows) { return rows > 12 ? cpu::kDepthBlock :
 constexpr int64_t kManyRows = 128;
 
 // Whether a float32 or float64 product packs both operands: where A is read down its columns (the weight gradient), and
-// where B's rows lie a multiple of 4 KiB apart and many rows pass. Chosen from the whole matrix, like depth_block.
-// Blocks of the depth are added one after the other, so a very long depth is not summed in this way.
+// where B's rows lie a multiple of 4 KiB apart and many rows pass. Short rows of B are as good as they lie. Chosen from
+// the whole matrix, like depth_block. Blocks of the depth are added one after the other, so a very long depth is not
+// summed in this way.
 inline bool packs_operands(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t b_row_bytes) {
   constexpr int64_t kDeepest = 16'384;
-  if (!family().packs_operands || rows < 48 || columns < 64 || depth < 48 || depth > kDeepest) return false;
+  if (!family().packs_operands || rows < 48 || depth < 48 || depth > kDeepest) return false;
+  if (columns < (depth < 512 ? 512 : 256)) return false;
   return down_columns || (rows >= 512 && b_row_bytes % 4096 == 0);
 }
 

@@ -83,8 +83,9 @@ inline bool tile_planes_hold(int planes, bool half, const cpu::ProductMagnitudes
 // multiply-adds on that were measured to pay (fused_gan.autotune), and not at all where nobody has measured.
 inline bool tiles_pay(int planes, int64_t rows, int64_t columns, int64_t depth, int64_t three_planes_from) {
   const int64_t work = rows * columns * depth;
-  if (planes < 3) return pairs(work);
-  return work >= three_planes_from && std::min({rows, columns, depth}) >= 16;
+  if (planes == 1) return pairs(work);
+  if (std::min({rows, columns, depth}) < 16) return false;  // packing more planes than one does not pay
+  return planes == 2 || work >= three_planes_from;
 }
 
 }  // namespace fused_gan::plan

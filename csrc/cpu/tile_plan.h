@@ -77,15 +77,15 @@ inline bool tile_planes_hold(int planes, bool half, const cpu::ProductMagnitudes
   return exponent(met.a.smallest_line) + exponent(met.b.smallest_line) >= -80;
 }
 
-// In one or two planes tiles are always worth it, above the size from which stock takes denormal numbers for zero. In
-// three they are six times the work: faster than AVX-512 where a core has its tiles to itself, slower where another
-// one's work shares them, which is how the threads of rented cores often lie. So three planes are used only from the
-// multiply-adds on that were measured to pay (fused_gan.autotune), and not at all where nobody has measured.
+// One plane always pays, above the size from which stock takes denormal numbers for zero; few rows do not repay packing
+// two. Three are six times the work: faster than AVX-512 where a core has its tiles to itself, slower where the work of
+// another one shares them, as it may on a rented machine (docs/cpu-kernels.md). So they are used only from the
+// multiply-adds on that somebody has set.
 inline bool tiles_pay(int planes, int64_t rows, int64_t columns, int64_t depth, int64_t three_planes_from) {
   const int64_t work = rows * columns * depth;
   if (planes == 1) return pairs(work);
-  if (std::min({rows, columns, depth}) < 16) return false;  // packing more planes than one does not pay
-  return planes == 2 || work >= three_planes_from;
+  const int64_t least = std::min({rows, columns, depth});
+  return planes == 2 ? least >= 48 : least >= 16 && work >= three_planes_from;
 }
 
 }  // namespace fused_gan::plan

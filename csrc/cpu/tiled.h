@@ -61,29 +61,22 @@ template <class S> class TiledProduct {
     steps_ = plan::units_of(p.depth, kTileStep);
     at_a_time_ = plan::tile_steps_at_a_time(std::is_same_v<S, float>, steps_, p.blocking);
     panels_ = plan::units_of(p.columns, kTileBlock);
-    const auto scratch = [&](int64_t words) { return at::empty({words}, at::kShort); };
-    const int64_t step = kernels.planes * kTileWords;
-    if (splits_columns_ && (kernels.planes > 1 || std::is_same_v<S, float> || p.a.across)) {
-      packed_ = scratch(plan::units_of(p.rows, kTileBlock) * 2 * steps_ * step);
-      p.a_packed = words_of(packed_);
-    } else if (!splits_columns_) {
-      packed_ = scratch(panels_ * at_a_time_ * 2 * step);
-      p.b_packed = {words_of(packed_), at_a_time_ * 2 * step, 2 * step};
-    }
+    // bfloat16 of a few rows is read as it lies.
+    packs_ = !splits_columns_ || kernels.planes > 1 || std::is_same_v<S, float> || p.a.across;
   }
 
   // B is there already, packed by the layer before.
   void take_panels(TilePanels panels) {
     product.b_packed = panels;
-    packed_.reset();
-    is_packed_ = true;
+    packs_ = false;
   }
 
   int64_t rounds() const { return splits_columns_ ? 1 : std::max<int64_t>(plan::units_of(steps_, at_a_time_), 1); }
-  bool packs() const { return !is_packed_ && packed_.defined(); }
+  bool packs() const { return packs_; }
   int64_t work() const { return product.rows * product.columns * product.depth; }
   bool worth_sharing() const { return plan::worth_sharing_on_tiles(work(), kernels_.planes); }
 
+  // Memory for so many threads.
   void begin(int64_t parts) {
     parts_ = parts;
     const int64_t high = splits_columns_ ? product.rows : longest_share(product.rows, kTileBlock);
@@ -92,10 +85,17 @@ template <class S> class TiledProduct {
     words_ = plan::units_of(words_, kLine) * kLine;
     workspace_ = at::empty({parts * words_}, at::kShort);
     met_.resize(size_t(parts));
+    if (!packs_) return;
+    const int64_t step = kernels_.planes * kTileWords;
+    const int64_t tiles =
+        splits_columns_ ? plan::units_of(product.rows, kTileBlock) * 2 * steps_ : panels_ * at_a_time_ * 2;
+    packed_ = at::empty({tiles * step}, at::kShort);
+    if (splits_columns_) product.a_packed = words_of(packed_);
+    else product.b_packed = {words_of(packed_), at_a_time_ * 2 * step, 2 * step};
   }
 
   void pack(int64_t part, int64_t round) {
-    if (!packs() || (splits_columns_ && round > 0)) return;
+    if (!packs_ || (splits_columns_ && round > 0)) return;
     const Range steps = steps_of(round);
     if (!splits_columns_) {
       const auto [p, end] = plan::share(panels_, 1, parts_, part);
@@ -179,7 +179,7 @@ template <class S> class TiledProduct {
 
   const TileKernels<S>& kernels_;
   const TileSource<S>&a_, &b_;  // hold the memory
-  bool splits_columns_, is_packed_ = false;
+  bool splits_columns_, packs_;
   int64_t steps_, at_a_time_, panels_, parts_ = 1, words_ = 0;
   at::Tensor packed_, workspace_, sums_;
   S* sums_to_ = nullptr;

@@ -31,8 +31,7 @@ std::optional<Words> tiled_plan(const std::string& dtype, int64_t samples, int64
   std::string how = std::string(" on tiles (") + tiles->name + ")";
   if (planes > 1 || dtype == "float32") how += ", " + dtype + " as " + std::to_string(planes) + " of bfloat16";
   how += ", sums in float32";
-  const bool columns =
-      plan::tile_forward(dtype == "bfloat16" ? 1 : 2, samples, in_features) == plan::TileForm::kForwardColumns;
+  const bool columns = plan::tile_forward(dtype == "bfloat16", samples, in_features) == plan::TileForm::kForwardColumns;
   return Words{std::string(columns ? "blocks of W · packed batch" : "blocks of the batch · packed W") + how +
                    ", bias and activation while they are in cache",
                "one pass for activation gradient and bias gradient, within a chain at the end of the product above; "
@@ -71,10 +70,13 @@ Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, i
     case plan::Forward::kRows:
       forward = "blocks of the batch · packed W" + set + ", bias and activation while they are in cache";
   }
-  const int64_t row_bytes = in_features * (dtype == "float32" ? 4 : 8);
-  const bool packs = plan::packs_operands(true, out_features, in_features, samples, row_bytes);
-  return {forward + threads,
-          gradients + "blocked products" + (packs ? ", both operands of the weight gradient packed" : "") + threads};
+  const int64_t bytes = dtype == "float32" ? 4 : 8;
+  std::string packed;
+  if (plan::packs_operands(true, out_features, in_features, samples, bytes))
+    packed += ", both operands of the weight gradient packed";
+  if (plan::packs_operands(false, samples, in_features, out_features, bytes))
+    packed += ", both operands of the input gradient packed";
+  return {forward + threads, gradients + "blocked products" + packed + threads};
 }
 
 #ifdef FUSED_GAN_WITH_CUDA

@@ -75,7 +75,10 @@ def test_plan(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
         assert f"on tiles ({capability})" in plan.backward
         return
     assert wide != ("widened to float32" in plan.backward)
-    assert capability.startswith("amx") or capability in str(plan)
+    if not capability.startswith("amx"):
+        assert capability in str(plan)
+    else:  # tiles stand before the kernels of another set
+        assert any(f"({name})" in str(plan) for name in ("avx512", "avx2", "portable"))
 
 
 def test_plan_of_a_layer() -> None:

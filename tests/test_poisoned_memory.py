@@ -32,6 +32,7 @@ SIZES = {
     "several blocks of the depth": Shape((50,), 1090, 30),
     "tiny": Shape((18,), 9, 11),
     "shared by threads": Shape((130,), 130, 70),
+    "rows 4 KiB apart when poisoned": Shape((520,), 944, 530),
 }
 sizes = pytest.mark.parametrize("shape", SIZES.values(), ids=SIZES)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
@@ -132,7 +133,7 @@ def test_a_spoiled_row_of_the_input_spoils_its_own_output_alone(value: float, dt
         others = torch.arange(rows) != row
         assert results["output"][row].isnan().any() or value == INF
         # Inf is no sum of planes: where those multiply (on tiles), the whole product goes another way.
-        allowed = 4 * torch.finfo(dtype).eps if value == INF and IN_PLANES and dtype.itemsize < 8 else 0
+        allowed = 4 * torch.finfo(dtype).eps if value == INF and IN_PLANES and dtype == torch.float16 else 0
         for name in ("output", "gradient of input"):
             off = (results[name][others] - clean[name][others]).double().norm()
             assert off <= allowed * clean[name].double().norm(), name

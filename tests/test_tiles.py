@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tolerance import assert_as_close_as_stock, assert_equivalent, first_order, 
 from torch import Tensor
 
 import fused_gan
+from fused_gan import reference
 from fused_gan._library import native
 
 CAPABILITY = fused_gan.build_info()["cpu_capability"]
@@ -110,8 +111,19 @@ def test_three_planes(activation: str, shape: Shape, three_planes: None) -> None
     assert_equivalent(first_order, arguments(shape), activation, luck=2)
 
 
+SCALES = [
+    (2.0**-50, 2.0**-50),
+    (2.0**-110, 1.0),
+    (2.0**-112, 2.0**60),
+    (2.0**-122, 2.0**100),
+    (2.0**-128, 2.0**60),
+    (2.0**-140, 2.0**30),
+    (2.0**100, 2.0**20),
+]
+
+
 @on_tiles
-@pytest.mark.parametrize("scales", [(2.0**-50, 2.0**-50), (2.0**-110, 1.0), (2.0**100, 2.0**20), (2.0**-140, 2.0**30)])
+@pytest.mark.parametrize("scales", SCALES)
 def test_three_planes_of_tiny_and_huge_numbers(scales: tuple[float, float], three_planes: None) -> None:
     args = arguments(Shape((70,), 64, 48))
     scaled = args._replace(input=args.input * scales[0], weight=args.weight * scales[1], bias=args.bias * 0)
@@ -146,6 +158,44 @@ def test_nan_stays_in_its_row(three_planes: None) -> None:
     others = torch.arange(70) != 5
     assert spoiled[5].isnan().all()
     assert torch.equal(spoiled[others], clean[others])
+
+
+@on_tiles
+def test_no_bit_depends_on_the_threads(three_planes: None, use_threads: Callable[[int], None]) -> None:
+    args = arguments(Shape((300,), 1100, 193))
+    found = []
+    for threads in (1, 2, 3):
+        use_threads(threads)
+        found.append(first_order(operators("tanh")[0], args))
+    for other in found[1:]:
+        for name, result in found[0].items():
+            assert torch.equal(result, other[name]), name
+
+
+@on_tiles
+def test_a_chain_whose_step_does_not_hold(three_planes: None) -> None:
+    """Backward goes another way from where a gradient is infinite, bias gradients included."""
+    x, grad = torch.randn(70, 64), torch.randn(70, 40)
+    grad[3, 5] = float("inf")
+    weights = [torch.randn(48, 64) / 8, torch.randn(40, 48) / 7]
+    biases = [torch.randn(48), torch.randn(40)]
+    found = []
+    for mlp in (fused_gan.mlp, reference.mlp):
+        leaves = [tensor.clone().requires_grad_() for tensor in (x, *weights, *biases)]
+        output = mlp(leaves[0], leaves[1:3], leaves[3:], ["leaky_relu", "identity"], 0.2)
+        found.append(torch.autograd.grad(output, leaves, grad))
+    for ours, stock in zip(*found, strict=True):
+        torch.testing.assert_close(ours, stock, equal_nan=True, rtol=1e-4, atol=1e-4)
+
+
+# ---- float16 in two planes ----
+def test_float16_sums_that_cancel() -> None:
+    """The product of the two smaller planes is 2^-16 of the whole, and all that a row is off by would show."""
+    e = 2.0**-8
+    x = torch.full((64, 96), 1 + e).half()
+    w = torch.tensor([1 + e, -(1 + 2 * e), 0.75 * e]).repeat(32).expand(64, 96).contiguous().half()
+    ours, stock = (operator(x, w, None) for operator in operators("identity"))
+    assert_as_close_as_stock(ours, stock, x.double() @ w.double().t(), "output")
 
 
 # ---- PyTorch's settings ----

@@ -17,7 +17,8 @@ namespace {
 }  // namespace
 }  // namespace fused_gan::cpu::FUSED_GAN_ISA
 
-// The vectors of each instruction set are types of their own, so these never meet another file's.
+// Sets with vectors of one length share the type; these never meet another file's all the same, as they are always
+// inlined.
 template <> struct fused_gan::Math<fused_gan::cpu::FUSED_GAN_ISA::Vec<float>> {
   using Vec = fused_gan::cpu::FUSED_GAN_ISA::Vec<float>;
   FUSED_GAN_FUNCTION static Vec tanh(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::tanh_of<float>(z); }

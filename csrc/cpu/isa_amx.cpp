@@ -1,5 +1,5 @@
 // AMX with bfloat16: Sapphire Rapids and what came after it.
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(__linux__)
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC 12 warns of its own intrinsics
 #endif

@@ -14,6 +14,6 @@
 
 namespace fused_gan::cpu::amx_model {
 namespace {
-bool supported() { return true; }
+bool supported() { return __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__; }  // pairs of bfloat16 lie as on x86
 }  // namespace
 }  // namespace fused_gan::cpu::amx_model

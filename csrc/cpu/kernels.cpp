@@ -17,7 +17,7 @@ static const Kernels* const kBestFirst[] = {
     &portable::kKernels,
 };
 static const Tiles* const kTilesBestFirst[] = {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(__linux__)
     &amx::kTiles,
 #endif
     &amx_model::kTiles,  // last: for tests alone, where it is asked for by name
@@ -35,20 +35,19 @@ static Choice choose() {
   const Kernels* best = nullptr;  // beside tiles, for what does not run on them
   for (const Kernels* set : kBestFirst)
     if (!best && set->supported()) best = set;
-  std::string known;
-  const auto offer = [&](const char* name) {
-    known += std::string(known.empty() ? "" : ", ") + name;
-    return wanted == name;
-  };
   for (const Tiles* set : kTilesBestFirst) {
-    const bool model = set == &amx_model::kTiles;
-    if (!set->supported()) continue;
-    if (offer(set->name) || (wanted.empty() && !model)) return {best, set, set->name};
+    const bool asked = wanted.empty() ? set != &amx_model::kTiles : wanted == set->name;
+    if (asked && set->supported()) return {best, set, set->name};  // asking the system for tiles changes the process
   }
-  for (const Kernels* set : kBestFirst) {
-    if (!set->supported()) continue;
-    if (offer(set->name) || wanted.empty()) return {set, nullptr, set->name};
-  }
+  for (const Kernels* set : kBestFirst)
+    if ((wanted.empty() || wanted == set->name) && set->supported()) return {set, nullptr, set->name};
+
+  std::string known;
+  const auto offer = [&](const auto* set) {
+    if (set->supported()) known += std::string(known.empty() ? "" : ", ") + set->name;
+  };
+  for (const Tiles* set : kTilesBestFirst) offer(set);
+  for (const Kernels* set : kBestFirst) offer(set);
   throw std::runtime_error("FUSED_GAN_CPU_CAPABILITY is '" + wanted + "', expected one of: " + known);
 }
 

@@ -11,6 +11,8 @@
 
 #include <cstdint>
 
+#include "../activations.h"  // FUSED_GAN_FUNCTION: no inline function may be left to the linker (see vec.h)
+
 namespace fused_gan::cpu {
 
 struct BFloat16 {
@@ -29,12 +31,12 @@ constexpr int64_t kPackedDepth = 512, kPackedElements = 256 * 1024, kPackedRows 
 struct PackedBlocks {
   int64_t depth, columns;
 };
-constexpr PackedBlocks packed_blocks(int64_t depth) {
+FUSED_GAN_FUNCTION constexpr PackedBlocks packed_blocks(int64_t depth) {
   const int64_t deep = depth <= kPackedDepth ? depth : kPackedDepth / 2;
   return {deep, kPackedElements / (depth <= kPackedDepth ? kPackedDepth : deep)};
 }
 // A thread's workspace for them, in elements.
-constexpr int64_t packed_workspace(int64_t columns, int64_t depth) {
+FUSED_GAN_FUNCTION constexpr int64_t packed_workspace(int64_t columns, int64_t depth) {
   const PackedBlocks blocks = packed_blocks(depth);
   const int64_t panels = (columns + kPanel - 1) / kPanel * kPanel;
   return blocks.depth * ((panels < blocks.columns ? panels : blocks.columns) + kPackedRows);

@@ -28,7 +28,7 @@ std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chai
   // Whether a layer reads its batch packed, and the layer before can leave it so: in tiles, or in panels.
   const auto takes_tiles = [&](size_t i) {
     return std::is_same_v<S, cpu::BFloat16> && i < chain.depth() && tiles(i) &&
-           plan::tile_forward(1, samples, chain.weights[i].size(1)) == plan::TileForm::kForwardColumns;
+           plan::tile_forward(true, samples, chain.weights[i].size(1)) == plan::TileForm::kForwardColumns;
   };
   const auto takes_panels = [&](size_t i) {
     if constexpr (kIsBlocked<S>)
@@ -96,8 +96,8 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
   const int64_t row_units = finishes ? 1 : rows;
   const plan::Grid down = plan::grid(row_units, unit, ins, line, threads);
   const plan::Grid across = plan::grid(outs, unit, ins, line, threads);
-  const bool packs_down = !finishes && plan::packs_operands(false, rows, ins, outs, weight.row * int64_t(sizeof(T)));
-  const bool packs_across = plan::packs_operands(true, outs, ins, rows, x.row * int64_t(sizeof(T)));
+  const bool packs_down = !finishes && plan::packs_operands(false, rows, ins, outs, sizeof(T));
+  const bool packs_across = plan::packs_operands(true, outs, ins, rows, sizeof(T));
   const cpu::PackedWorkspaces<T> workspaces(threads, std::max(packs_down ? cpu::packed_workspace(ins, outs) : 0,
                                                               packs_across ? cpu::packed_workspace(ins, rows) : 0));
   cpu::over_parts(threads, [&](int64_t part) {

@@ -18,13 +18,12 @@ inline bool has_product(at::ScalarType dtype) { return dtype == at::kFloat || dt
 
 // What differs between processors and was measured on each (docs/cpu-kernels.md).
 struct Family {
-  const char* name;
   bool packs_operands;  // else they are read as they lie
 };
 inline const Family& family() {
-  static constexpr Family kIntel{"Intel with AVX-512", true}, kOther{"others", false};
+  static constexpr Family kIntelAvx512{true}, kOther{false};
 #if defined(__x86_64__)
-  static const Family& known = __builtin_cpu_is("intel") && __builtin_cpu_supports("avx512f") ? kIntel : kOther;
+  static const Family& known = __builtin_cpu_is("intel") && __builtin_cpu_supports("avx512f") ? kIntelAvx512 : kOther;
   return known;
 #else
   return kOther;
@@ -66,14 +65,14 @@ inline int64_t depth_block(int64_t rows) { return rows > 12 ? cpu::kDepthBlock :
 constexpr int64_t kManyRows = 128;
 
 // Whether a float32 or float64 product packs both operands: where A is read down its columns (the weight gradient), and
-// where B's rows lie a multiple of 4 KiB apart and many rows pass. Short rows of B are as good as they lie. Chosen from
-// the whole matrix, like depth_block. Blocks of the depth are added one after the other, so a very long depth is not
-// summed in this way.
-inline bool packs_operands(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t b_row_bytes) {
+// where B's rows are a multiple of 4 KiB long and many rows pass. Short rows of B are as good as they lie. Chosen from
+// the sizes of the whole matrix, like depth_block, so that how an argument lies changes no bit. Blocks of the depth are
+// added one after the other, so a very long depth is not summed in this way.
+inline bool packs_operands(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t element_bytes) {
   constexpr int64_t kDeepest = 16'384;
   if (!family().packs_operands || rows < 48 || depth < 48 || depth > kDeepest) return false;
   if (columns < (depth < 512 ? 512 : 256)) return false;
-  return down_columns || (rows >= 512 && b_row_bytes % 4096 == 0);
+  return down_columns || (rows >= 512 && columns * element_bytes % 4096 == 0);
 }
 
 struct Grid {

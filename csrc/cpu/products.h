@@ -30,14 +30,15 @@ template <class T> struct PackedWorkspaces {
   T* of(int64_t part) const { return offset(mutable_data<T>(memory), part * size); }
 };
 
-// c (rows, columns) = a (rows, depth) · b (depth, columns), a in any strides.
-template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Tensor& b) {
+// c (rows, columns) = a (rows, depth) · b (depth, columns), a in any strides; down_columns says which way its elements
+// usually lie.
+template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Tensor& b, bool down_columns) {
   at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
   const int64_t depth = a.size(1), row = a.stride(0), column = a.stride(1), b_row = b.stride(0), c_row = c.stride(0);
   const T *left = data<T>(a), *right = data<T>(b);
   T* to = mutable_data<T>(c);
   const int64_t threads = threads_for(c.numel() * depth);
-  const bool packs = plan::packs_operands(column != 1, c.size(0), c.size(1), depth, b_row * int64_t(sizeof(T)));
+  const bool packs = plan::packs_operands(down_columns, c.size(0), c.size(1), depth, sizeof(T));
   const PackedWorkspaces<T> workspaces(threads, packs ? packed_workspace(c.size(1), depth) : 0);
   const plan::Grid grid = plan::grid(c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T), threads);
   over_parts(threads, [&](int64_t part) {
@@ -51,9 +52,9 @@ template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Ten
 }
 
 // Likewise. What `a` holds is let go as soon as it is not needed.
-inline at::Tensor product(at::Tensor a, const at::Tensor& b) {
-  if (a.scalar_type() == at::kFloat) return blocked_product<float>(a, with_dense_rows(b));
-  if (a.scalar_type() == at::kDouble) return blocked_product<double>(a, with_dense_rows(b));
+inline at::Tensor product(at::Tensor a, const at::Tensor& b, bool down_columns = false) {
+  if (a.scalar_type() == at::kFloat) return blocked_product<float>(a, with_dense_rows(b), down_columns);
+  if (a.scalar_type() == at::kDouble) return blocked_product<double>(a, with_dense_rows(b), down_columns);
   if (const PairedKernels* paired = paired_kernels_for(a.scalar_type(), a.numel() * b.size(1)))
     return paired_product(*paired, std::move(a), b);
   if (plan::pairs(a.numel() * b.size(1)))
@@ -66,7 +67,7 @@ inline at::Tensor product(at::Tensor a, const at::Tensor& b) {
 inline at::Tensor weight_gradient(at::Tensor dz, const at::Tensor& x) {
   at::Tensor transposed = dz.t();
   dz.reset();
-  return product(std::move(transposed), x);
+  return product(std::move(transposed), x, true);
 }
 
 // dx (rows, ins) = dz · w and weight_gradient (outs, ins) = dzᵀ · x; of w and x what is undefined is not asked for.

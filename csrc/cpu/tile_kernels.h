@@ -3,7 +3,8 @@
 //
 // A tile product multiplies bfloat16 and sums in float32: C (16 rows, 16 columns) += A (16, 32) · B (32, 16). Other
 // types go through as a sum of bfloat16 planes, x = x1 + x2 + …, each the bfloat16 nearest to what the planes before it
-// leave over: float32 is three planes, float16 two. Products of planes that are too small to count are left out.
+// leave over: float32 is three planes, float16 two. Of three planes the products that are too small to count are left
+// out.
 //
 //     A   [block of 16 rows][step of 32 in depth][plane][16 rows][32 of depth]; one plane may also be read as it lies
 //     B   [panel of 32 columns] and [step] in any order, [plane][half of 16 columns][16 pairs of depth][16 columns][2]
@@ -11,13 +12,13 @@
 
 #include <cstdint>
 
-#include "../activations.h"  // FUSED_GAN_FUNCTION: no inline function may be left to the linker (see vec.h)
 #include "kernels.h"
 
 namespace fused_gan::cpu {
 
 constexpr int64_t kTileStep = 32;    // of the depth
 constexpr int64_t kTileBlock = 32;   // rows and columns of C that are summed together, in four tiles
+constexpr int64_t kTileCut = 16;     // steps of the depth after which magnitudes are looked at anew
 constexpr int64_t kTileWords = 512;  // bfloat16 numbers in a tile
 
 // An operand as it lies. Its lines are A's rows or B's columns. Element k of line i is data[i * row + k], or, if the
@@ -31,7 +32,7 @@ template <class S> struct TileOperand {
 };
 
 // Of packed numbers, as the bits of a float32, in which Inf and NaN exceed every number: the largest magnitude, and
-// the smallest of the largest in each line, lines of zeros left out. Lines are cut every few hundred numbers.
+// the smallest of the largest in each line, lines of zeros left out. Lines are cut every 512 numbers.
 struct Magnitudes {
   static constexpr uint32_t kNoLine = 0x7fffffff;
   uint32_t largest = 0, smallest_line = kNoLine;
@@ -110,7 +111,7 @@ struct Tiles {
   bool (*supported)();
   TileKernels<BFloat16> bfloat16;
   TileKernels<Float16> float16;
-  TileKernels<float> float32[3];  // in one, two or three planes
+  TileKernels<float> float32_in_one_plane, float32_in_three_planes;
 };
 
 FUSED_GAN_FUNCTION constexpr int64_t tile_units(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
@@ -136,7 +137,7 @@ FUSED_GAN_FUNCTION constexpr TileWorkspace tile_workspace(int planes, int64_t ro
 // Null where the processor has no such instructions, or FUSED_GAN_CPU_CAPABILITY names a set without them.
 const Tiles* tiles();
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(__linux__)
 namespace amx {
 extern const Tiles kTiles;
 }

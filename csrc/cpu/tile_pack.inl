@@ -139,11 +139,10 @@ struct Extent {
 // Of 32 lines, over at most kCut steps of the depth that begin at a multiple of it, so that it does not matter who
 // packs which part.
 template <class S> struct LinesMet {
-  static constexpr int64_t kCut = 16;
   Words largest[kTileBlock] = {};  // a line each, or, across the depth, 16 lines in each of the first two
 
   FUSED_GAN_FUNCTION void end_step(int64_t step, int64_t last, bool across, Extent& extent) {
-    if ((step + 1) % kCut != 0 && step != last) return;
+    if ((step + 1) % kTileCut != 0 && step != last) return;
     for (int64_t h = 0; h < 2; ++h) {
       if (across) extent.include(largest[h]);
       else extent.include(largest + h * kHalf);

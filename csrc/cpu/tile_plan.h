@@ -33,8 +33,8 @@ enum class TileForm {
 };
 
 // bfloat16 alone reads rows as they lie. Columns are better until W repays being packed.
-inline TileForm tile_forward(int planes, int64_t samples, int64_t depth) {
-  return planes > 1 || (samples >= 512 && samples >= depth) ? TileForm::kForward : TileForm::kForwardColumns;
+inline TileForm tile_forward(bool rows_lie, int64_t samples, int64_t depth) {
+  return !rows_lie || (samples >= 512 && samples >= depth) ? TileForm::kForward : TileForm::kForwardColumns;
 }
 
 // With few rows of C the threads share its columns: all of A is packed once (or lies), each panel of B where it is
@@ -59,10 +59,10 @@ inline int64_t tile_steps_at_a_time(bool waits, int64_t steps, cpu::TileBlocking
   return waits ? std::max<int64_t>(cpu::tile_depth_part(steps, by), 1) : steps;
 }
 
-// Three planes are exact to float32 as long as nothing rounds to infinity or falls below 2^-126 that counts. What falls
-// is a plane's product with another, 2^-16 to 2^-24 of a product of two numbers: below 2^-80 for the largest in a row
-// and the largest in a column it might show. Two planes of float16 are always exact; but Inf has no other planes (Inf −
-// Inf).
+// Three planes hold a float32 number's digits as long as none rounds to infinity and what falls below 2^-126 does not
+// count: neither of a plane (2^-16 of a number, with its own 8 digits) nor of a product of planes, both measured
+// against the largest number of a row and of a column. So what a row gets from numbers far below its largest may be
+// lost. Two planes of float16 are always exact; but Inf has no other planes (Inf − Inf).
 inline bool tile_planes_hold(int planes, bool half, const cpu::ProductMagnitudes& met, int64_t depth) {
   constexpr uint32_t kInfinite = 0x7f800000, kRoundsToInfinity = 0x7f7f8000;
   if (planes == 1) return true;
@@ -74,7 +74,8 @@ inline bool tile_planes_hold(int planes, bool half, const cpu::ProductMagnitudes
   if (exponent(met.a.largest) + exponent(met.b.largest) + 2 + digits_of_depth >= 127) return false;
   constexpr uint32_t kNoLine = cpu::Magnitudes::kNoLine;
   if (met.a.smallest_line == kNoLine || met.b.smallest_line == kNoLine) return true;  // zeros alone
-  return exponent(met.a.smallest_line) + exponent(met.b.smallest_line) >= -80;
+  const int a = exponent(met.a.smallest_line), b = exponent(met.b.smallest_line);
+  return a >= -100 && b >= -100 && a + b >= -80;
 }
 
 // One plane always pays, above the size from which stock takes denormal numbers for zero; few rows do not repay packing

@@ -20,7 +20,7 @@ template <class S> const TileKernels<S>* tile_kernels_for(int64_t rows, int64_t 
     const TileKernels<S>* kernels;
     if constexpr (std::is_same_v<S, BFloat16>) kernels = &all->bfloat16;
     else if constexpr (std::is_same_v<S, Float16>) kernels = &all->float16;
-    else kernels = &all->float32[float32_planes() - 1];
+    else kernels = float32_planes() == 1 ? &all->float32_in_one_plane : &all->float32_in_three_planes;
     return plan::tiles_pay(kernels->planes, rows, columns, depth, three_planes_from()) ? kernels : nullptr;
   }
 }
@@ -48,11 +48,12 @@ template <class S> struct TileSource {
 };
 
 // One product, in as many rounds as there are parts of the depth. In a round all threads first pack what all will read
-// (`pack`), then compute their shares of C (`compute`); several products may go through the two together.
+// (`pack`), then compute their shares of C (`compute`); several products may go through the two together. The sources
+// of A and B have to outlive it.
 template <class S> class TiledProduct {
  public:
   TiledProduct(const TileKernels<S>& kernels, plan::TileForm form, const TileSource<S>& a, const TileSource<S>& b)
-      : kernels_(kernels), a_(a), b_(b) {
+      : kernels_(kernels) {
     TileProduct<S>& p = product;
     p.rows = a.lines.size(0), p.columns = b.lines.size(0), p.depth = a.lines.size(1);
     p.a = a.operand, p.b = b.operand;
@@ -109,7 +110,7 @@ template <class S> class TiledProduct {
     const bool by_rows = plan::units_of(product.rows, kTileBlock) >= parts_;
     const auto [r, r_end] =
         by_rows ? plan::share(product.rows, kTileBlock, parts_, part) : std::pair(int64_t(0), product.rows);
-    const auto [s, s_end] = by_rows ? std::pair(int64_t(0), steps_) : plan::share(steps_, kCut, parts_, part);
+    const auto [s, s_end] = by_rows ? std::pair(int64_t(0), steps_) : plan::share(steps_, kTileCut, parts_, part);
     if (r < r_end && s < s_end)
       met(part).a.include(kernels_.pack_a(product.a.from_line(r), {0, r_end - r}, {s, s_end}, product.depth,
                                           words_of(packed_) + r / 16 * block + s * step, block));
@@ -157,8 +158,6 @@ template <class S> class TiledProduct {
   TileProduct<S> product{};
 
  private:
-  static constexpr int64_t kCut = 16;  // steps: as the kernels cut the depth to look at its magnitudes
-
   struct alignas(kLine) Met {  // a line of the cache for each thread
     ProductMagnitudes met;
   };
@@ -178,7 +177,6 @@ template <class S> class TiledProduct {
   }
 
   const TileKernels<S>& kernels_;
-  const TileSource<S>&a_, &b_;  // hold the memory
   bool splits_columns_, packs_;
   int64_t steps_, at_a_time_, panels_, parts_ = 1, words_ = 0;
   at::Tensor packed_, workspace_, sums_;
@@ -221,7 +219,7 @@ template <class S>
 bool tiled_forward(const TileKernels<S>& kernels, Activation activation, const at::Tensor& x, const at::Tensor& w,
                    const at::Tensor& bias, const at::Tensor& y, const TiledBatch& batch = {},
                    const TiledBatch& next = {}) {
-  const plan::TileForm form = plan::tile_forward(std::is_same_v<S, BFloat16> ? 1 : 2, x.size(0), x.size(1));
+  const plan::TileForm form = plan::tile_forward(std::is_same_v<S, BFloat16>, x.size(0), x.size(1));
   const bool columns = form == plan::TileForm::kForwardColumns;
   const TileSource<S> a(columns ? w : x), b(columns ? x : w);
   TiledProduct<S> forward(kernels, form, a, b);

@@ -2,7 +2,8 @@
 // of them in vectors of any processor. Included inside an instruction set's namespace, after vec.h.
 //
 // The compiler's own intrinsics are not used: GCC 12's _tile_loadd does not say that it reads memory, so that stores
-// which fill a packed operand may be moved behind it.
+// which fill a packed operand may be moved behind it. Each product configures the tiles and releases them; torch's own
+// kernels do likewise before they return, so that neither finds the other's shapes.
 
 // What LDTILECFG reads. It also clears every tile, so that shapes can change only between sums.
 struct alignas(64) TileConfig {

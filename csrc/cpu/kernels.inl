@@ -71,6 +71,20 @@ void tile(int64_t rows, int64_t vectors, Strided<T> a, const T* b, int64_t b_row
   micro_tile<T, kRows, kVectors>(a, b, b_row, c, c_row, depth, accumulate);
 }
 
+// to = or += from, rows `from_row` (whole vectors) and `to_row` apart.
+template <class T>
+FUSED_GAN_FUNCTION void put_sums(const T* from, int64_t from_row, T* to, int64_t to_row, int64_t rows, int64_t columns,
+                                 bool accumulate) {
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < columns; j += kLanes) {
+      const int64_t count = at_most(kLanes, columns - j);
+      T* at = to + i * to_row + j;
+      const Vec<T> sum = load_as<Vec<T>>(from + i * from_row + j);
+      store_some(at, accumulate ? load_some(at, count) + sum : sum, count);
+    }
+}
+
 // ---- c = a b ----
 // One block of B (depth × at most a tile's columns) against `rows` rows; finished(r, height) when rows of C are done. A
 // width that is no multiple of a vector goes through padded copies of B's and C's block.
@@ -97,12 +111,7 @@ FUSED_GAN_FUNCTION void column_block(Strided<T> a, const T* b, int64_t b_row, T*
   for (int64_t r = 0; r < rows; r += kTileRows) {
     const int64_t height = at_most(kTileRows, rows - r);
     tile<T>(height, vectors, rows_of_a(r), padded_b, width, padded_c, width, depth, false);
-    for (int64_t i = 0; i < height; ++i)
-      for (int64_t j = 0; j < width; j += kLanes) {
-        T* to = c + (r + i) * c_row + j;
-        const Vec<T> sum = load_as<Vec<T>>(padded_c + i * width + j);
-        store_some(to, accumulate ? load_some(to, count(j)) + sum : sum, count(j));
-      }
+    put_sums(padded_c, width, c + r * c_row, c_row, height, columns, accumulate);
     finished(r, height);
   }
 }
@@ -144,13 +153,7 @@ void long_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, 
         for (int64_t k = first; k < at_most(depth, first + kLongDepth); k += kDepthBlock)
           column_block<T>({a.data + r * a.row + k * a.column, a.row, a.column}, b + k * b_row + j, b_row, sums, kWidth,
                           height, width, at_most(kDepthBlock, depth - k), k > first);
-        for (int64_t i = 0; i < height; ++i)
-          for (int64_t n = 0; n < width; n += kLanes) {
-            const int64_t count = at_most(kLanes, width - n);
-            T* to = c + (r + i) * c_row + j + n;
-            const Vec<T> sum = load_as<Vec<T>>(sums + i * kWidth + n);
-            store_some(to, first > 0 ? load_some(to, count) + sum : sum, count);
-          }
+        put_sums(sums, kWidth, c + r * c_row + j, c_row, height, width, first > 0);
       }
     }
 }

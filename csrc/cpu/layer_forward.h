@@ -10,7 +10,7 @@ namespace fused_gan::cpu {
 template <class S>
 void forward_without_tiles(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
                            const at::Tensor& y) {
-  if constexpr (std::is_same_v<S, float> || std::is_same_v<S, double>) {
+  if constexpr (kIsBlocked<S>) {
     forward_layer<S>(activation, x, w, bias, y);
   } else {
     const int64_t work = x.numel() * w.size(0);

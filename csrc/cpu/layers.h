@@ -11,6 +11,9 @@ namespace fused_gan::cpu {
 
 constexpr int64_t kLine = 64;  // bytes in a cache line: two threads never write into one
 
+// Whether the blocked products compute in a storage type.
+template <class S> constexpr bool kIsBlocked = std::is_same_v<S, float> || std::is_same_v<S, double>;
+
 template <class T> const ProductKernels<T>& products() {
   if constexpr (std::is_same_v<T, float>) return kernels().product_float;
   else return kernels().product_double;

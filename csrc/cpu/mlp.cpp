@@ -14,25 +14,21 @@ namespace {
 
 using cpu::Activation;
 
-template <class S> constexpr bool kIsBlocked = std::is_same_v<S, float> || std::is_same_v<S, double>;
-
 template <class S>
 std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chain, const std::vector<int>& indices) {
   std::vector<at::Tensor> outputs;
   at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const int64_t samples = x.size(0);
-  const auto tiles = [&](size_t i) {
-    const at::Tensor& w = chain.weights[i];
-    return cpu::tile_kernels_for<S>(samples, w.size(0), w.size(1));
-  };
+  std::vector<const cpu::TileKernels<S>*> tiles;  // of each layer, or null
+  for (const at::Tensor& w : chain.weights) tiles.push_back(cpu::tile_kernels_for<S>(samples, w.size(0), w.size(1)));
   // Whether a layer reads its batch packed, and the layer before can leave it so: in tiles, or in panels.
   const auto takes_tiles = [&](size_t i) {
-    return std::is_same_v<S, cpu::BFloat16> && i < chain.depth() && tiles(i) &&
+    return std::is_same_v<S, cpu::BFloat16> && i < chain.depth() && tiles[i] &&
            plan::tile_forward(true, samples, chain.weights[i].size(1)) == plan::TileForm::kForwardColumns;
   };
   const auto takes_panels = [&](size_t i) {
-    if constexpr (kIsBlocked<S>)
-      return i < chain.depth() && !tiles(i) && cpu::forward_plan<S>(samples, chain.weights[i]) == plan::Forward::kPanel;
+    if constexpr (cpu::kIsBlocked<S>)
+      return i < chain.depth() && !tiles[i] && cpu::forward_plan<S>(samples, chain.weights[i]) == plan::Forward::kPanel;
     return false;
   };
   cpu::TiledBatch batch;
@@ -48,11 +44,11 @@ std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chai
     cpu::TiledBatch next_batch;
     at::Tensor next;
     bool done = false;
-    if (const auto* kernels = tiles(i)) {
+    if (const auto* kernels = tiles[i]) {
       if (takes_tiles(i) && takes_tiles(i + 1)) next_batch = cpu::TiledBatch(samples, weight.size(0));
       done = cpu::tiled_forward<S>(*kernels, activation, x, weight, bias, y, batch, next_batch);
     }
-    if constexpr (kIsBlocked<S>) {
+    if constexpr (cpu::kIsBlocked<S>) {
       if (takes_panels(i) && takes_panels(i + 1)) next = cpu::panels_for(samples, weight.size(0), input.options());
       if (!done) cpu::forward_layer<S>(activation, x, weight, bias, y, packed, next);
     } else if (!done) {
@@ -155,7 +151,7 @@ template <class S> std::optional<Result> step_down_on_tiles(const Step& step, co
 
 template <class S> Result step_down_in_any_way(const Step& step, at::Tensor dz) {
   if (std::optional<Result> result = step_down_on_tiles<S>(step, dz)) return std::move(*result);
-  if constexpr (kIsBlocked<S>) return step_down<S>(step, dz);
+  if constexpr (cpu::kIsBlocked<S>) return step_down<S>(step, dz);
   else return step_down_in_passes<S>(step, std::move(dz));
 }
 

@@ -55,13 +55,7 @@ void packed_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row
               continue;
             }
             tile<T>(height, vectors, strip, panel, kWidth, padded_c, kWidth, deep, false);
-            for (int64_t i = 0; i < height; ++i)
-              for (int64_t n = 0; n < width; n += kLanes) {
-                const int64_t count = at_most(kLanes, width - n);
-                const Vec<T> sum = load_as<Vec<T>>(padded_c + i * kWidth + n);
-                T* at = to + i * c_row + n;
-                store_some(at, k > 0 ? load_some(at, count) + sum : sum, count);
-              }
+            put_sums(padded_c, kWidth, to, c_row, height, width, k > 0);
           }
         }
       }

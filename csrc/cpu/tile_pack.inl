@@ -136,7 +136,7 @@ struct Extent {
   }
 };
 
-// Of 32 lines, over at most kCut steps of the depth that begin at a multiple of it, so that it does not matter who
+// Of 32 lines, over at most kTileCut steps of the depth that begin at a multiple of it, so that it does not matter who
 // packs which part.
 template <class S> struct LinesMet {
   Words largest[kTileBlock] = {};  // a line each, or, across the depth, 16 lines in each of the first two

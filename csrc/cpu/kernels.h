@@ -23,23 +23,40 @@ struct Float16 {
 };
 
 constexpr int64_t kPanel = 64;        // samples in one packed panel of the batch
-constexpr int64_t kDepthBlock = 512;  // rows of B that stay in the second cache while all rows of A pass
+constexpr int64_t kDepthBlock = 512;  // rows of B that stay in the second cache while some rows of A pass
 
-// Of products whose operands are packed: a block of B and some rows of A share the second cache. A depth that fits is
-// one block, so that C is written once.
-constexpr int64_t kPackedDepth = 512, kPackedElements = 256 * 1024, kPackedRows = 96;
-struct PackedBlocks {
-  int64_t depth, columns;
-};
-FUSED_GAN_FUNCTION constexpr PackedBlocks packed_blocks(int64_t depth) {
-  const int64_t deep = depth <= kPackedDepth ? depth : kPackedDepth / 2;
-  return {deep, kPackedElements / (depth <= kPackedDepth ? kPackedDepth : deep)};
+// Rows of A, read as they lie, that stay in the second cache while all columns of B pass: where A is larger than the
+// cache, it would come from behind it again for every kPanel columns. A multiple of every tile's rows and of a line.
+template <class T> FUSED_GAN_FUNCTION constexpr int64_t rows_at_a_time(int64_t depth) {
+  constexpr int64_t kBytes = 512 * 1024, kUnit = 48;
+  const int64_t units = kBytes / int64_t(sizeof(T)) / kUnit / (depth > 0 ? depth : 1);
+  return kUnit * (units > 1 ? units : 1);
+}
+
+// Panels of W that a thread packs and keeps in the second cache while all its samples pass.
+template <class T> FUSED_GAN_FUNCTION constexpr int64_t panels_at_a_time(int64_t depth) {
+  constexpr int64_t kBytes = 512 * 1024;
+  const int64_t panels = kBytes / int64_t(sizeof(T)) / kPanel / (depth > 0 ? depth : 1);
+  return panels > 1 ? panels : 1;
 }
 // A thread's workspace for them, in elements.
-FUSED_GAN_FUNCTION constexpr int64_t packed_workspace(int64_t columns, int64_t depth) {
-  const PackedBlocks blocks = packed_blocks(depth);
+template <class T> FUSED_GAN_FUNCTION constexpr int64_t forward_workspace(int64_t outputs, int64_t depth) {
+  const int64_t panels = (outputs + kPanel - 1) / kPanel, most = panels_at_a_time<T>(depth);
+  return kPanel * depth * (panels < most ? panels : most);
+}
+
+// Of products that pack their operands: a block of B and some rows of A share the second cache. The depth is cut into
+// few and even blocks, because each of them reads and writes all of C.
+constexpr int64_t kPackedDepth = 512, kPackedRows = 96;
+template <class T> constexpr int64_t kPackedColumns = 2048 / sizeof(T);
+FUSED_GAN_FUNCTION constexpr int64_t packed_depth(int64_t depth) {
+  const int64_t blocks = (depth + kPackedDepth - 1) / kPackedDepth;
+  return blocks > 1 ? (depth + blocks - 1) / blocks : depth;
+}
+// A thread's workspace for them, in elements.
+template <class T> FUSED_GAN_FUNCTION constexpr int64_t packed_workspace(int64_t columns, int64_t depth) {
   const int64_t panels = (columns + kPanel - 1) / kPanel * kPanel;
-  return blocks.depth * ((panels < blocks.columns ? panels : blocks.columns) + kPackedRows);
+  return packed_depth(depth) * ((panels < kPackedColumns<T> ? panels : kPackedColumns<T>)+kPackedRows);
 }
 
 // Element (i, k) is data[i * row + k * column].
@@ -81,9 +98,9 @@ template <class T> struct ProductKernels {
   void (*forward)(Activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, T* next,
                   int64_t outputs, int64_t samples, int64_t depth);
 
-  // The same for many samples: x as it lies, and w packed, panel[k][n] for at most kPanel outputs. depth > 0.
-  void (*forward_rows)(Activation, const T* x, int64_t x_row, const T* panel, const T* bias, T* y, int64_t y_row,
-                       int64_t samples, int64_t outputs, int64_t depth);
+  // The same for many samples: x as it lies, and w packed into the workspace (forward_workspace). depth > 0.
+  void (*forward_rows)(Activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
+                       int64_t y_row, int64_t samples, int64_t outputs, int64_t depth, T* workspace);
 
   // c (rows, columns) = a (rows, depth) · b (depth, columns), the depth in blocks of depth_block ≤ kDepthBlock; with a
   // workspace (packed_workspace) both operands are packed.

@@ -157,19 +157,20 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
   const int64_t y_row = y.stride(0), line = kLine / sizeof(T);
   const T* b = data<T>(bias);
   T* to = mutable_data<T>(y);
+  const int64_t at_a_time = rows_at_a_time<T>(depth);
 
   const plan::Forward how = forward_plan<T>(samples, w);
   if (how == plan::Forward::kRows) {
-    const at::Tensor weights = pack_rows<T>(with_dense_rows(w));
-    const T *from = data<T>(x), *panels = data<T>(weights);
-    const int64_t x_row = x.stride(0);
-    over_grid(samples, products<T>().row_tile, plan::units_of(outputs, kPanel), 1, work,
-              [&](int64_t s, int64_t s_end, int64_t p, int64_t p_end) {
-                for (; p < p_end; ++p)
-                  products<T>().forward_rows(activation, from + s * x_row, x_row, panels + p * kPanel * depth,
-                                             offset(b, p * kPanel), to + s * y_row + p * kPanel, y_row, s_end - s,
-                                             std::min(kPanel, outputs - p * kPanel), depth);
-              });
+    const at::Tensor weights = with_dense_rows(w);
+    const T *from = data<T>(x), *weight = data<T>(weights);
+    const int64_t x_row = x.stride(0), w_row = weights.stride(0);
+    const int64_t words = forward_workspace<T>(outputs, depth) * int64_t(sizeof(T) / sizeof(uint32_t));
+    over_packed_grid(samples, products<T>().row_tile, outputs, kPanel, depth, words,
+                     [&](Range s, int64_t n, int64_t n_end, uint32_t* own) {
+                       products<T>().forward_rows(activation, from + s.begin * x_row, x_row, weight + n * w_row, w_row,
+                                                  offset(b, n), to + s.begin * y_row + n, y_row, s.end - s.begin,
+                                                  n_end - n, depth, reinterpret_cast<T*>(own));
+                     });
     return;
   }
   if (how == plan::Forward::kDot) return forward_dot<T>(activation, x, w, bias, y);
@@ -179,12 +180,13 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
   T* to_next = mutable_data<T>(next);
   const int64_t w_row = w.stride(0), w_column = w.stride(1);
   over_grid(plan::units_of(samples, kPanel), 1, outputs, line, work,
-            [&](int64_t p, int64_t p_end, int64_t n, int64_t n_end) {
-              for (; p < p_end; ++p)
-                products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + p * kPanel * depth,
-                                      offset(b, n), to + p * kPanel * y_row + n, y_row,
-                                      offset(to_next, (p * outputs + n) * kPanel), n_end - n,
-                                      std::min(kPanel, samples - p * kPanel), depth);
+            [&](int64_t p_begin, int64_t p_end, int64_t n, int64_t n_end) {
+              for (; n < n_end; n += at_a_time)
+                for (int64_t p = p_begin; p < p_end; ++p)
+                  products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + p * kPanel * depth,
+                                        offset(b, n), to + p * kPanel * y_row + n, y_row,
+                                        offset(to_next, (p * outputs + n) * kPanel), std::min(at_a_time, n_end - n),
+                                        std::min(kPanel, samples - p * kPanel), depth);
             });
 }
 

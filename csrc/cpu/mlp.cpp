@@ -94,8 +94,8 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
   const plan::Grid across = plan::grid(outs, unit, ins, line, threads);
   const bool packs_down = !finishes && plan::packs_operands(false, rows, ins, outs, sizeof(T));
   const bool packs_across = plan::packs_operands(true, outs, ins, rows, sizeof(T));
-  const cpu::PackedWorkspaces<T> workspaces(threads, std::max(packs_down ? cpu::packed_workspace(ins, outs) : 0,
-                                                              packs_across ? cpu::packed_workspace(ins, rows) : 0));
+  const cpu::PackedWorkspaces<T> workspaces(threads, std::max(packs_down ? cpu::packed_workspace<T>(ins, outs) : 0,
+                                                              packs_across ? cpu::packed_workspace<T>(ins, rows) : 0));
   cpu::over_parts(threads, [&](int64_t part) {
     if (step.x_wanted)
       cpu::on_part(down, part, row_units, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {

@@ -39,7 +39,7 @@ template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Ten
   T* to = mutable_data<T>(c);
   const int64_t threads = threads_for(c.numel() * depth);
   const bool packs = plan::packs_operands(down_columns, c.size(0), c.size(1), depth, sizeof(T));
-  const PackedWorkspaces<T> workspaces(threads, packs ? packed_workspace(c.size(1), depth) : 0);
+  const PackedWorkspaces<T> workspaces(threads, packs ? packed_workspace<T>(c.size(1), depth) : 0);
   const plan::Grid grid = plan::grid(c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T), threads);
   over_parts(threads, [&](int64_t part) {
     on_part(grid, part, c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T),

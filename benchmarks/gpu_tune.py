@@ -16,8 +16,8 @@ import fused_gan
 from benchmarks import gpu_faults
 from benchmarks.gpu_cases import PRECISIONS, Precision, spread
 from fused_gan import cuda_plan, tuning
-from fused_gan.autotune import products
 from fused_gan.tuning import Findings
+from fused_gan.tuning.cuda import products
 
 WIDTHS = (
     (100, 256), (256, 512), (512, 1024), (1024, 784), (784, 1024), (1024, 512), (512, 256), (1024, 1024), (128, 784),

@@ -20,6 +20,7 @@ import torch
 import fused_gan
 from benchmarks.roofline import draw
 from benchmarks.tables import Record, markdown, measured_far
+from fused_gan.cpu_plan import processor
 
 # Whether glibc returns freed memory to the system, to fault it in again page by page at the next call, depends on what
 # lies behind it on the heap: luck that hits any variant, and more than doubles its time. So it is told to keep it.
@@ -55,12 +56,8 @@ def git(*arguments: str) -> str:
 
 def facts() -> dict[str, Any]:
     """The machine, versions and commit that the numbers belong to."""
-    model = next(
-        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        platform.processor(),
-    )
     return {
-        "machine": f"{model}, {torch.get_num_threads()} threads",
+        "machine": f"{processor()}, {torch.get_num_threads()} threads",
         "system": platform.platform(),
         "python": platform.python_version(),
         "malloc": MALLOC,

@@ -9,9 +9,7 @@
 #include <vector>
 
 #include "activations.h"
-#include "cpu/kernels.h"
-#include "cpu/plan.h"
-#include "cpu/tile_plan.h"
+#include "cpu/choice.h"
 #ifdef FUSED_GAN_WITH_CUDA
 #include "cuda/plan.h"
 #include "cuda/precision.h"
@@ -20,63 +18,57 @@
 namespace {
 
 using namespace fused_gan;
-using Words = std::tuple<std::string, std::string>;  // on the forward and on the backward
 
-// On tiles; nothing where a layer does not run on them.
-std::optional<Words> tiled_plan(const std::string& dtype, int64_t samples, int64_t in_features, int64_t out_features) {
-  const cpu::Tiles* tiles = cpu::tiles();
-  if (!tiles || dtype == "float64") return std::nullopt;
-  const int planes = dtype == "bfloat16" ? 1 : dtype == "float16" ? 2 : cpu::float32_planes();
-  if (!plan::tiles_pay(planes, samples, out_features, in_features, cpu::three_planes_from())) return std::nullopt;
-  std::string how = std::string(" on tiles (") + tiles->name + ")";
-  if (planes > 1 || dtype == "float32") how += ", " + dtype + " as " + std::to_string(planes) + " of bfloat16";
-  how += ", sums in float32";
-  const bool columns = plan::tile_forward(dtype == "bfloat16", samples, in_features) == plan::TileForm::kForwardColumns;
-  return Words{std::string(columns ? "blocks of W · packed batch" : "blocks of the batch · packed W") + how +
-                   ", bias and activation while they are in cache",
-               "one pass for activation gradient and bias gradient, within a chain at the end of the product above; "
-               "products" +
-                   how};
+template <class Value, class Names> Value value_of(const char* what, const Names& names, const std::string& name) {
+  std::string known;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (name == names[i]) return Value(int(i));
+    known += std::string(known.empty() ? "'" : ", '") + names[i] + "'";
+  }
+  throw pybind11::value_error(std::string(what) + ": expected one of " + known + ", got '" + name + "'");
 }
 
-Words cpu_plan(const std::string& dtype, int64_t samples, int64_t in_features, int64_t out_features) {
-  if (std::optional<Words> tiled = tiled_plan(dtype, samples, in_features, out_features)) return *tiled;
-  const cpu::Kernels& kernels = cpu::kernels();
-  const std::string set = std::string(" (") + kernels.name + ")";
-  const std::string dots = "rows against rows as they lie" + set + ": too few samples or outputs to repay packing";
-  const std::string gradients = "one pass for activation gradient and bias gradient" + set + ", then ";
-  const int64_t work = samples * in_features * out_features;
-  if (dtype != "float32" && dtype != "float64") {
-    if (!plan::pairs(work)) return {dots, gradients + "torch's products"};
-    const bool paired = dtype == "bfloat16" && cpu::paired_kernels();
-    const std::string how = paired ? " (avx512_bf16), sums in float32" : set + ", widened to float32 on the way";
-    const bool rows = plan::paired_forward(samples, in_features) == plan::Forward::kRows;
-    const std::string blocks = std::string(rows ? "blocks of the batch · packed W" : "blocks of W · packed batch") +
-                               how + ", bias and activation while they are in cache";
-    const int64_t lanes = kernels.product_float.column_tile;
-    const bool few = !paired && plan::forward(samples, in_features, out_features, lanes) == plan::Forward::kDot;
-    return {few ? dots : blocks, gradients + (paired ? "paired products" : "blocked products") + how};
-  }
-  const int64_t lanes = dtype == "float32" ? kernels.product_float.column_tile : kernels.product_double.column_tile;
-  const std::string threads = plan::worth_sharing(work) ? ", shared by all threads" : ", on one thread";
-  std::string forward;
-  switch (plan::forward(samples, in_features, out_features, lanes)) {
-    case plan::Forward::kDot:
-      forward = dots;
-      break;
-    case plan::Forward::kPanel:
-      forward = "blocks of W · packed batch" + set + ", bias and activation while they are in cache";
-      break;
-    case plan::Forward::kRows:
-      forward = "blocks of the batch · packed W" + set + ", bias and activation while they are in cache";
-  }
-  const int64_t bytes = dtype == "float32" ? 4 : 8;
-  std::string packed;
-  if (plan::packs_operands(true, out_features, in_features, samples, bytes))
-    packed += ", both operands of the weight gradient packed";
-  if (plan::packs_operands(false, samples, in_features, out_features, bytes))
-    packed += ", both operands of the input gradient packed";
-  return {forward + threads, gradients + "blocked products" + packed + threads};
+// What a product is on CPU: precision, direction, samples, inputs, outputs.
+using CpuProduct = std::tuple<std::string, std::string, int64_t, int64_t, int64_t>;
+cpu::LayerProduct layer_product(const CpuProduct& p) {
+  return {value_of<cpu::Precision>("precision", cpu::kPrecisionNames, std::get<0>(p)),
+          value_of<cpu::Direction>("direction", cpu::kDirectionNames, std::get<1>(p)), std::get<2>(p), std::get<3>(p),
+          std::get<4>(p)};
+}
+
+at::ScalarType scalar_type(const std::string& name) {
+  for (const auto& [known, type] : {std::pair("float32", at::kFloat),
+                                    {"float64", at::kDouble},
+                                    {"bfloat16", at::kBFloat16},
+                                    {"float16", at::kHalf}})
+    if (name == known) return type;
+  throw pybind11::value_error("dtype: expected 'float32', 'float64', 'bfloat16' or 'float16', got '" + name + "'");
+}
+
+std::tuple<std::string, std::string> cpu_plan(const std::string& dtype, int64_t samples, int64_t inputs,
+                                              int64_t outputs) {
+  const cpu::Words words = cpu::explain(scalar_type(dtype), samples, inputs, outputs);
+  return {words.forward, words.backward};
+}
+
+// kernel, whether it was measured
+std::tuple<std::string, bool> cpu_decision(const CpuProduct& product) {
+  const cpu::Decision decision = cpu::decide(layer_product(product));
+  return {cpu::kKernelNames[size_t(decision.kernel)], decision.measured};
+}
+
+// kernel, what is in its way
+std::vector<std::tuple<std::string, std::string>> cpu_candidates(const CpuProduct& product) {
+  std::vector<std::tuple<std::string, std::string>> all;
+  for (size_t i = 0; i < cpu::kKernelNames.size(); ++i)
+    all.emplace_back(cpu::kKernelNames[i], cpu::obstacle(cpu::Kernel(int(i)), layer_product(product)));
+  return all;
+}
+
+void cpu_keep(const CpuProduct& product, int threads, const std::string& name) {
+  const auto kernel = value_of<cpu::Kernel>("kernel", cpu::kKernelNames, name);
+  const std::string obstacle = cpu::keep(layer_product(product), threads, kernel);
+  if (!obstacle.empty()) throw pybind11::value_error("kernel: '" + name + "' cannot run this product: " + obstacle);
 }
 
 #ifdef FUSED_GAN_WITH_CUDA
@@ -152,6 +144,12 @@ PYBIND11_MODULE(_C, m) {
       pybind11::arg("work"));
   m.def("cpu_plan", cpu_plan, pybind11::arg("dtype"), pybind11::arg("samples"), pybind11::arg("in_features"),
         pybind11::arg("out_features"));
+  m.def("cpu_precision",
+        [](const std::string& dtype) { return cpu::kPrecisionNames[size_t(cpu::precision_of(scalar_type(dtype)))]; });
+  m.def("cpu_decision", cpu_decision, pybind11::arg("product"));
+  m.def("cpu_candidates", cpu_candidates, pybind11::arg("product"));
+  m.def("cpu_keep", cpu_keep, pybind11::arg("product"), pybind11::arg("threads"), pybind11::arg("kernel"));
+  m.def("cpu_forget", cpu::forget);
 #ifdef FUSED_GAN_WITH_CUDA
   m.def("cuda_decision", cuda_decision, pybind11::arg("product"), pybind11::arg("device"));
   m.def("cuda_candidates", cuda_candidates, pybind11::arg("product"), pybind11::arg("device"));

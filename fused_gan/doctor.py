@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 import fused_gan
+from fused_gan.cpu_plan import processor
 
 PACKAGES = (
     "torch", "numpy", "pillow", "rich", "tyro", "safetensors", "mlxtend", "accelerate", "matplotlib", "tensorboard",
@@ -57,7 +58,7 @@ def version_rows() -> Iterable[Row]:
 def device_rows() -> Iterable[Row]:
     """The CPU, and each CUDA device, or why there is none."""
     capability = torch.backends.cpu.get_cpu_capability()
-    yield Row(True, "cpu", f"{_cpu_model()}, {os.cpu_count()} logical, {torch.get_num_threads()} threads, {capability}")
+    yield Row(True, "cpu", f"{processor()}, {os.cpu_count()} logical, {torch.get_num_threads()} threads, {capability}")
     if torch.version.cuda is None:
         yield Row(
             False, "cuda", f"torch {torch.__version__} is a build without CUDA; install one with CUDA to use a GPU"
@@ -112,14 +113,6 @@ def _version(package: str) -> str | None:
 def _nvcc_in_cuda_home() -> str | None:
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH")
     return shutil.which("nvcc", path=str(Path(home) / "bin")) if home else None
-
-
-def _cpu_model() -> str:
-    # platform.processor() is empty on most Linux systems.
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
-    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(models, platform.processor() or platform.machine())
 
 
 def _show(value: object) -> str:

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks import gpu_cases, gpu_tune
 from fused_gan import tuning
-from fused_gan.autotune import products
+from fused_gan.tuning.cuda import products
 
 
 def test_layers_that_have_been_tuned_are_known() -> None:

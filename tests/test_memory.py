@@ -36,7 +36,7 @@ A_THREADS_BLOCKS, A_THREADS_PACKED_BLOCKS = 192 * 1024, 2304 * 1024
 
 def is_packed(chain: Chain, batch: int, dtype: torch.dtype) -> bool:
     plans = (fused_gan.plan((batch, ins, outs), dtype=dtype) for ins, outs in pairwise(chain.widths))
-    return any("operands" in plan.backward or "tiles" in plan.backward for plan in plans)
+    return any("packed" in plan.backward or "tiles" in plan.backward for plan in plans)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

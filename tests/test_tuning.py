@@ -70,9 +70,9 @@ BROKEN = {
     "no JSON": "not json",
     "another format": json.dumps({"format": 0}),
     "a list": "[]",
-    "no records": json.dumps({"format": 1, "device": "x", "capability": 90, "multiprocessors": 132}),
+    "no records": json.dumps({"format": 2, "device": "x", "capability": 90, "units": 132}),
     "a record short": json.dumps(
-        {"format": 1, "device": "x", "capability": 90, "multiprocessors": 132, "records": [{"kernel": "library"}]}
+        {"format": 2, "device": "x", "capability": 90, "units": 132, "records": [{"kernel": "library"}]}
     ),
 }
 
@@ -81,7 +81,7 @@ BROKEN = {
 def test_a_broken_file_is_named(content: str, tmp_path: Path) -> None:
     path = tmp_path / "plan.json"
     path.write_text(content)
-    with pytest.raises(ValueError, match=r"plan\.json: expected measured plans of format 1"):
+    with pytest.raises(ValueError, match=r"plan\.json: expected measured plans of format 2"):
         tuning.read(path)
 
 
@@ -137,7 +137,7 @@ def test_the_plan_follows_what_is_installed() -> None:
         on_older = Findings("x", 80, 108, (Record(*RECORD.product, "wgmma_128x128", 1, 1.0, 1.0),))
         assert "cannot run this product" in tuning.install(on_older)[0]
     finally:
-        native.cuda_forget()
+        tuning.plan_files.replace()
         tuning.install_kept()
 
 

@@ -1,17 +1,41 @@
-// A layer's forward on CPU, on whichever kernels its dtype and shape run best.
+// A layer's forward on CPU, on the kernel that was chosen for its dtype and shape.
 #pragma once
 
 #include "products.h"
 
 namespace fused_gan::cpu {
 
-// y (samples, outputs), dense, = act(x (samples, in) · wᵀ + bias), without tiles; x with dense rows, bias contiguous or
-// undefined.
+// y (samples, outputs), dense, = act(x · wᵀ + bias) by torch's product and one pass; bias contiguous or undefined.
+template <class T>
+void library_forward(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
+                     const at::Tensor& y) {
+  const NoAutocast guard(c10::autocast_dispatch_keyset);
+  at::Tensor out = y;
+  if (bias.defined()) at::addmm_out(out, bias, x, w.t());
+  else at::mm_out(out, x, w.t());
+  if (activation.index == Activations::index_of<Identity>()) return;
+  T* values = mutable_data<T>(y);
+  over_range(y.numel(), kLine / sizeof(T), y.numel() * plan::kMoveCost,
+             [&](int64_t begin, int64_t end) { storage<T>().activate(activation, values + begin, end - begin); });
+}
+
+// A batch as one layer of a chain leaves it for the next, beside the plain one: in tiles, in panels, or not at all.
+struct PackedBatch {
+  TiledBatch tiles;
+  at::Tensor panels;
+};
+
+// y (samples, outputs), dense, = act(x (samples, in) · wᵀ + bias); x with dense rows, bias contiguous or undefined.
 template <class S>
-void forward_without_tiles(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
-                           const at::Tensor& y) {
+void forward(Kernel kernel, Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
+             const at::Tensor& y, const PackedBatch& batch = {}, const PackedBatch& next = {}) {
+  if constexpr (kHasTiles<S>)
+    if (kernel == Kernel::kTiles &&
+        tiled_forward<S>(tile_kernels<S>(), activation, x, w, bias, y, batch.tiles, next.tiles))
+      return;
   if constexpr (kIsBlocked<S>) {
-    forward_layer<S>(activation, x, w, bias, y);
+    if (kernel == Kernel::kLibrary) library_forward<S>(activation, x, w, bias, y);
+    else forward_layer<S>(activation, x, w, bias, y, batch.panels, next.panels);
   } else {
     const int64_t work = x.numel() * w.size(0);
     if (!plan::pairs(work)) forward_dot<S>(activation, x, w, bias, y);
@@ -19,14 +43,6 @@ void forward_without_tiles(Activation activation, const at::Tensor& x, const at:
       paired_forward(*paired, activation, x, w, bias, y);
     else widened_forward<S>(activation, x, w, bias, y);
   }
-}
-
-template <class S>
-void forward(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
-             const at::Tensor& y) {
-  if (const auto* kernels = tile_kernels_for<S>(x.size(0), w.size(0), x.size(1)))
-    if (tiled_forward<S>(*kernels, activation, x, w, bias, y)) return;
-  forward_without_tiles<S>(activation, x, w, bias, y);
 }
 
 }  // namespace fused_gan::cpu

@@ -14,6 +14,12 @@ constexpr int64_t kLine = 64;  // bytes in a cache line: two threads never write
 // Whether the blocked products compute in a storage type.
 template <class S> constexpr bool kIsBlocked = std::is_same_v<S, float> || std::is_same_v<S, double>;
 
+template <class S>
+constexpr at::ScalarType kScalarType = std::is_same_v<S, float>      ? at::kFloat
+                                       : std::is_same_v<S, double>   ? at::kDouble
+                                       : std::is_same_v<S, BFloat16> ? at::kBFloat16
+                                                                     : at::kHalf;
+
 template <class T> const ProductKernels<T>& products() {
   if constexpr (std::is_same_v<T, float>) return kernels().product_float;
   else return kernels().product_double;
@@ -95,7 +101,7 @@ void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_u
 template <class F>
 void over_packed_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_unit, int64_t depth,
                       int64_t words, const F& f) {
-  const int64_t threads = threads_for(rows * columns * depth);
+  const int64_t threads = threads_for(plan::product_work(rows, columns, depth));
   const int64_t unit = rows >= threads * kPanel ? row_unit : std::max<int64_t>(rows, 1);
   const plan::Grid grid = plan::grid(rows, unit, columns, column_unit, threads);
   const int64_t parts = grid.row_parts * grid.column_parts;
@@ -141,7 +147,7 @@ void forward_dot(Activation activation, const at::Tensor& x, const at::Tensor& w
   S* to = mutable_data<S>(y);
   const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0), line = kLine / sizeof(S);
   const int64_t x_row = x.stride(0), w_row = rows.stride(0), y_row = y.stride(0);
-  over_grid(samples, line, outputs, line, samples * depth * outputs,
+  over_grid(samples, line, outputs, line, plan::product_work(samples, outputs, depth),
             [&](int64_t s, int64_t s_end, int64_t n, int64_t n_end) {
               storage<S>().forward_dot(activation, from + s * x_row, x_row, weight + n * w_row, w_row, offset(b, n),
                                        to + s * y_row + n, y_row, s_end - s, n_end - n, depth);
@@ -153,7 +159,8 @@ void forward_dot(Activation activation, const at::Tensor& x, const at::Tensor& w
 template <class T>
 void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
                    const at::Tensor& y, const at::Tensor& packed = {}, const at::Tensor& next = {}) {
-  const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0), work = samples * depth * outputs;
+  const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0),
+                work = plan::product_work(samples, outputs, depth);
   const int64_t y_row = y.stride(0), line = kLine / sizeof(T);
   const T* b = data<T>(bias);
   T* to = mutable_data<T>(y);

@@ -16,8 +16,11 @@ at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, con
   const at::Tensor b = bias && bias->defined() ? bias->contiguous() : at::Tensor();
   at::Tensor y = at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(input, weight)), input.options());
   const at::Tensor rows = y.view({x.size(0), weight.size(0)});
-  cpu::with_storage(input.scalar_type(),
-                    [&](auto storage) { cpu::forward<decltype(storage)>(act, x, weight, b, rows); });
+  cpu::with_storage(input.scalar_type(), [&](auto storage) {
+    using S = decltype(storage);
+    const cpu::Kernel kernel = cpu::kernel_for<S>(cpu::Direction::kForward, x.size(0), x.size(1), weight.size(0));
+    cpu::forward<S>(kernel, act, x, weight, b, rows);
+  });
   return y;
 }
 

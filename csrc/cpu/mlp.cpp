@@ -13,26 +13,28 @@ namespace fused_gan {
 namespace {
 
 using cpu::Activation;
+using cpu::Kernel;
 
 template <class S>
 std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chain, const std::vector<int>& indices) {
   std::vector<at::Tensor> outputs;
   at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const int64_t samples = x.size(0);
-  std::vector<const cpu::TileKernels<S>*> tiles;  // of each layer, or null
-  for (const at::Tensor& w : chain.weights) tiles.push_back(cpu::tile_kernels_for<S>(samples, w.size(0), w.size(1)));
+  std::vector<Kernel> kernels;  // of each layer
+  for (const at::Tensor& w : chain.weights)
+    kernels.push_back(cpu::kernel_for<S>(cpu::Direction::kForward, samples, w.size(1), w.size(0)));
   // Whether a layer reads its batch packed, and the layer before can leave it so: in tiles, or in panels.
   const auto takes_tiles = [&](size_t i) {
-    return std::is_same_v<S, cpu::BFloat16> && i < chain.depth() && tiles[i] &&
+    return std::is_same_v<S, cpu::BFloat16> && i < chain.depth() && kernels[i] == Kernel::kTiles &&
            plan::tile_forward(true, samples, chain.weights[i].size(1)) == plan::TileForm::kForwardColumns;
   };
   const auto takes_panels = [&](size_t i) {
     if constexpr (cpu::kIsBlocked<S>)
-      return i < chain.depth() && !tiles[i] && cpu::forward_plan<S>(samples, chain.weights[i]) == plan::Forward::kPanel;
+      return i < chain.depth() && kernels[i] == Kernel::kBlocks &&
+             cpu::forward_plan<S>(samples, chain.weights[i]) == plan::Forward::kPanel;
     return false;
   };
-  cpu::TiledBatch batch;
-  at::Tensor packed;
+  cpu::PackedBatch batch;
   for (size_t i = 0; i < chain.depth(); ++i) {
     const at::Tensor& weight = chain.weights[i];
     const auto& given = chain.biases[i];
@@ -41,22 +43,12 @@ std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chai
     outputs.push_back(
         at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(i == 0 ? input : outputs.back(), weight)), input.options()));
     const at::Tensor y = outputs.back().view({samples, weight.size(0)});
-    cpu::TiledBatch next_batch;
-    at::Tensor next;
-    bool done = false;
-    if (const auto* kernels = tiles[i]) {
-      if (takes_tiles(i) && takes_tiles(i + 1)) next_batch = cpu::TiledBatch(samples, weight.size(0));
-      done = cpu::tiled_forward<S>(*kernels, activation, x, weight, bias, y, batch, next_batch);
-    }
-    if constexpr (cpu::kIsBlocked<S>) {
-      if (takes_panels(i) && takes_panels(i + 1)) next = cpu::panels_for(samples, weight.size(0), input.options());
-      if (!done) cpu::forward_layer<S>(activation, x, weight, bias, y, packed, next);
-    } else if (!done) {
-      cpu::forward_without_tiles<S>(activation, x, weight, bias, y);
-    }
+    cpu::PackedBatch next;
+    if (takes_tiles(i) && takes_tiles(i + 1)) next.tiles = cpu::TiledBatch(samples, weight.size(0));
+    if (takes_panels(i) && takes_panels(i + 1)) next.panels = cpu::panels_for(samples, weight.size(0), input.options());
+    cpu::forward<S>(kernels[i], activation, x, weight, bias, y, batch, next);
     x = y;
-    batch = std::move(next_batch);
-    packed = std::move(next);
+    batch = std::move(next);
   }
   return outputs;
 }
@@ -85,7 +77,8 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
     *bias_gradient = cpu::mutable_data<T>(step.bias_gradient);
 
   const auto& kernels = cpu::products<T>();
-  const int64_t threads = cpu::threads_for(rows * outs * ins), unit = kernels.row_tile, line = cpu::kLine / sizeof(T);
+  const int64_t threads = cpu::threads_for(plan::product_work(rows, ins, outs)), unit = kernels.row_tile,
+                line = cpu::kLine / sizeof(T);
   // With few rows the threads split the columns, and each finishes its own: activation gradient and bias sums while
   // they are in the cache. With many they split the rows, and a pass follows.
   const bool finishes = step.layer_below && rows < plan::kManyRows && plan::units_of(ins, line) >= threads;
@@ -103,15 +96,17 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
         const T* b = weight.data + j;
         if (finishes)
           kernels.product_gradient(*step.layer_below, a, b, weight.row, x.data + j, x.row, dx + j, ins,
-                                   cpu::offset(bias_gradient, j), rows, j_end - j, outs, plan::depth_block(rows));
+                                   cpu::offset(bias_gradient, j), rows, j_end - j, outs,
+                                   plan::depth_block(rows, ins, sizeof(T)));
         else
-          kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs, plan::depth_block(rows),
-                          packs_down ? workspaces.of(part) : nullptr);
+          kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs,
+                          plan::depth_block(rows, ins, sizeof(T)), packs_down ? workspaces.of(part) : nullptr);
       });
     if (step.weight_wanted)
       cpu::on_part(across, part, outs, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
         kernels.product({grad.data + r, 1, grad.row}, x.data + j, x.row, weight_gradient + r * ins + j, ins, r_end - r,
-                        j_end - j, rows, plan::depth_block(outs), packs_across ? workspaces.of(part) : nullptr);
+                        j_end - j, rows, plan::depth_block(outs, ins, sizeof(T)),
+                        packs_across ? workspaces.of(part) : nullptr);
       });
   });
   if (step.layer_below && !finishes)
@@ -119,12 +114,14 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
   return result;
 }
 
-// 16-bit types: one product after the other, then a pass.
-template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz) {
+// One product after the other, then a pass: in 16 bits, and by torch's products.
+template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz, bool library) {
   const int64_t rows = dz.size(0), ins = step.weight.size(1);
   Result result;
-  if (step.x_wanted) result.dx = cpu::product(dz, step.weight);
-  if (step.weight_wanted) result.weight_gradient = cpu::weight_gradient(std::move(dz), step.x);
+  if (step.x_wanted) result.dx = library ? cpu::library_product(dz, step.weight) : cpu::product(dz, step.weight);
+  if (step.weight_wanted)
+    result.weight_gradient =
+        library ? cpu::library_product(dz.t(), step.x) : cpu::weight_gradient(std::move(dz), step.x);
   if (step.layer_below) {
     S* dx = cpu::mutable_data<S>(result.dx);
     cpu::gradient_pass<S>(*step.layer_below, rows, ins, {dx, ins}, cpu::rows_of<S>(step.x), dx,
@@ -133,26 +130,27 @@ template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz) {
   return result;
 }
 
-// On tiles: both products in the same parallel sections. Nothing if the step does not run on them.
+// On tiles: both products in the same parallel sections. Nothing if the numbers do not allow it.
 template <class S> std::optional<Result> step_down_on_tiles(const Step& step, const at::Tensor& dz) {
   const int64_t rows = dz.size(0), outs = dz.size(1), ins = step.weight.size(1);
-  const at::Tensor none;
-  const auto* kernels = cpu::tile_kernels_for_gradients<S>(rows, outs, step.x_wanted ? step.weight : none,
-                                                           step.weight_wanted ? step.x : none);
-  if (!kernels) return std::nullopt;
   Result result;
   if (step.x_wanted) result.dx = at::empty({rows, ins}, dz.options());
   if (step.weight_wanted) result.weight_gradient = at::empty({outs, ins}, dz.options());
-  if (!cpu::tiled_backward<S>(*kernels, dz, step.weight, step.x, result.dx, result.weight_gradient, step.layer_below,
-                              step.bias_gradient))
+  if (!cpu::tiled_backward<S>(cpu::tile_kernels<S>(), dz, step.weight, step.x, result.dx, result.weight_gradient,
+                              step.layer_below, step.bias_gradient))
     return std::nullopt;
   return result;
 }
 
 template <class S> Result step_down_in_any_way(const Step& step, at::Tensor dz) {
-  if (std::optional<Result> result = step_down_on_tiles<S>(step, dz)) return std::move(*result);
-  if constexpr (cpu::kIsBlocked<S>) return step_down<S>(step, dz);
-  else return step_down_in_passes<S>(step, std::move(dz));
+  const Kernel kernel =
+      cpu::kernel_for<S>(cpu::Direction::kBackward, dz.size(0), step.weight.size(1), step.weight.size(0));
+  if constexpr (cpu::kHasTiles<S>)
+    if (kernel == Kernel::kTiles)
+      if (std::optional<Result> result = step_down_on_tiles<S>(step, dz)) return std::move(*result);
+  if constexpr (cpu::kIsBlocked<S>)
+    if (kernel != Kernel::kLibrary) return step_down<S>(step, dz);
+  return step_down_in_passes<S>(step, std::move(dz), kernel == Kernel::kLibrary);
 }
 
 template <class S>

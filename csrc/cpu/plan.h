@@ -16,25 +16,39 @@ namespace fused_gan::plan {
 // what is left is widened to float32.
 inline bool has_product(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kDouble; }
 
-// What differs between processors and was measured on each (docs/cpu-kernels.md).
+// What differs between processors. Measured on the two that have names (docs/cpu-kernels.md); others get what is never
+// far wrong.
 struct Family {
-  bool packs_operands;  // else they are read as they lie
+  const char* name;
+  bool packs_operands;  // of large products, else they are read as they lie
+  // Multiply-adds from which a second thread pays: waking it costs what one core does in some microseconds. On tiles,
+  // products of planes.
+  int64_t share_from, share_tiles_from;
+  int64_t move_cost;  // of an element that a product reads or writes once, in multiply-adds
 };
 inline const Family& family() {
-  static constexpr Family kIntelAvx512{true}, kOther{false};
+  static constexpr Family kIntel{"Intel with AVX-512 (measured on a Xeon with AMX)", true, 400'000, 1'500'000, 3};
+  static constexpr Family kAmd{"AMD (measured on Zen 4)", false, 200'000, 1'500'000, 1};
+  static constexpr Family kOther{"other processors (not measured)", false, 200'000, 1'500'000, 1};
 #if defined(__x86_64__)
-  static const Family& known = __builtin_cpu_is("intel") && __builtin_cpu_supports("avx512f") ? kIntelAvx512 : kOther;
+  static const Family& known = __builtin_cpu_is("amd")                                          ? kAmd
+                               : __builtin_cpu_is("intel") && __builtin_cpu_supports("avx512f") ? kIntel
+                                                                                                : kOther;
   return known;
 #else
   return kOther;
 #endif
 }
 
-// Costs in multiply-adds, measured on one AVX-512 core: moving an element through a pointwise pass, activating one.
-constexpr int64_t kMoveCost = 8, kActivationCost = 32;
+// In multiply-adds, measured on one AVX-512 core: moving an element through a pointwise pass.
+constexpr int64_t kMoveCost = 8;
 
-// Waking a second thread costs some microseconds, in which one core does about this many multiply-adds.
-inline bool worth_sharing(int64_t work) { return work >= 200'000; }
+inline bool worth_sharing(int64_t work) { return work >= family().share_from; }
+
+// What a product costs: its multiply-adds, or moving its three matrices where that takes longer.
+inline int64_t product_work(int64_t rows, int64_t columns, int64_t depth) {
+  return std::max(rows * columns * depth, family().move_cost * (rows * depth + depth * columns + rows * columns));
+}
 
 enum class Forward {
   kPanel,  // the batch packed in panels of 64, tiles of yᵀ
@@ -56,9 +70,13 @@ inline Forward paired_forward(int64_t samples, int64_t depth) {
   return samples >= std::max<int64_t>(128, depth) ? Forward::kRows : Forward::kPanel;
 }
 
-// With few rows the time goes into reading B, so it is read in blocks of a few whole rows. Chosen from the whole
-// matrix, not from a thread's share, so that the number of threads changes no bit of the result.
-inline int64_t depth_block(int64_t rows) { return rows > 12 ? cpu::kDepthBlock : 16; }
+// With few rows the time goes into reading B, so it is read in blocks of a few whole rows. Rows that are a multiple of
+// 4 KiB long meet in a few sets of the second cache, which hold half a block of them. Chosen from the sizes of the
+// whole matrices, not from a thread's share, so that the number of threads changes no bit of the result.
+inline int64_t depth_block(int64_t rows, int64_t columns, int64_t element_bytes) {
+  if (rows <= 12) return 16;
+  return columns * element_bytes % 4096 == 0 ? cpu::kDepthBlock / 2 : cpu::kDepthBlock;
+}
 
 // From here on a gradient is split over threads by rows, though its bias sums then need a pass of their own: 1 to 8 %
 // faster for the chains at batch 128 to 1024 than columns, which cut every row in two.

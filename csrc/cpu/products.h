@@ -1,5 +1,6 @@
-// The two products of a layer's backward on CPU, whoever computes them in which dtype: blocked (float32, float64),
-// paired (bfloat16), widened (16-bit types without such an instruction), torch's (the smallest in 16 bits).
+// The two products of a layer's backward on CPU, whoever computes them in which dtype: tiles (tiled.h), blocked
+// (float32, float64), paired (bfloat16), widened (16-bit types without such an instruction), torch's (the smallest in
+// 16 bits, and where it was measured to be the fastest).
 #pragma once
 
 #include <utility>
@@ -30,6 +31,12 @@ template <class T> struct PackedWorkspaces {
   T* of(int64_t part) const { return offset(mutable_data<T>(memory), part * size); }
 };
 
+// torch's: a · b.
+inline at::Tensor library_product(const at::Tensor& a, const at::Tensor& b) {
+  const NoAutocast guard(c10::autocast_dispatch_keyset);
+  return at::mm(a, b);
+}
+
 // c (rows, columns) = a (rows, depth) · b (depth, columns), a in any strides; down_columns says which way its elements
 // usually lie.
 template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Tensor& b, bool down_columns) {
@@ -37,7 +44,7 @@ template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Ten
   const int64_t depth = a.size(1), row = a.stride(0), column = a.stride(1), b_row = b.stride(0), c_row = c.stride(0);
   const T *left = data<T>(a), *right = data<T>(b);
   T* to = mutable_data<T>(c);
-  const int64_t threads = threads_for(c.numel() * depth);
+  const int64_t threads = threads_for(plan::product_work(c.size(0), c.size(1), depth));
   const bool packs = plan::packs_operands(down_columns, c.size(0), c.size(1), depth, sizeof(T));
   const PackedWorkspaces<T> workspaces(threads, packs ? packed_workspace<T>(c.size(1), depth) : 0);
   const plan::Grid grid = plan::grid(c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T), threads);
@@ -45,7 +52,8 @@ template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Ten
     on_part(grid, part, c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T),
             [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
               products<T>().product({left + r * row, row, column}, right + j, b_row, to + r * c_row + j, c_row,
-                                    r_end - r, j_end - j, depth, plan::depth_block(c.size(0)), workspaces.of(part));
+                                    r_end - r, j_end - j, depth, plan::depth_block(c.size(0), c.size(1), sizeof(T)),
+                                    workspaces.of(part));
             });
   });
   return c;
@@ -59,8 +67,7 @@ inline at::Tensor product(at::Tensor a, const at::Tensor& b, bool down_columns =
     return paired_product(*paired, std::move(a), b);
   if (plan::pairs(a.numel() * b.size(1)))
     return a.scalar_type() == at::kBFloat16 ? widened_product<BFloat16>(a, b) : widened_product<Float16>(a, b);
-  const NoAutocast guard(c10::autocast_dispatch_keyset);
-  return at::mm(a, b);
+  return library_product(a, b);
 }
 
 // dW (outs, ins) = dzᵀ · x. dz (rows, outs) goes as soon as a copy of it stands in for it.
@@ -70,17 +77,26 @@ inline at::Tensor weight_gradient(at::Tensor dz, const at::Tensor& x) {
   return product(std::move(transposed), x, true);
 }
 
+// The choice for a layer's forward or backward.
+template <class S> Kernel kernel_for(Direction direction, int64_t samples, int64_t inputs, int64_t outputs) {
+  return decide({precision_of(kScalarType<S>), direction, samples, inputs, outputs}).kernel;
+}
+
 // dx (rows, ins) = dz · w and weight_gradient (outs, ins) = dzᵀ · x; of w and x what is undefined is not asked for.
 template <class S>
 void backward(at::Tensor dz, const at::Tensor& w, const at::Tensor& x, at::Tensor& dx, at::Tensor& weight_gradient) {
-  const int64_t rows = dz.size(0), outs = dz.size(1);
-  if (const auto* kernels = tile_kernels_for_gradients<S>(rows, outs, w, x)) {
-    if (w.defined()) dx = at::empty({rows, w.size(1)}, dz.options());
-    if (x.defined()) weight_gradient = at::empty({outs, x.size(1)}, dz.options());
-    if (tiled_backward<S>(*kernels, dz, w, x, dx, weight_gradient)) return;
-  }
-  if (w.defined()) dx = product(dz, w);
-  if (x.defined()) weight_gradient = cpu::weight_gradient(std::move(dz), x);
+  if (!w.defined() && !x.defined()) return;
+  const int64_t rows = dz.size(0), outs = dz.size(1), ins = w.defined() ? w.size(1) : x.size(1);
+  const Kernel kernel = kernel_for<S>(Direction::kBackward, rows, ins, outs);
+  if constexpr (kHasTiles<S>)
+    if (kernel == Kernel::kTiles) {
+      if (w.defined()) dx = at::empty({rows, ins}, dz.options());
+      if (x.defined()) weight_gradient = at::empty({outs, ins}, dz.options());
+      if (tiled_backward<S>(tile_kernels<S>(), dz, w, x, dx, weight_gradient)) return;
+    }
+  const bool library = kernel == Kernel::kLibrary;
+  if (w.defined()) dx = library ? library_product(dz, w) : product(dz, w);
+  if (x.defined()) weight_gradient = library ? library_product(dz.t(), x) : cpu::weight_gradient(std::move(dz), x);
 }
 
 }  // namespace fused_gan::cpu

@@ -22,8 +22,9 @@ void set_three_planes_from(int64_t work);
 
 namespace fused_gan::plan {
 
-// Waking a second thread costs what one core does on tiles in some microseconds.
-inline bool worth_sharing_on_tiles(int64_t work, int planes) { return work * planes * (planes + 1) / 2 >= 1'000'000; }
+inline bool worth_sharing_on_tiles(int64_t work, int planes) {
+  return work * planes * (planes + 1) / 2 >= family().share_tiles_from;
+}
 
 enum class TileForm {
   kForwardColumns,  // yᵀ = W xᵀ: W as it lies, the batch packed, and each layer's output left packed for the next

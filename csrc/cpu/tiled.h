@@ -3,35 +3,21 @@
 
 #include <vector>
 
+#include "choice.h"
 #include "layers.h"
-#include "tile_plan.h"
 
 namespace fused_gan::cpu {
 
 inline uint16_t* words_of(const at::Tensor& scratch) { return static_cast<uint16_t*>(scratch.mutable_data_ptr()); }
 
-// Null where a product does not run on tiles.
-template <class S> const TileKernels<S>* tile_kernels_for(int64_t rows, int64_t columns, int64_t depth) {
-  if constexpr (std::is_same_v<S, double>) {
-    return nullptr;
-  } else {
-    const Tiles* all = tiles();
-    if (!all) return nullptr;
-    const TileKernels<S>* kernels;
-    if constexpr (std::is_same_v<S, BFloat16>) kernels = &all->bfloat16;
-    else if constexpr (std::is_same_v<S, Float16>) kernels = &all->float16;
-    else kernels = float32_planes() == 1 ? &all->float32_in_one_plane : &all->float32_in_three_planes;
-    return plan::tiles_pay(kernels->planes, rows, columns, depth, three_planes_from()) ? kernels : nullptr;
-  }
-}
+// Whether there are tiles for a storage type.
+template <class S> constexpr bool kHasTiles = !std::is_same_v<S, double>;
 
-// For both gradients of a layer, of which those are asked for whose w (outs, ins) or x (rows, ins) is defined.
-template <class S>
-const TileKernels<S>* tile_kernels_for_gradients(int64_t rows, int64_t outs, const at::Tensor& w, const at::Tensor& x) {
-  const TileKernels<S>* kernels = nullptr;
-  if (w.defined() && !(kernels = tile_kernels_for<S>(rows, w.size(1), outs))) return nullptr;
-  if (x.defined() && !(kernels = tile_kernels_for<S>(outs, x.size(1), rows))) return nullptr;
-  return kernels;
+// Where Kernel::kTiles is the choice.
+template <class S> const TileKernels<S>& tile_kernels() {
+  if constexpr (std::is_same_v<S, BFloat16>) return tiles()->bfloat16;
+  else if constexpr (std::is_same_v<S, Float16>) return tiles()->float16;
+  else return float32_planes() == 1 ? tiles()->float32_in_one_plane : tiles()->float32_in_three_planes;
 }
 
 // An operand with its elements side by side in one direction; copied if they are not. `lines` is (lines, depth).

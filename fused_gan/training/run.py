@@ -17,6 +17,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from rich.console import Console
 
 import fused_gan
+from fused_gan import tuning
 from fused_gan.data import ImageData, load
 from fused_gan.errors import UserError, require
 from fused_gan.lock import locked
@@ -141,8 +142,19 @@ def resume(
         ) from error
     done = loaded.state["steps_done"]
     require(done < preset.training.steps, f"run: {path} has done its {done} steps; give more with --steps")
+    with _as_begun(loaded, folder, console):
+        return _go_on(name, preset, loaded, folder, newest, console)
+
+
+def _go_on(
+    name: str, preset: Preset, loaded: Checkpoint, folder: RunFolder, newest: tuple[Path, int] | None, console: Console
+) -> RunResult:
+    """Train on from a checkpoint, if the newest one of the folder is still this one."""
+    store = Checkpoints(folder.checkpoints, keep=1)
     found, accelerator = _set_up(preset.training)
     run = _Run(name, preset, folder, found, accelerator)
+    if "plans" in loaded.config:
+        run.description["plans"] = loaded.config["plans"]  # all of them, those too that cannot run here
     require(
         run.description["image_shape"] == loaded.config["image_shape"]
         and run.description["images"] == loaded.config["images"],
@@ -150,7 +162,8 @@ def resume(
     )
 
     def require_unchanged() -> None:
-        require(store.newest() == newest, f"run: another process has trained on in {path} meanwhile; resume it again")
+        unchanged = store.newest() == newest
+        require(unchanged, f"run: another process has trained on in {folder.path} meanwhile; resume it again")
 
     with _alone_in(folder, accelerator, require_unchanged):
         try:
@@ -161,8 +174,8 @@ def resume(
             ) from error
         if accelerator.is_main_process:
             folder.write_config(run.description)
-            store.forget_after(done)
-            console.print(f"resuming behind step {done}", highlight=False)
+            store.forget_after(loaded.state["steps_done"])
+            console.print(f"resuming behind step {loaded.state['steps_done']}", highlight=False)
             console.print(run.introduction(), highlight=False, soft_wrap=True)
         return run.go(console)
 
@@ -185,6 +198,8 @@ class _Run:
             "image_shape": list(shape),
             "images": len(data.images),
             "classes": count_classes(preset.model, data, config.data),
+            # Another kernel has other last digits: a run goes on with those that it was begun with.
+            "plans": [tuning.to_json(one) for one in tuning.installed() if one.is_of_cpu == (device.type == "cpu")],
             "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
         }
         self.description["training"] |= {"device": str(device), "out": str(folder.path)}
@@ -292,6 +307,27 @@ class _Run:
             if not checkpoint.state["run"]["monitor"]["suspicions"]:
                 return checkpoint
         return None
+
+
+@contextlib.contextmanager
+def _as_begun(loaded: Checkpoint, folder: RunFolder, console: Console) -> Iterator[None]:
+    """Within it the plan follows the measured choices that the run was begun with, and no others.
+
+    A run from before these were kept in its configuration is left to what is measured now.
+    """
+    if "plans" not in loaded.config:
+        yield
+        return
+    try:
+        plans = [tuning.from_json(content) for content in loaded.config["plans"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{folder.checkpoints}: the measured plans in the checkpoint are broken: {error!r}"
+        ) from error
+    with tuning.following(*plans) as refused:
+        if refused:
+            console.print(f"not every kernel is the one that the run was begun with: {refused[0]}", highlight=False)
+        yield
 
 
 def due(interval: int, step: int) -> bool:

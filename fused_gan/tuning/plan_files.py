@@ -1,4 +1,4 @@
-"""Files of measured choices: which CUDA kernel was the fastest for a product, on which kind of device.
+"""Files of measured choices: which kernel was the fastest for a product, on which kind of device.
 
 One JSON file a kind of device. Those that ship with the package are installed at import, then those that
 `fused_gan.autotune` has left in the user's cache, which therefore have the last word.
@@ -6,28 +6,32 @@ One JSON file a kind of device. Those that ship with the package are installed a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from fused_gan import cpu_plan
 from fused_gan._library import FACTS, native
 from fused_gan.json_files import write_json
 from fused_gan.lock import locked
 
-FORMAT = 1
-SHIPPED = Path(__file__).parent / "plans"
+FORMAT = 2
+SHIPPED = Path(__file__).parent.parent / "plans"
+
+Facts = tuple[int | str, int]  # the capability and the units of `Findings`
 
 
 @dataclass(frozen=True)
 class Record:
     """A product, the kernel that was the fastest for it, and by how much."""
 
-    precision: str  # "bfloat16", "float16", "tf32" or "float32"
+    precision: str  # a dtype, "tf32" or "float32 as bfloat16"
     direction: str  # "forward" or "backward"
     rows: int
     columns: int
@@ -37,7 +41,7 @@ class Record:
     kernel: str
     splits: int  # parts of the depth
     microseconds: float
-    library_microseconds: float  # of torch's product and one kernel after it
+    usual_microseconds: float  # of torch's product and one kernel after it; on CPU of what the plan's table says
 
     @property
     def product(self) -> tuple[str, str, int, int, int, bool, bool]:
@@ -50,14 +54,23 @@ class Findings:
     """What was measured on one kind of device."""
 
     device: str  # its name
-    capability: int  # ten times the major version, plus the minor one
-    multiprocessors: int
+    capability: int | str  # of a GPU ten times the major version, plus the minor one; of a CPU the instruction set
+    units: int  # multiprocessors of a GPU, threads on a CPU
     records: tuple[Record, ...]
+
+    @property
+    def facts(self) -> Facts:
+        """What the plan asks of a device."""
+        return self.capability, self.units
+
+    @property
+    def is_of_cpu(self) -> bool:
+        return isinstance(self.capability, str)
 
     def merged(self, newer: Iterable[Record]) -> Findings:
         """With newer records in place of those for the same products."""
         by_product = {record.product: record for record in (*self.records, *newer)}
-        return Findings(self.device, self.capability, self.multiprocessors, tuple(by_product.values()))
+        return Findings(self.device, *self.facts, tuple(by_product.values()))
 
 
 def cache_folder() -> Path:
@@ -88,13 +101,29 @@ def read(path: Path) -> Findings:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r}")
-        records = tuple(_record(entry) for entry in content["records"])
-        return Findings(str(content["device"]), int(content["capability"]), int(content["multiprocessors"]), records)
+        return from_json(content)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected measured plans of format {FORMAT}, got {error!r}") from error
 
 
-def read_for(path: Path, device: str, capability: tuple[int, int]) -> Findings:
+def to_json(findings: Findings) -> dict[str, Any]:
+    """Findings as JSON can hold them."""
+    return asdict(findings)
+
+
+def from_json(content: dict[str, Any]) -> Findings:
+    """What `to_json` gave.
+
+    Raises:
+        ValueError, KeyError, TypeError: something is missing or of another type.
+    """
+    capability, units = content["capability"], content["units"]
+    if type(capability) not in (int, str) or type(units) is not int:
+        raise TypeError(f"capability {capability!r}, units {units!r}")
+    return Findings(str(content["device"]), capability, units, tuple(map(_record, content["records"])))
+
+
+def read_for(path: Path, device: str, facts: Facts) -> Findings:
     """Findings on a kind of device from a file, none if it does not exist.
 
     Raises:
@@ -102,12 +131,11 @@ def read_for(path: Path, device: str, capability: tuple[int, int]) -> Findings:
         OSError: it cannot be read.
     """
     if not path.exists():
-        return Findings(device, *capability, ())
+        return Findings(device, *facts, ())
     findings = read(path)
-    if (findings.device, findings.capability, findings.multiprocessors) != (device, *capability):
+    if (findings.device, findings.facts) != (device, facts):
         raise ValueError(
-            f"{path}: expected what was measured on {device}, got that of {findings.device} (capability "
-            f"{findings.capability}, {findings.multiprocessors} multiprocessors)"
+            f"{path}: expected what was measured on {device} {facts}, got that of {findings.device} {findings.facts}"
         )
     return findings
 
@@ -129,8 +157,7 @@ def write(path: Path, findings: Findings) -> None:
         OSError: from the file system.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"format": FORMAT, **asdict(findings)}
-    write_json(path, content)
+    write_json(path, {"format": FORMAT, **to_json(findings)})
 
 
 def add(path: Path, newer: Findings) -> Findings:
@@ -143,28 +170,69 @@ def add(path: Path, newer: Findings) -> Findings:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock")):
-        known = read_for(path, newer.device, (newer.capability, newer.multiprocessors))
+        known = read_for(path, newer.device, newer.facts)
         findings = known.merged(newer.records)
         write(path, findings)
     return findings
 
 
+_installed: dict[tuple[str, Facts], Findings] = {}
+
+
+def installed() -> tuple[Findings, ...]:
+    """What the plan follows, once for each kind of device."""
+    return tuple(_installed.values())
+
+
 def install(findings: Findings) -> list[str]:
-    """From now on the plan follows the findings. Returns, in words, what this build cannot run."""
-    refused = []
-    for record in findings.records:
-        device = findings.capability, findings.multiprocessors
-        try:
-            native.cuda_keep(record.product, device, record.kernel, record.splits)
-        except ValueError as error:
-            refused.append(str(error))
-    return refused
+    """From now on the plan follows the findings. Returns, in words, what cannot run here, and is not followed."""
+    reasons = {record: _keep(findings, record) for record in findings.records}
+    followed = [record for record, reason in reasons.items() if not reason]
+    if followed:
+        kind = findings.device, findings.facts
+        _installed[kind] = _installed.get(kind, Findings(findings.device, *findings.facts, ())).merged(followed)
+    return [reason for reason in reasons.values() if reason]
+
+
+def _keep(findings: Findings, record: Record) -> str:
+    """Hand one record to the plan. Returns why it cannot be followed here, if so."""
+    try:
+        if isinstance(findings.capability, str):
+            here = cpu_plan.processor(), native.cpu_capability()
+            if (findings.device, findings.capability) != here:
+                return f"measured on {findings.device} ({findings.capability}), this is {here[0]} ({here[1]})"
+            native.cpu_keep(cpu_plan.layer_product(record.product), findings.units, record.kernel)
+        elif FACTS["cuda"] is None:
+            return f"measured on {findings.device}: this build of fused_gan has no CUDA kernels"
+        else:
+            native.cuda_keep(record.product, (findings.capability, findings.units), record.kernel, record.splits)
+    except ValueError as error:  # no such kernel, or one that cannot run this product
+        return str(error)
+    return ""
+
+
+def replace(*findings: Findings) -> list[str]:
+    """From now on the plan follows these findings and no others, the later ones before the earlier. Returns as
+    `install` does."""
+    native.cpu_forget()
+    if FACTS["cuda"] is not None:
+        native.cuda_forget()
+    _installed.clear()
+    return [words for one in findings for words in install(one)]
+
+
+@contextlib.contextmanager
+def following(*findings: Findings) -> Iterator[list[str]]:
+    """Within it the plan follows these findings and no others; gives what cannot run here, in words."""
+    before = installed()
+    try:
+        yield replace(*findings)
+    finally:
+        replace(*before)
 
 
 def install_kept() -> None:
     """Install every file that ships, then every one in the user's cache; warn of one that cannot be read."""
-    if FACTS["cuda"] is None:
-        return
     for path in (*sorted(SHIPPED.glob("*.json")), *sorted(cache_folder().glob("*.json"))):
         _install_file(path)
 

@@ -1,0 +1,58 @@
+// Which kernel multiplies a layer on CPU: one that was measured for its shape and the threads in use
+// (fused_gan.autotune()), or else what the tables in plan.h and tile_plan.h say.
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "tile_plan.h"
+
+namespace fused_gan::cpu {
+
+enum class Kernel {
+  kBlocks,   // kernels.inl: blocks of vectors, pairs, widened blocks, dots
+  kTiles,    // tile_products.inl
+  kLibrary,  // torch's product, then one pass
+};
+enum class Direction {
+  kForward,   // y
+  kBackward,  // dx and dW, or the one of them that is asked for
+};
+enum class Precision { kFloat32, kFloat64, kBFloat16, kFloat16, kFloat32AsBFloat16 };
+
+// The names that Python knows, in the order of the enumerations.
+inline constexpr std::array kKernelNames = {"blocks", "tiles", "library"};
+inline constexpr std::array kDirectionNames = {"forward", "backward"};
+inline constexpr std::array kPrecisionNames = {"float32", "float64", "bfloat16", "float16", "float32 as bfloat16"};
+
+// What a dtype is multiplied in on this processor, under PyTorch's present settings.
+Precision precision_of(at::ScalarType dtype);
+
+struct LayerProduct {
+  Precision precision;
+  Direction direction;
+  int64_t samples, inputs, outputs;
+  bool operator==(const LayerProduct&) const = default;
+};
+
+struct Decision {
+  Kernel kernel;
+  bool measured;
+};
+Decision decide(const LayerProduct&);
+
+// Why a kernel cannot run a product on this processor; empty where it can.
+std::string obstacle(Kernel, const LayerProduct&);
+
+// A measured choice: from now on `decide` gives it for this product whenever torch runs so many threads. Returns the
+// obstacle, if there is one; then nothing has changed.
+std::string keep(const LayerProduct&, int threads, Kernel);
+void forget();
+
+// How a layer's forward and backward are computed, and why so, in words.
+struct Words {
+  std::string forward, backward;
+};
+Words explain(at::ScalarType dtype, int64_t samples, int64_t inputs, int64_t outputs);
+
+}  // namespace fused_gan::cpu

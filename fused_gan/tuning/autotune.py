@@ -1,0 +1,56 @@
+"""Measures which kernel is the fastest for a product, and keeps what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from fused_gan.tuning import plan_files
+from fused_gan.tuning.cpu import CpuTuner
+from fused_gan.tuning.cuda import CudaTuner
+from fused_gan.tuning.plan_files import Findings, Record
+
+
+def autotune(
+    shapes: Iterable[tuple[int, int, int]],
+    dtypes: Iterable[torch.dtype] = (torch.bfloat16, torch.float16, torch.float32),
+    device: torch.device | str = "cuda",
+    path: Path | str | None = None,
+) -> list[Record]:
+    """Measure every kernel on the products of some layers, forward and backward, and follow the fastest from now on.
+
+    The findings are kept in a file for this kind of device, which `import fused_gan` reads, each as soon as it is
+    known. float32 is measured as PyTorch's precision settings want it when this is called. On CPU they hold for the
+    number of threads that torch runs when this is called; torch's product, where it is the fastest, may give other
+    last digits with another number of threads.
+
+    Args:
+        shapes: of layers: (samples, in_features, out_features).
+        dtypes: to measure in.
+        device: a CUDA device, or "cpu".
+        path: of the file; one in FUSED_GAN_PLANS or in the user's cache, named after the device, if None.
+
+    Returns:
+        One record a product: the fastest kernel, its time and that of what runs where nothing was measured.
+
+    Raises:
+        RuntimeError: there is no CUDA device, or this build has no CUDA kernels.
+        ValueError: the file exists, but holds something else, or what was measured on another kind of device.
+    """
+    where = torch.device(device)
+    tuner: CpuTuner | CudaTuner = CpuTuner() if where.type == "cpu" else CudaTuner(where)
+    file = Path(path) if path is not None else plan_files.path_for(tuner.file_name)
+    # A file of something else is refused before anything is measured.
+    findings = plan_files.read_for(file, tuner.name, tuner.facts)
+    before = plan_files.installed()
+    records = []
+    try:
+        with torch.no_grad():
+            for record in tuner.records(shapes, tuple(dtypes)):
+                records.append(record)
+                findings = plan_files.add(file, Findings(tuner.name, *tuner.facts, (record,)))
+    finally:  # measuring has left its candidates in the plan
+        plan_files.replace(*before, findings)
+    return records

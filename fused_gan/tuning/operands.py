@@ -1,0 +1,54 @@
+"""The tensors that a product is measured on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+Product = tuple[str, str, int, int, int, bool, bool]  # precision, direction, rows, columns, depth, aligned, epilogue
+
+
+class Operands(NamedTuple):
+    """One set of tensors for a product: a (rows, depth), b (columns, depth) or (depth, columns), bias or y below."""
+
+    a: Tensor
+    b: Tensor
+    bias: Tensor
+    below: Tensor
+
+    def run(self, direction: str, weight_gradient: bool) -> None:
+        """The operator around the product, with nothing else in it; backward with the weight gradient, or without."""
+        if direction == "forward":
+            torch.ops.fused_gan.linear_act(self.a, self.b, self.bias, "leaky_relu", 0.2)
+            return
+        # The upper layer's step of a chain of two, whose lower layer has its bias gradient asked for and no more.
+        rows, columns = self.below.shape
+        torch.ops.fused_gan.mlp_backward(
+            self.a,
+            [self.below],
+            self.below.new_empty(rows, 1),
+            [self.below.new_empty(columns, 1), self.b],
+            ["leaky_relu", "identity"],
+            0.2,
+            False,
+            [False, weight_gradient],
+            [True, False],
+        )
+
+
+def rotation(product: Product, dtype: torch.dtype, device: str, cache_bytes: int, most: int) -> list[Operands]:
+    """Sets of operands, at most so many, such that each finds a cache of this size full of the others."""
+    _, direction, rows, columns, depth, _, _ = product
+
+    def random(*sizes: int) -> Tensor:
+        return torch.randn(sizes, device=device).mul_(sizes[-1] ** -0.5).to(dtype)
+
+    def operands() -> Operands:
+        b = random(columns, depth) if direction == "forward" else random(depth, columns)
+        return Operands(random(rows, depth), b, random(columns), random(rows, columns))
+
+    first = operands()
+    size = sum(tensor.nbytes for tensor in first)
+    return [first, *(operands() for _ in range(min(most, cache_bytes // max(size, 1) + 1) - 1))]

@@ -89,6 +89,18 @@ FUSED_GAN_TILE_FUNCTION Words pairs_of(Line line) {
   return __builtin_convertvector(half_of<0>(line), Words) | __builtin_convertvector(half_of<1>(line), Words) << 16;
 }
 
+// Of two lines, the pairs of their first 16 numbers, and of their last.
+template <int kAt> FUSED_GAN_TILE_FUNCTION Line pairs_of(Line even, Line odd) {
+#ifdef FUSED_GAN_TILE_MODEL
+  return bit_cast<Line>(pairs_of(line_of(half_of<kAt>(even), half_of<kAt>(odd))));
+#else
+  constexpr auto interleaved = []<size_t... kLane>(Line a, Line b, std::index_sequence<kLane...>) {
+    return __builtin_shufflevector(a, b, (kAt * kHalf + kLane / 2 + (kLane & 1) * 2 * kHalf)...);
+  };
+  return interleaved(even, odd, std::make_index_sequence<2 * kHalf>{});
+#endif
+}
+
 // The largest magnitudes met, lane by lane, as bits. NaN does not count: in all planes, it comes out as NaN.
 FUSED_GAN_TILE_FUNCTION void meet(Words& largest, Vec<float> v) {
   const Words magnitude = bit_cast<Words>(v) & 0x7fffffff;
@@ -206,15 +218,23 @@ FUSED_GAN_TILE_FUNCTION void pair_up(const S* from, int64_t row, int64_t pair, i
   }
 }
 
+// Rows across the depth often lie pages apart, where the processor fetches nothing ahead by itself: two of the next 32.
+template <class S> FUSED_GAN_FUNCTION void fetch_next_step(const S* from, int64_t row) {
+  __builtin_prefetch(from + kTileStep * row);
+  __builtin_prefetch(from + (kTileStep + 1) * row);
+}
+
 // A tile of A, from rows across the depth: the pairs of 16 of A's rows, transposed.
 template <class S, int kPlanes>
 FUSED_GAN_FUNCTION void pack_across_a(const S* from, int64_t row, int64_t lines, int64_t depth, uint16_t* to,
                                       Words& largest) {
   Vec<float> square[kPlanes][kHalf];
 #pragma GCC unroll 16
-  for (int64_t i = 0; i < kHalf; ++i)
+  for (int64_t i = 0; i < kHalf; ++i) {
+    fetch_next_step(from + 2 * i * row, row);
     pair_up<S, kPlanes>(from, row, i, lines, depth, largest,
                         [&](int64_t pair, int p, Words words) { square[p][pair] = bit_cast<Vec<float>>(words); });
+  }
   for (int p = 0; p < kPlanes; ++p) {
     transpose_pairs(square[p]);
 #pragma GCC unroll 16
@@ -262,13 +282,27 @@ Magnitudes pack_b(TileOperand<S> b, int64_t columns, Range panels, Range steps, 
           }
       };
       if (b.across)
-        for (int64_t pair = 0; pair < kHalf; ++pair)
+        for (int64_t pair = 0; pair < kHalf; ++pair) {
+          for (int64_t p = 0; p < many; ++p)
+            fetch_next_step(b.from_line((first + p) * kTileBlock).data + (k + 2 * pair) * b.row, b.row);
+          if constexpr (kIsPlane<S>)
+            if (2 * pair + 1 < deep && (first + many) * kTileBlock <= columns) {  // nothing is missing
+              for (int64_t p = 0; p < many; ++p) {
+                const S* even = b.from_line((first + p) * kTileBlock).data + (k + 2 * pair) * b.row;
+                const Line upper = load_as<Line>(even), lower = load_as<Line>(even + b.row);
+                uint16_t* tile = step + p * to.panel + pair * kTileStep;
+                store_as(tile, pairs_of<0>(upper, lower));
+                store_as(tile + kTileWords, pairs_of<1>(upper, lower));
+              }
+              continue;
+            }
           each_half([&](int64_t p, int64_t h, const S* from, int64_t count,
                         uint16_t* tile) __attribute__((always_inline)) {
             pair_up<S, kPlanes>(
                 from + k * b.row, b.row, pair, count, deep, met[p].largest[h],
                 [&](int64_t i, int plane, Words words) { store_as(tile + plane * kStepWords + i * kTileStep, words); });
           });
+        }
       else
         each_half(
             [&](int64_t p, int64_t h, const S* from, int64_t count, uint16_t* tile) __attribute__((always_inline)) {

@@ -31,3 +31,9 @@ def bench_chain(benchmark: Any, chain: Chain, batch: int) -> None:
 @chains
 def bench_chain_bfloat16(benchmark: Any, chain: Chain, batch: int) -> None:
     bench(benchmark, ChainCase(chain, batch, torch.bfloat16))
+
+
+@batches
+@chains
+def bench_chain_float16(benchmark: Any, chain: Chain, batch: int) -> None:
+    bench(benchmark, ChainCase(chain, batch, torch.float16))

@@ -32,3 +32,9 @@ def bench_forward_backward(benchmark: Any, layer: Layer, batch: int) -> None:
 def bench_forward_backward_bfloat16(benchmark: Any, layer: Layer) -> None:
     case = LayerCase(layer, 64, torch.bfloat16)
     side_by_side(benchmark, case.forward_backward(), 3 * case.flops, 3 * case.traffic, case.dtype)
+
+
+@layers
+def bench_forward_backward_float16(benchmark: Any, layer: Layer) -> None:
+    case = LayerCase(layer, 64, torch.float16)
+    side_by_side(benchmark, case.forward_backward(), 3 * case.flops, 3 * case.traffic, case.dtype)

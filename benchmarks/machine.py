@@ -17,8 +17,8 @@ import torch
 import fused_gan
 
 # A virtual machine's cores may share a last-level cache, or be moved to where they do not: about 100 and 500 ns, both
-# measured on one machine within an hour. It changes a small case on two threads up to fourfold.
-FAR_SECONDS = 250e-9
+# measured on one machine within an hour; others stay at 350. It changes a small case on two threads up to fourfold.
+FAR = 2.5  # times the shortest round trip of a run
 
 
 @cache

@@ -4,21 +4,65 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from benchmarks.machine import FAR_SECONDS
+from benchmarks.machine import FAR
 
 Record = dict[str, Any]
 
+DISTURBED = 0.8  # of the best rate that the micro-kernel had in the run
 
-def measured_far(record: Record) -> bool:
-    """Whether the cores shared no last-level cache while the case was measured."""
-    return bool(record["extra_info"]["round_trip"] > FAR_SECONDS)
+
+@dataclass(frozen=True)
+class Machine:
+    """What the machine was at its best in a run, which each record is held against.
+
+    Attributes:
+        rates: FLOP/s of the micro-kernel, by dtype: what the machine gives while nobody else uses its cores.
+        round_trip: seconds of a cache line between the cores and back.
+    """
+
+    rates: dict[str, float]
+    round_trip: float
+
+    @classmethod
+    def of(cls, records: list[Record]) -> Machine:
+        rates: dict[str, float] = {}
+        for record in records:
+            dtype = record["extra_info"]["dtype"]
+            rates[dtype] = max(rates.get(dtype, 0.0), rate_of_the_kernel(record))
+        return cls(rates, min(record["extra_info"]["round_trip"] for record in records))
+
+    def was_far(self, record: Record) -> bool:
+        """Whether the cores were further apart than at other times while the case was measured."""
+        return bool(record["extra_info"]["round_trip"] > FAR * self.round_trip)
+
+    def was_disturbed(self, record: Record) -> bool:
+        """Whether others used the cores meanwhile: the micro-kernel was well below its best rate."""
+        return rate_of_the_kernel(record) < DISTURBED * self.rates[record["extra_info"]["dtype"]]
+
+    def in_words(self, records: list[Record]) -> str:
+        """How steady it was."""
+        spans = []
+        for dtype in self.rates:
+            rates = [rate_of_the_kernel(record) for record in records if record["extra_info"]["dtype"] == dtype]
+            spans.append(f"{dtype} {min(rates) * 1e-9:.0f}–{max(rates) * 1e-9:.0f}")
+        return (
+            f"{sum(map(self.was_far, records))} of {len(records)} cases while the cores were far apart, "
+            f"{sum(map(self.was_disturbed, records))} while others used them (the micro-kernel's GFLOP/s beside the "
+            f"cases: {', '.join(spans)})"
+        )
+
+
+def rate_of_the_kernel(record: Record) -> float:
+    """FLOP/s of the micro-kernel beside the case."""
+    return float(record["extra_info"]["peak_flops"])
 
 
 def _case(record: Record) -> str:
-    return record["name"].partition("[")[2].rstrip("]") + (" (far)" if measured_far(record) else "")
+    return str(record["name"].partition("[")[2].rstrip("]"))
 
 
 def _time(record: Record) -> str:
@@ -78,10 +122,15 @@ def _summary(records: list[Record]) -> str:
 
 def markdown(records: list[Record]) -> str:
     """A section a benchmark function; columns that none of its cases fills are left out."""
+    machine = Machine.of(records)
     lines = []
     for function, group in groupby(records, lambda record: record["name"].partition("[")[0]):
         cases = list(group)
         rows = [[cell(record) for cell in COLUMNS.values()] for record in cases]
+        for row, record in zip(rows, cases, strict=True):
+            row[0] += (" (far)" if machine.was_far(record) else "") + (
+                " (disturbed)" if machine.was_disturbed(record) else ""
+            )
         filled = [i for i in range(len(COLUMNS)) if any(row[i] for row in rows)]
         lines += [f"## {function.removeprefix('bench_').replace('_', ' ')}", "", _summary(cases), ""]
         lines += ["| " + " | ".join(list(COLUMNS)[i] for i in filled) + " |"]

@@ -18,7 +18,7 @@ import fused_gan
 
 # A virtual machine's cores may share a last-level cache, or be moved to where they do not: about 100 and 500 ns, both
 # measured on one machine within an hour; others stay at 350. It changes a small case on two threads up to fourfold.
-FAR = 2.5  # times the shortest round trip of a run
+FAR = 2.5  # times the round trip that a run has at its best
 
 
 @cache

@@ -1,4 +1,5 @@
-// The pybind11 module: build facts and plan queries. The only file with Python symbols; the operators need none.
+// The pybind11 module: build facts, plan queries, and the choices that the plan is to follow. The only file with Python
+// symbols; the operators need none.
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
@@ -142,6 +143,12 @@ PYBIND11_MODULE(_C, m) {
       "cpu_three_planes_from",
       [](std::optional<int64_t> work) { cpu::set_three_planes_from(work.value_or(cpu::kNever)); },
       pybind11::arg("work"));
+  m.def("cpu_families", [] {
+    std::vector<std::string> names;
+    for (const plan::Family& family : plan::kFamilies) names.emplace_back(family.name);
+    return names;
+  });
+  m.def("cpu_use_family", plan::use_family, pybind11::arg("index"));
   m.def("cpu_plan", cpu_plan, pybind11::arg("dtype"), pybind11::arg("samples"), pybind11::arg("in_features"),
         pybind11::arg("out_features"));
   m.def("cpu_precision",

@@ -17,7 +17,9 @@ def processor() -> str:
         key, _, value = line.partition(":")
         facts.setdefault(key.strip(), value.strip())
     name = facts.get("model name") or platform.processor() or platform.machine()
-    return f"{name} (family {facts['cpu family']}, model {facts['model']})" if "cpu family" in facts else name
+    keys = ("cpu family", "model", "CPU implementer", "CPU part")  # the last two on ARM, which has no names
+    numbers = ", ".join(f"{key.removeprefix('cpu ')} {facts[key]}" for key in keys if key in facts)
+    return f"{name} ({numbers})" if numbers else name
 
 
 def layer_product(product: tuple[str, str, int, int, int, bool, bool]) -> tuple[str, str, int, int, int]:

@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 # Before fused_gan is: what somebody has measured on this machine is not what is tested.
-os.environ.setdefault("FUSED_GAN_PLANS", str(Path(__file__).with_name("no-plans")))
+os.environ["FUSED_GAN_PLANS"] = str(Path(__file__).with_name("no-plans"))
 
 sys.path.append(str(Path(__file__).parents[1]))  # for `benchmarks`, whichever folder pytest is started in
 

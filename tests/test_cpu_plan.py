@@ -4,7 +4,12 @@ keeps the choices that it was begun with.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,10 +17,11 @@ from typing import Any
 import pytest
 import torch
 from cases import Shape, arguments
+from rich.console import Console
 from small_runs import QUIET, options, run, write_patches
-from test_mlp import CHAINS, assert_chain_equals_layers, parameters
+from test_mlp import CHAINS, Chain, assert_chain_equals_layers, parameters
 from test_resume import last_state
-from tolerance import assert_equivalent, first_order
+from tolerance import assert_equivalent, first_order, operators
 
 import fused_gan
 from fused_gan import cpu_plan, tuning
@@ -69,6 +75,60 @@ def test_a_layer_on_every_kernel(kernel: str, activation: str, bias: bool) -> No
     assert_equivalent(first_order, arguments(Shape(LAYER[:1], *LAYER[1:]), bias=bias), activation, luck=2)
 
 
+def test_kernels_that_take_turns_in_a_chain() -> None:
+    """What one layer leaves packed is not what a layer on another kernel takes."""
+    chain = Chain((100, 256, 512, 70, 300, 784), ("relu", "tanh", "leaky_relu", "relu", "sigmoid"))
+    others = ["library", "tiles"] if CAPABILITY.startswith("amx") else ["library"]
+    for kernel in others:
+        for first in (0, 1):
+            shapes = [(70, ins, outs) for ins, outs in pairwise(chain.widths)][first::2]
+            chosen = findings(*(record(way, shape, kernel) for way in ("forward", "backward") for shape in shapes))
+            with tuning.following(chosen) as refused:
+                assert not refused
+                tensors = (torch.randn(70, 100), *parameters(chain, torch.float32))
+                assert_chain_equals_layers(chain, tensors, torch.float32)
+
+
+@pytest.mark.parametrize("setting", ["bf16", "tf32"])
+def test_torchs_product_is_not_chosen_where_it_may_use_fewer_digits(setting: str) -> None:
+    """It then is oneDNN's in bfloat16, whose results may depend on memory around the operands."""
+    before = torch.backends.mkldnn.matmul.fp32_precision
+    with tuning.following(findings(record("forward", LAYER, "library"))):
+        torch.backends.mkldnn.matmul.fp32_precision = setting
+        try:
+            precision = native.cpu_precision("float32")
+            assert precision == f"float32 as {'bfloat16' if setting == 'bf16' else 'tf32'}"
+            assert native.cpu_decision((precision, "forward", *LAYER))[0] != "library"
+            reasons = dict(native.cpu_candidates((precision, "forward", *LAYER)))
+            assert "memory around the operands" in reasons["library"]
+        finally:
+            torch.backends.mkldnn.matmul.fp32_precision = before
+        assert native.cpu_decision(("float32", "forward", *LAYER)) == ("library", True)
+
+
+@pytest.mark.parametrize("family", range(len(native.cpu_families())), ids=native.cpu_families())
+@pytest.mark.parametrize("shape", [(600, 1100, 1024), (200, 512, 1024), (300, 1024, 200)], ids=str)
+def test_no_bit_depends_on_the_threads_in_any_family(
+    family: int, shape: tuple[int, int, int], use_threads: Callable[[int], None]
+) -> None:
+    """The cuts of every table, on whichever processor: rows 4 KiB long, depths of several blocks, large operands."""
+    samples, inputs, outputs = shape
+    args = arguments(Shape((samples,), inputs, outputs))
+    native.cpu_use_family(family)
+    try:
+        assert native.cpu_families()[family] in fused_gan.plan(shape).backward
+        assert_equivalent(first_order, args, "relu")
+        results = []
+        for threads in (1, 2, 3, 8):
+            use_threads(threads)
+            results.append(first_order(operators("relu")[0], args))
+        for other in results[1:]:
+            for name, result in results[0].items():
+                assert torch.equal(result, other[name]), name
+    finally:
+        native.cpu_use_family(None)
+
+
 @pytest.mark.parametrize(
     ("kernel", "dtype"),
     [
@@ -116,19 +176,18 @@ def test_findings_hold_for_their_threads_and_their_processor(tmp_path: Path) -> 
         try:
             assert native.cpu_decision(product) == ("library", True)
             assert "torch's product" in fused_gan.plan(LAYER).forward
-            assert "measured to be the fastest" in fused_gan.plan(LAYER).forward
+            assert "as measured here" in fused_gan.plan(LAYER).forward
         finally:
             torch.set_num_threads(here)
     assert native.cpu_decision(product) == usual
     assert "by the table for" in fused_gan.plan(LAYER).forward
-    for other in (
-        Findings("another processor", CAPABILITY, here, (record("forward", LAYER, "library"),)),
-        Findings(cpu_plan.processor(), "sve", here, (record("forward", LAYER, "library"),)),
+    measured = (record("forward", LAYER, "library"),)
+    for other, reason in (
+        (Findings("another one", CAPABILITY, here, measured), f"on another one, this is {cpu_plan.processor()}"),
+        (Findings(cpu_plan.processor(), "sve", here, measured), f"with sve, here {CAPABILITY} is in use"),
     ):
         with tuning.following(other) as refused:
-            assert refused == [
-                f"measured on {other.device} ({other.capability}), this is {cpu_plan.processor()} ({CAPABILITY})"
-            ]
+            assert refused == [f"measured {reason}"]
             assert native.cpu_decision(product) == usual
             assert not tuning.installed()
 
@@ -176,7 +235,7 @@ def test_autotune_measures_keeps_and_follows(tmp_path: Path) -> None:
         assert tuning.read(path).records == (*found, *again)
         assert native.cpu_decision(cpu_plan.layer_product(found[0].product)) == (found[0].kernel, True)
     finally:
-        tuning.plan_files.replace(*before)
+        tuning.replace(*before)
 
 
 def test_autotune_leaves_a_file_of_something_else(tmp_path: Path) -> None:
@@ -186,6 +245,54 @@ def test_autotune_leaves_a_file_of_something_else(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"plan\.json: expected what was measured on .*, got that of NVIDIA H100"):
         fused_gan.autotune([LAYER], [torch.float32], "cpu", path)
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 4), (4, 4), (4, 4, 4.0), (4, -1, 4)], ids=str)
+def test_autotune_names_a_shape_that_is_none(shape: Any, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"shapes: expected \(samples, in_features, out_features\), all ≥ 1, got"):
+        fused_gan.autotune([shape], [torch.float32], "cpu", tmp_path / "plan.json")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_installed_last_still_wins_when_it_is_installed_again() -> None:
+    """GPUs of two names may have the same facts, which is all that the plan asks."""
+    before = tuning.installed()
+    one, other, newer = (findings(record("forward", LAYER, kernel)) for kernel in ("blocks", "library", "blocks"))
+    try:
+        tuning.replace(one, other, newer)
+        assert native.cpu_decision(("float32", "forward", *LAYER)) == ("blocks", True)
+        tuning.replace(*tuning.installed())
+        assert native.cpu_decision(("float32", "forward", *LAYER)) == ("blocks", True)
+        assert len(tuning.installed()) == 1
+    finally:
+        tuning.replace(*before)
+
+
+@pytest.mark.parametrize(
+    ("content", "environment"),
+    [
+        ('{"format": 1}', {}),
+        ("{", {}),
+        (None, {"HOME": None, "XDG_CACHE_HOME": None, "FUSED_GAN_PLANS": None}),
+        ({"rows": 10**30}, {}),
+        ({"units": 2**40}, {}),
+        ({}, {"FUSED_GAN_CPU_CAPABILITY": "no such set"}),
+    ],
+    ids=["old format", "no JSON", "no home", "no such size", "no such number of threads", "no such instruction set"],
+)
+def test_the_package_imports_whatever_lies_in_the_cache(tmp_path: Path, content: Any, environment: dict) -> None:
+    text = content
+    if isinstance(content, dict):
+        plan = tuning.to_json(findings(record("forward", LAYER, "library")))
+        one = {**plan["records"][0], **{key: value for key, value in content.items() if key == "rows"}}
+        text = json.dumps({"format": 2, **plan, **content, "records": [one]})
+    if text is not None:
+        (tmp_path / "plan.json").write_text(text)
+    settings = os.environ | {"FUSED_GAN_PLANS": str(tmp_path)} | environment
+    settings = {key: value for key, value in settings.items() if value is not None}
+    program = "import os; os.getuid = lambda: 1234567; import fused_gan; print('imported')"
+    run = subprocess.run([sys.executable, "-c", program], env=settings, capture_output=True, text=True, check=False)
+    assert run.stdout == "imported\n", run.stderr
 
 
 # ---- a run ----
@@ -209,9 +316,10 @@ def test_a_run_goes_on_with_the_choices_that_it_was_begun_with(tmp_path: Path, p
         run("mlp-gan", options("mlp-gan", patches, tmp_path / "straight", 40))
         interrupted(20)
         run("mlp-gan", options("mlp-gan", patches, tmp_path / "stopped", 40))
-    assert not tuning.installed()
+    before = tuning.installed()
+    assert plans not in before
     assert resume(tmp_path / "stopped", console=QUIET).steps_done == 40
-    assert not tuning.installed()
+    assert tuning.installed() == before
     assert last_state(tmp_path / "stopped") == last_state(tmp_path / "straight")
     config = load_checkpoint(Checkpoints(tmp_path / "stopped" / "checkpoints", keep=1).all()[-1]).config
     assert [tuning.from_json(content) for content in config["plans"]] == [plans]
@@ -226,6 +334,17 @@ def test_what_was_measured_since_does_not_change_a_run(tmp_path: Path, patches: 
         assert resume(tmp_path / "stopped", console=QUIET).steps_done == 40
         assert tuning.installed()
     assert last_state(tmp_path / "stopped") == last_state(tmp_path / "straight")
+
+
+def test_a_run_on_other_threads_says_that_its_choices_are_for_others(
+    tmp_path: Path, patches: str, interrupted: Any
+) -> None:
+    with tuning.following(of_the_run("library")):
+        interrupted(20)
+        run("mlp-gan", options("mlp-gan", patches, tmp_path / "stopped", 40))
+    console = Console(record=True, width=200, quiet=False, file=io.StringIO())
+    resume(tmp_path / "stopped", console=console, threads=2)
+    assert "they were measured with 1 threads, and 2 run now" in console.export_text()
 
 
 def test_broken_plans_in_a_checkpoint_are_named(

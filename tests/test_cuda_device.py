@@ -44,7 +44,7 @@ def dtype(request: pytest.FixtureRequest) -> Iterator[torch.dtype]:
 def own_plan() -> Iterator[None]:
     """Choices that a test makes are its own."""
     yield
-    native.cuda_forget()
+    tuning.replace()
     tuning.install_kept()
 
 

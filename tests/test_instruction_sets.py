@@ -16,7 +16,7 @@ VARIABLE = "FUSED_GAN_CPU_CAPABILITY"
 NAMES = ["amx", "amx_model", "avx512", "avx2", "portable"]
 # What an instruction set can get wrong: products at the edges of tiles, pointwise loops, exponentials, conversions.
 FILES = ["test_equivalence.py", "test_special_values.py", "test_accuracy.py", "test_determinism.py"]
-FILES += ["test_poisoned_memory.py", "test_tiles.py", "test_properties.py"]  # chains too
+FILES += ["test_poisoned_memory.py", "test_tiles.py", "test_properties.py", "test_cpu_plan.py"]  # chains too
 
 
 def python(arguments: list[str], capability: str) -> subprocess.CompletedProcess[str]:

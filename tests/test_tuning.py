@@ -137,11 +137,10 @@ def test_the_plan_follows_what_is_installed() -> None:
         on_older = Findings("x", 80, 108, (Record(*RECORD.product, "wgmma_128x128", 1, 1.0, 1.0),))
         assert "cannot run this product" in tuning.install(on_older)[0]
     finally:
-        tuning.plan_files.replace()
+        tuning.replace()
         tuning.install_kept()
 
 
-@needs_cuda_build
 def test_a_broken_file_in_the_cache_is_left_out_with_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken.json").write_text("{")
     monkeypatch.setenv("FUSED_GAN_PLANS", str(tmp_path))

@@ -4,10 +4,31 @@
 
 #include <atomic>
 #include <mutex>
+#include <optional>
 #include <unordered_map>
 
 #include "layers.h"
 #include "paired.h"
+
+namespace fused_gan::plan {
+
+static const Family& this_family() {
+#if defined(__x86_64__)
+  return kFamilies[__builtin_cpu_is("intel") && __builtin_cpu_supports("avx512f") ? 0 : 1];
+#else
+  return kFamilies[1];
+#endif
+}
+
+static std::atomic<const Family*> asked_for = nullptr;
+const Family& family() {
+  static const Family& here = this_family();
+  const Family* other = asked_for.load(std::memory_order_relaxed);
+  return other ? *other : here;
+}
+void use_family(std::optional<size_t> index) { asked_for = index ? &kFamilies.at(*index) : nullptr; }
+
+}  // namespace fused_gan::plan
 
 namespace fused_gan::cpu {
 namespace {
@@ -28,8 +49,9 @@ struct Hash {
   }
 };
 
+// Whoever changes the choices counts the version up, so that what threads remember is asked for again.
 std::mutex mutex;
-std::atomic<int64_t> count = 0;  // of the choices: most processes have none, and ask no further
+std::atomic<uint64_t> version = 0;
 std::unordered_map<Key, Kernel, Hash>& measured() {
   static auto* map = new std::unordered_map<Key, Kernel, Hash>;  // outlives every thread that may still ask
   return *map;
@@ -38,6 +60,7 @@ std::unordered_map<Key, Kernel, Hash>& measured() {
 int planes_of(Precision precision) {
   switch (precision) {
     case Precision::kFloat32:
+    case Precision::kFloat32AsTf32:
       return 3;
     case Precision::kFloat16:
       return 2;
@@ -46,7 +69,7 @@ int planes_of(Precision precision) {
   }
 }
 
-// What no measurement was needed for, or made for.
+// Where nothing was measured.
 Kernel by_table(const LayerProduct& p) {
   const bool pays = tiles() && p.precision != Precision::kFloat64 &&
                     plan::tiles_pay(planes_of(p.precision), p.samples, p.outputs, p.inputs, three_planes_from());
@@ -58,7 +81,14 @@ Kernel by_table(const LayerProduct& p) {
 Precision precision_of(at::ScalarType dtype) {
   switch (dtype) {
     case at::kFloat:
-      return tiles() && float32_planes() == 1 ? Precision::kFloat32AsBFloat16 : Precision::kFloat32;
+      switch (float32_setting()) {
+        case Float32Setting::kBFloat16:
+          return Precision::kFloat32AsBFloat16;
+        case Float32Setting::kTf32:
+          return Precision::kFloat32AsTf32;
+        default:
+          return Precision::kFloat32;
+      }
     case at::kDouble:
       return Precision::kFloat64;
     case at::kBFloat16:
@@ -69,11 +99,22 @@ Precision precision_of(at::ScalarType dtype) {
 }
 
 Decision decide(const LayerProduct& product) {
-  if (count.load(std::memory_order_acquire) > 0) {
+  struct Remembered {
+    uint64_t version = 0;
+    Key key{};
+    std::optional<Kernel> kernel;
+  };
+  const uint64_t now = version.load(std::memory_order_acquire);
+  if (now == 0) return {by_table(product), false};  // nothing was ever measured: most processes
+  thread_local std::array<Remembered, 64> remembered;
+  const Key key{product, at::get_num_threads()};
+  Remembered& place = remembered[Hash()(key) % remembered.size()];
+  if (place.version != now || !(place.key == key)) {
     const std::lock_guard lock(mutex);
-    const auto found = measured().find({product, at::get_num_threads()});
-    if (found != measured().end()) return {found->second, true};
+    const auto found = measured().find(key);
+    place = {now, key, found == measured().end() ? std::nullopt : std::optional(found->second)};
   }
+  if (place.kernel) return {*place.kernel, true};
   return {by_table(product), false};
 }
 
@@ -90,7 +131,7 @@ std::string obstacle(Kernel kernel, const LayerProduct& p) {
       return least >= 16 ? "" : "it is too small: fewer than 16 samples, inputs or outputs";
     case Kernel::kLibrary:
       if (p.precision == Precision::kFloat32 || p.precision == Precision::kFloat64) return {};
-      return "what torch's product gives in 16 bits may depend on memory around the operands";
+      return "what torch's product gives by way of 16 bits may depend on memory around the operands";
   }
   return {};
 }
@@ -100,14 +141,14 @@ std::string keep(const LayerProduct& product, int threads, Kernel kernel) {
   if (!reason.empty()) return reason;
   const std::lock_guard lock(mutex);
   measured()[{product, threads}] = kernel;
-  count.store(int64_t(measured().size()), std::memory_order_release);
+  version.fetch_add(1, std::memory_order_release);
   return {};
 }
 
 void forget() {
   const std::lock_guard lock(mutex);
   measured().clear();
-  count.store(0, std::memory_order_release);
+  version.fetch_add(1, std::memory_order_release);
 }
 
 // ---- in words ----
@@ -116,14 +157,14 @@ namespace {
 constexpr const char* kFinished = ", bias and activation while they are in cache";
 
 std::string because(const Decision& decision) {
-  if (decision.measured) return "; measured to be the fastest here with this number of threads";
+  if (decision.measured) return "; as measured here with this number of threads";
   return std::string("; by the table for ") + plan::family().name;
 }
 
 std::string on_tiles(Precision precision) {
   std::string how = std::string(" on tiles (") + tiles()->name + ")";
   if (precision == Precision::kFloat16) how += ", float16 as 2 of bfloat16";
-  if (precision == Precision::kFloat32) how += ", float32 as 3 of bfloat16";
+  if (planes_of(precision) == 3) how += ", float32 as 3 of bfloat16";
   if (precision == Precision::kFloat32AsBFloat16) how += ", float32 as 1 of bfloat16";
   return how + ", sums in float32";
 }

@@ -18,14 +18,19 @@ enum class Direction {
   kForward,   // y
   kBackward,  // dx and dW, or the one of them that is asked for
 };
-enum class Precision { kFloat32, kFloat64, kBFloat16, kFloat16, kFloat32AsBFloat16 };
+enum class Precision { kFloat32, kFloat64, kBFloat16, kFloat16, kFloat32AsTf32, kFloat32AsBFloat16 };
 
 // The names that Python knows, in the order of the enumerations.
 inline constexpr std::array kKernelNames = {"blocks", "tiles", "library"};
 inline constexpr std::array kDirectionNames = {"forward", "backward"};
-inline constexpr std::array kPrecisionNames = {"float32", "float64", "bfloat16", "float16", "float32 as bfloat16"};
+inline constexpr std::array kPrecisionNames = {"float32", "float64",         "bfloat16",
+                                               "float16", "float32 as tf32", "float32 as bfloat16"};
+static_assert(kKernelNames.size() == size_t(Kernel::kLibrary) + 1 &&
+              kDirectionNames.size() == size_t(Direction::kBackward) + 1 &&
+              kPrecisionNames.size() == size_t(Precision::kFloat32AsBFloat16) + 1);
 
-// What a dtype is multiplied in on this processor, under PyTorch's present settings.
+// What PyTorch's present settings let a dtype be multiplied in. Ours uses one plane of bfloat16 on tiles alone, and
+// never tf32; torch's product does as it likes.
 Precision precision_of(at::ScalarType dtype);
 
 struct LayerProduct {

@@ -4,9 +4,10 @@
 // All three products of a linear layer are one kernel, C = A B, with the vectors along B's and C's rows and A read
 // element by element in any stride:
 //     forward          yᵀ (out, batch)  =  W (out, in)      ·  xᵀ (in, batch)   xᵀ packed by kPanel samples
-//     input gradient   dx (batch, in)   =  dz (batch, out)  ·  W (out, in)      nothing packed
-//     weight gradient  dW (out, in)     =  dzᵀ (out, batch) ·  x (batch, in)    nothing packed
-// so that no weight is ever copied. docs/cpu-kernels.md has the measurements behind it.
+//       many samples   y (batch, out)   =  x (batch, in)    ·  Wᵀ (in, out)     Wᵀ packed by kPanel outputs
+//     input gradient   dx (batch, in)   =  dz (batch, out)  ·  W (out, in)      W packed where its rows lie badly
+//     weight gradient  dW (out, in)     =  dzᵀ (out, batch) ·  x (batch, in)    both packed where they are large
+// plan.h says where; docs/cpu-kernels.md has the measurements behind it.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,9 @@ struct Float16 {
   uint16_t bits;
 };
 
-constexpr int64_t kPanel = 64;        // samples in one packed panel of the batch
-constexpr int64_t kDepthBlock = 512;  // rows of B that stay in the second cache while some rows of A pass
+constexpr int64_t kPanel = 64;                   // samples in one packed panel of the batch, outputs in one of W
+constexpr int64_t kDepthBlock = 512;             // rows of B that stay in the second cache while some rows of A pass
+constexpr int64_t kLongDepth = 8 * kDepthBlock;  // a deeper one is summed in one more level
 
 // Rows of A, read as they lie, that stay in the second cache while all columns of B pass: where A is larger than the
 // cache, it would come from behind it again for every kPanel columns. A multiple of every tile's rows and of a line.
@@ -55,8 +57,8 @@ FUSED_GAN_FUNCTION constexpr int64_t packed_depth(int64_t depth) {
 }
 // A thread's workspace for them, in elements.
 template <class T> FUSED_GAN_FUNCTION constexpr int64_t packed_workspace(int64_t columns, int64_t depth) {
-  const int64_t panels = (columns + kPanel - 1) / kPanel * kPanel;
-  return packed_depth(depth) * ((panels < kPackedColumns<T> ? panels : kPackedColumns<T>)+kPackedRows);
+  const int64_t all = (columns + kPanel - 1) / kPanel * kPanel, most = kPackedColumns<T>;
+  return packed_depth(depth) * ((all < most ? all : most) + kPackedRows);
 }
 
 // Element (i, k) is data[i * row + k * column].
@@ -103,7 +105,7 @@ template <class T> struct ProductKernels {
                        int64_t y_row, int64_t samples, int64_t outputs, int64_t depth, T* workspace);
 
   // c (rows, columns) = a (rows, depth) · b (depth, columns), the depth in blocks of depth_block ≤ kDepthBlock; with a
-  // workspace (packed_workspace) both operands are packed.
+  // workspace (packed_workspace) b is packed, and a where it is read down its columns.
   void (*product)(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
                   int64_t depth, int64_t depth_block, T* workspace);
 

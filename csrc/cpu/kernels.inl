@@ -20,7 +20,6 @@ constexpr int kDotRows = 2, kDotColumns = 4;
 #endif
 constexpr int kDotStrip = 8;  // rows often lie 4 KiB apart: more of them than the first cache has ways evict each other
 constexpr int64_t kRowBlock = 48;  // rows of yᵀ that are finished together, in the first cache
-constexpr int64_t kLongDepth = 8 * kDepthBlock;
 
 constexpr int kAhead = 8;  // rows of B
 

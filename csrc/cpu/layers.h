@@ -97,12 +97,15 @@ void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_u
 }
 
 // f(rows, j, j_end, workspace) for a rectangle of C (rows, columns) a thread, `words` of workspace each. Every thread
-// packs the columns of B that it reads, and its rows have to repay that: so few rows are not cut.
+// packs the columns of B that it reads, and its rows have to repay that: so few rows are cut last, and kPanel together.
 template <class F>
 void over_packed_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_unit, int64_t depth,
                       int64_t words, const F& f) {
   const int64_t threads = threads_for(plan::product_work(rows, columns, depth));
-  const int64_t unit = rows >= threads * kPanel ? row_unit : std::max<int64_t>(rows, 1);
+  const bool enough = rows >= threads * kPanel, columns_do = plan::units_of(columns, column_unit) >= threads;
+  const int64_t unit = enough       ? row_unit
+                       : columns_do ? std::max<int64_t>(rows, 1)
+                                    : plan::units_of(kPanel, row_unit) * row_unit;
   const plan::Grid grid = plan::grid(rows, unit, columns, column_unit, threads);
   const int64_t parts = grid.row_parts * grid.column_parts;
   const at::Tensor workspace = at::empty({parts * words}, at::kInt);

@@ -1,6 +1,7 @@
-// A chain on CPU. In float32 and float64: forward, the tile of yᵀ that one layer finishes is the next one's packed
-// operand; backward, the gradient that leaves a layer's product is multiplied by the activation gradient and summed
-// for the bias below while it is in the cache, and shares its threads with the weight gradient beside it.
+// A chain on CPU. Forward, the tile of yᵀ that one layer finishes is the next one's packed operand where both run on
+// blocks of W or on tiles; backward, the gradient that leaves a layer's product is multiplied by the activation
+// gradient and summed for the bias below while it is in the cache, and shares its threads with the weight gradient
+// beside it.
 #include "../mlp.h"
 
 #include <torch/library.h>
@@ -85,10 +86,11 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
   const int64_t row_units = finishes ? 1 : rows;
   const plan::Grid down = plan::grid(row_units, unit, ins, line, threads);
   const plan::Grid across = plan::grid(outs, unit, ins, line, threads);
-  const bool packs_down = !finishes && plan::packs_operands(false, rows, ins, outs, sizeof(T));
-  const bool packs_across = plan::packs_operands(true, outs, ins, rows, sizeof(T));
-  const cpu::PackedWorkspaces<T> workspaces(threads, std::max(packs_down ? cpu::packed_workspace<T>(ins, outs) : 0,
-                                                              packs_across ? cpu::packed_workspace<T>(ins, rows) : 0));
+  const plan::DepthCut cut_down = plan::depth_cut(false, rows, ins, outs, sizeof(T));
+  const plan::DepthCut cut_across = plan::depth_cut(true, outs, ins, rows, sizeof(T));
+  const cpu::PackedWorkspaces<T> workspaces(threads,
+                                            std::max(cut_down.packs ? cpu::packed_workspace<T>(ins, outs) : 0,
+                                                     cut_across.packs ? cpu::packed_workspace<T>(ins, rows) : 0));
   cpu::over_parts(threads, [&](int64_t part) {
     if (step.x_wanted)
       cpu::on_part(down, part, row_units, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
@@ -96,17 +98,16 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
         const T* b = weight.data + j;
         if (finishes)
           kernels.product_gradient(*step.layer_below, a, b, weight.row, x.data + j, x.row, dx + j, ins,
-                                   cpu::offset(bias_gradient, j), rows, j_end - j, outs,
-                                   plan::depth_block(rows, ins, sizeof(T)));
+                                   cpu::offset(bias_gradient, j), rows, j_end - j, outs, cut_down.block);
         else
-          kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs,
-                          plan::depth_block(rows, ins, sizeof(T)), packs_down ? workspaces.of(part) : nullptr);
+          kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs, cut_down.block,
+                          cut_down.packs ? workspaces.of(part, r_end - r, outs) : nullptr);
       });
     if (step.weight_wanted)
       cpu::on_part(across, part, outs, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
         kernels.product({grad.data + r, 1, grad.row}, x.data + j, x.row, weight_gradient + r * ins + j, ins, r_end - r,
-                        j_end - j, rows, plan::depth_block(outs, ins, sizeof(T)),
-                        packs_across ? workspaces.of(part) : nullptr);
+                        j_end - j, rows, cut_across.block,
+                        cut_across.packs ? workspaces.of(part, r_end - r, rows) : nullptr);
       });
   });
   if (step.layer_below && !finishes)

@@ -1,44 +1,33 @@
-// Which kernel runs for which shape on CPU, and how the work is cut for threads. Pure arithmetic, no data: the Python
-// function fused_gan.plan() asks here too.
+// Which blocked kernel runs for which shape on CPU, and how the work is cut for threads. Arithmetic on sizes, no data:
+// the Python function fused_gan.plan() asks here too.
 #pragma once
 
 #include <ATen/core/ScalarType.h>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <utility>
 
 #include "kernels.h"
 
 namespace fused_gan::plan {
 
-// The blocked products compute in these; bfloat16 has the paired products where the processor has the instruction;
-// what is left is widened to float32.
-inline bool has_product(at::ScalarType dtype) { return dtype == at::kFloat || dtype == at::kDouble; }
-
-// What differs between processors. Measured on the two that have names (docs/cpu-kernels.md); others get what is never
-// far wrong.
+// What differs between processors, measured on two of them (docs/cpu-kernels.md).
 struct Family {
   const char* name;
   bool packs_operands;  // of large products, else they are read as they lie
-  // Multiply-adds from which a second thread pays: waking it costs what one core does in some microseconds. On tiles,
-  // products of planes.
-  int64_t share_from, share_tiles_from;
-  int64_t move_cost;  // of an element that a product reads or writes once, in multiply-adds
+  int64_t share_from;   // multiply-adds that one core does while a second thread wakes up: from here on it pays
+  int64_t stream_cost;  // of an element that a product reads or writes once, in multiply-adds
 };
-inline const Family& family() {
-  static constexpr Family kIntel{"Intel with AVX-512 (measured on a Xeon with AMX)", true, 400'000, 1'500'000, 3};
-  static constexpr Family kAmd{"AMD (measured on Zen 4)", false, 200'000, 1'500'000, 1};
-  static constexpr Family kOther{"other processors (not measured)", false, 200'000, 1'500'000, 1};
-#if defined(__x86_64__)
-  static const Family& known = __builtin_cpu_is("amd")                                          ? kAmd
-                               : __builtin_cpu_is("intel") && __builtin_cpu_supports("avx512f") ? kIntel
-                                                                                                : kOther;
-  return known;
-#else
-  return kOther;
-#endif
-}
+inline constexpr std::array kFamilies = {
+    Family{"Intel with AVX-512 (measured on a Xeon with AMX)", true, 400'000, 3},
+    Family{"other processors (measured on an AMD Zen 4)", false, 200'000, 1},
+};
+// This processor's, unless tests have asked for another one.
+const Family& family();
+void use_family(std::optional<size_t> index);
 
 // In multiply-adds, measured on one AVX-512 core: moving an element through a pointwise pass.
 constexpr int64_t kMoveCost = 8;
@@ -47,7 +36,7 @@ inline bool worth_sharing(int64_t work) { return work >= family().share_from; }
 
 // What a product costs: its multiply-adds, or moving its three matrices where that takes longer.
 inline int64_t product_work(int64_t rows, int64_t columns, int64_t depth) {
-  return std::max(rows * columns * depth, family().move_cost * (rows * depth + depth * columns + rows * columns));
+  return std::max(rows * columns * depth, family().stream_cost * (rows * depth + depth * columns + rows * columns));
 }
 
 enum class Forward {
@@ -70,28 +59,37 @@ inline Forward paired_forward(int64_t samples, int64_t depth) {
   return samples >= std::max<int64_t>(128, depth) ? Forward::kRows : Forward::kPanel;
 }
 
-// With few rows the time goes into reading B, so it is read in blocks of a few whole rows. Rows that are a multiple of
-// 4 KiB long meet in a few sets of the second cache, which hold half a block of them. Chosen from the sizes of the
-// whole matrices, not from a thread's share, so that the number of threads changes no bit of the result.
-inline int64_t depth_block(int64_t rows, int64_t columns, int64_t element_bytes) {
-  if (rows <= 12) return 16;
-  return columns * element_bytes % 4096 == 0 ? cpu::kDepthBlock / 2 : cpu::kDepthBlock;
-}
-
 // From here on a gradient is split over threads by rows, though its bias sums then need a pass of their own: 1 to 8 %
 // faster for the chains at batch 128 to 1024 than columns, which cut every row in two.
 constexpr int64_t kManyRows = 128;
 
-// Whether a float32 or float64 product packs both operands: where A is read down its columns (the weight gradient), and
-// where B's rows are a multiple of 4 KiB long and many rows pass. Short rows of B are as good as they lie. Chosen from
-// the sizes of the whole matrix, like depth_block, so that how an argument lies changes no bit. Blocks of the depth are
-// added one after the other, so a very long depth is not summed in this way.
+// Whether a float32 or float64 product packs B, and A where it is read down its columns: for the weight gradient, and
+// where B's rows are a multiple of 4 KiB long and many rows pass. Short rows of B are as good as they lie. Blocks of
+// the depth are added one after the other, so a very long depth is not summed in this way.
 inline bool packs_operands(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t element_bytes) {
   constexpr int64_t kDeepest = 16'384;
   if (!family().packs_operands || rows < 48 || depth < 48 || depth > kDeepest) return false;
   if (columns < (depth < 512 ? 512 : 256)) return false;
   return down_columns || (rows >= 192 && columns * element_bytes % 4096 == 0);
 }
+
+// How the depth of a product is cut, and whether the operands of its parts are packed. Chosen from the sizes of the
+// whole matrices, not from a thread's share nor from how they lie, so that neither changes a bit of the result.
+struct DepthCut {
+  int64_t block;
+  bool packs;
+};
+inline DepthCut depth_cut(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t element_bytes) {
+  if (packs_operands(down_columns, rows, columns, depth, element_bytes)) return {cpu::packed_depth(depth), true};
+  // With few rows the time goes into reading B, so it is read in blocks of a few whole rows.
+  if (rows <= 12) return {16, false};
+  // Rows that are a multiple of 4 KiB long meet in a few sets of the second cache, which hold half a block of them.
+  return {columns * element_bytes % 4096 == 0 ? cpu::kDepthBlock / 2 : cpu::kDepthBlock, false};
+}
+
+// Whether a thread's share of the rows repays packing B for it. Reading it as it lies gives the same bits, but for a
+// depth that is then summed in one more level.
+inline bool repays_packing(int64_t rows, int64_t depth) { return rows >= 48 || depth > cpu::kLongDepth; }
 
 struct Grid {
   int64_t row_parts, column_parts;

@@ -28,7 +28,10 @@ template <class T> struct PackedWorkspaces {
   PackedWorkspaces(int64_t threads, int64_t elements) : size(plan::units_of(elements, kLine) * kLine) {
     if (size > 0) memory = at::empty({threads * size}, at::CppTypeToScalarType<T>::value);
   }
-  T* of(int64_t part) const { return offset(mutable_data<T>(memory), part * size); }
+  // For so many rows of C; null where they do not repay packing.
+  T* of(int64_t part, int64_t rows, int64_t depth) const {
+    return plan::repays_packing(rows, depth) ? offset(mutable_data<T>(memory), part * size) : nullptr;
+  }
 };
 
 // torch's: a · b.
@@ -41,20 +44,20 @@ inline at::Tensor library_product(const at::Tensor& a, const at::Tensor& b) {
 // usually lie.
 template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Tensor& b, bool down_columns) {
   at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
-  const int64_t depth = a.size(1), row = a.stride(0), column = a.stride(1), b_row = b.stride(0), c_row = c.stride(0);
+  const int64_t rows = c.size(0), columns = c.size(1), depth = a.size(1);
+  const int64_t row = a.stride(0), column = a.stride(1), b_row = b.stride(0), c_row = c.stride(0);
+  const int64_t unit = products<T>().row_tile, line = kLine / sizeof(T);
   const T *left = data<T>(a), *right = data<T>(b);
   T* to = mutable_data<T>(c);
-  const int64_t threads = threads_for(plan::product_work(c.size(0), c.size(1), depth));
-  const bool packs = plan::packs_operands(down_columns, c.size(0), c.size(1), depth, sizeof(T));
-  const PackedWorkspaces<T> workspaces(threads, packs ? packed_workspace<T>(c.size(1), depth) : 0);
-  const plan::Grid grid = plan::grid(c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T), threads);
+  const int64_t threads = threads_for(plan::product_work(rows, columns, depth));
+  const plan::DepthCut cut = plan::depth_cut(down_columns, rows, columns, depth, sizeof(T));
+  const PackedWorkspaces<T> workspaces(threads, cut.packs ? packed_workspace<T>(columns, depth) : 0);
+  const plan::Grid grid = plan::grid(rows, unit, columns, line, threads);
   over_parts(threads, [&](int64_t part) {
-    on_part(grid, part, c.size(0), products<T>().row_tile, c.size(1), kLine / sizeof(T),
-            [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
-              products<T>().product({left + r * row, row, column}, right + j, b_row, to + r * c_row + j, c_row,
-                                    r_end - r, j_end - j, depth, plan::depth_block(c.size(0), c.size(1), sizeof(T)),
-                                    workspaces.of(part));
-            });
+    on_part(grid, part, rows, unit, columns, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
+      products<T>().product({left + r * row, row, column}, right + j, b_row, to + r * c_row + j, c_row, r_end - r,
+                            j_end - j, depth, cut.block, workspaces.of(part, r_end - r, depth));
+    });
   });
   return c;
 }

@@ -10,8 +10,10 @@
 
 namespace fused_gan::cpu {
 
-// The planes that float32 is multiplied in, under PyTorch's present settings.
-int float32_planes();
+// What PyTorch's present settings let float32 be multiplied in.
+enum class Float32Setting { kFull, kTf32, kBFloat16 };
+Float32Setting float32_setting();
+inline int float32_planes() { return float32_setting() == Float32Setting::kBFloat16 ? 1 : 3; }
 
 // The multiply-adds from which float32 is multiplied in three planes on tiles; kNever unless it was set.
 constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
@@ -22,9 +24,7 @@ void set_three_planes_from(int64_t work);
 
 namespace fused_gan::plan {
 
-inline bool worth_sharing_on_tiles(int64_t work, int planes) {
-  return work * planes * (planes + 1) / 2 >= family().share_tiles_from;
-}
+inline bool worth_sharing_on_tiles(int64_t work, int planes) { return work * planes * (planes + 1) / 2 >= 1'500'000; }
 
 enum class TileForm {
   kForwardColumns,  // yᵀ = W xᵀ: W as it lies, the batch packed, and each layer's output left packed for the next

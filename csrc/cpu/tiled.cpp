@@ -7,9 +7,15 @@
 
 namespace fused_gan::cpu {
 
-int float32_planes() {
-  const auto precision = at::globalContext().float32Precision(at::Float32Backend::MKLDNN, at::Float32Op::MATMUL);
-  return precision == at::Float32Precision::BF16 ? 1 : 3;
+Float32Setting float32_setting() {
+  switch (at::globalContext().float32Precision(at::Float32Backend::MKLDNN, at::Float32Op::MATMUL)) {
+    case at::Float32Precision::BF16:
+      return Float32Setting::kBFloat16;
+    case at::Float32Precision::TF32:
+      return Float32Setting::kTf32;
+    default:
+      return Float32Setting::kFull;
+  }
 }
 
 static std::atomic<int64_t> least_work = kNever;

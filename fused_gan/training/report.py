@@ -52,7 +52,8 @@ def _body(folder: RunFolder, config: dict[str, Any]) -> Iterator[str]:
     yield "<h2>Layers at the last look</h2>"
     yield from _layers(looks)
     yield "<h2>Configuration</h2>"
-    yield f"<pre>{html.escape(to_json_text(config, indent=2))}</pre>"
+    shown = {key: value for key, value in config.items() if key != "plans"}  # hundreds of lines of measurements
+    yield f"<pre>{html.escape(to_json_text(shown, indent=2))}</pre>"
 
 
 def _summary(config: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:

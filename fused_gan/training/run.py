@@ -142,19 +142,29 @@ def resume(
         ) from error
     done = loaded.state["steps_done"]
     require(done < preset.training.steps, f"run: {path} has done its {done} steps; give more with --steps")
-    with _as_begun(loaded, folder, console):
-        return _go_on(name, preset, loaded, folder, newest, console)
+    with _as_begun(loaded, preset.training, folder) as missing:
+        return _go_on(name, preset, loaded, folder, newest, console, missing)
 
 
 def _go_on(
-    name: str, preset: Preset, loaded: Checkpoint, folder: RunFolder, newest: tuple[Path, int] | None, console: Console
+    name: str,
+    preset: Preset,
+    loaded: Checkpoint,
+    folder: RunFolder,
+    newest: tuple[Path, int] | None,
+    console: Console,
+    missing: str,
 ) -> RunResult:
-    """Train on from a checkpoint, if the newest one of the folder is still this one."""
+    """Train on from a checkpoint, if no other process has trained on in the folder since `newest` was its newest.
+
+    Args:
+        missing: what of the run's measured choices cannot be followed, in words.
+    """
     store = Checkpoints(folder.checkpoints, keep=1)
     found, accelerator = _set_up(preset.training)
     run = _Run(name, preset, folder, found, accelerator)
-    if "plans" in loaded.config:
-        run.description["plans"] = loaded.config["plans"]  # all of them, those too that cannot run here
+    if missing:
+        run.description["plans"] = loaded.config["plans"]  # all of them, for a machine that can follow them again
     require(
         run.description["image_shape"] == loaded.config["image_shape"]
         and run.description["images"] == loaded.config["images"],
@@ -176,6 +186,8 @@ def _go_on(
             folder.write_config(run.description)
             store.forget_after(loaded.state["steps_done"])
             console.print(f"resuming behind step {loaded.state['steps_done']}", highlight=False)
+            if missing:
+                console.print(f"not every kernel is the one that the run was begun with: {missing}", highlight=False)
             console.print(run.introduction(), highlight=False, soft_wrap=True)
         return run.go(console)
 
@@ -199,7 +211,7 @@ class _Run:
             "images": len(data.images),
             "classes": count_classes(preset.model, data, config.data),
             # Another kernel has other last digits: a run goes on with those that it was begun with.
-            "plans": [tuning.to_json(one) for one in tuning.installed() if one.is_of_cpu == (device.type == "cpu")],
+            "plans": [tuning.to_json(one) for one in tuning.installed() if _is_followed_on(one, device)],
             "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
         }
         self.description["training"] |= {"device": str(device), "out": str(folder.path)}
@@ -309,14 +321,23 @@ class _Run:
         return None
 
 
+def _is_followed_on(findings: tuning.Findings, device: torch.device) -> bool:
+    """Whether the plan asks these findings on a device of this kind, with the threads that run now."""
+    if device.type != "cpu":
+        return not findings.is_of_cpu
+    return findings.is_of_cpu and findings.units == torch.get_num_threads()
+
+
 @contextlib.contextmanager
-def _as_begun(loaded: Checkpoint, folder: RunFolder, console: Console) -> Iterator[None]:
+def _as_begun(loaded: Checkpoint, config: TrainingConfig, folder: RunFolder) -> Iterator[str]:
     """Within it the plan follows the measured choices that the run was begun with, and no others.
 
-    A run from before these were kept in its configuration is left to what is measured now.
+    On another kind of device than before it follows what was measured there, as it does for a run from before the
+    choices were kept in its configuration. Gives, in words, what of them cannot be followed.
     """
-    if "plans" not in loaded.config:
-        yield
+    device = resolve_device(config.device)
+    if "plans" not in loaded.config or torch.device(loaded.config["training"]["device"]).type != device.type:
+        yield ""
         return
     try:
         plans = [tuning.from_json(content) for content in loaded.config["plans"]]
@@ -324,10 +345,12 @@ def _as_begun(loaded: Checkpoint, folder: RunFolder, console: Console) -> Iterat
         raise CheckpointError(
             f"{folder.checkpoints}: the measured plans in the checkpoint are broken: {error!r}"
         ) from error
+    threads = config.threads or torch.get_num_threads()
     with tuning.following(*plans) as refused:
-        if refused:
-            console.print(f"not every kernel is the one that the run was begun with: {refused[0]}", highlight=False)
-        yield
+        missing = refused[0] if refused else ""
+        if not missing and plans and device.type == "cpu" and all(one.units != threads for one in plans):
+            missing = f"they were measured with {plans[0].units} threads, and {threads} run now"
+        yield missing
 
 
 def due(interval: int, step: int) -> bool:

@@ -1,6 +1,5 @@
 """Measured choices between kernels: taken by `autotune`, kept in files, followed by the plan."""
 
-from fused_gan.tuning.autotune import autotune
 from fused_gan.tuning.plan_files import (
     SHIPPED,
     Findings,
@@ -15,9 +14,11 @@ from fused_gan.tuning.plan_files import (
     path_for,
     read,
     read_for,
+    replace,
     to_json,
     write,
 )
+from fused_gan.tuning.tune import autotune
 
 __all__ = [
     "SHIPPED",
@@ -34,6 +35,7 @@ __all__ = [
     "path_for",
     "read",
     "read_for",
+    "replace",
     "to_json",
     "write",
 ]

@@ -74,7 +74,11 @@ class Findings:
 
 
 def cache_folder() -> Path:
-    """Where `fused_gan.autotune` keeps its findings: FUSED_GAN_PLANS, or the user's cache."""
+    """Where `fused_gan.autotune` keeps its findings: FUSED_GAN_PLANS, or the user's cache.
+
+    Raises:
+        RuntimeError: the user has no home.
+    """
     if folder := os.environ.get("FUSED_GAN_PLANS"):
         return Path(folder)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fused_gan" / "plans"
@@ -100,7 +104,7 @@ def read(path: Path) -> Findings:
     try:
         content = json.loads(path.read_text())
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']!r}")
+            raise ValueError(f"format {content['format']!r}: delete the file and measure again")
         return from_json(content)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: expected measured plans of format {FORMAT}, got {error!r}") from error
@@ -190,7 +194,8 @@ def install(findings: Findings) -> list[str]:
     followed = [record for record, reason in reasons.items() if not reason]
     if followed:
         kind = findings.device, findings.facts
-        _installed[kind] = _installed.get(kind, Findings(findings.device, *findings.facts, ())).merged(followed)
+        known = _installed.pop(kind, Findings(findings.device, *findings.facts, ()))
+        _installed[kind] = known.merged(followed)  # at the end: whoever replays them ends with the same choices
     return [reason for reason in reasons.values() if reason]
 
 
@@ -198,15 +203,16 @@ def _keep(findings: Findings, record: Record) -> str:
     """Hand one record to the plan. Returns why it cannot be followed here, if so."""
     try:
         if isinstance(findings.capability, str):
-            here = cpu_plan.processor(), native.cpu_capability()
-            if (findings.device, findings.capability) != here:
-                return f"measured on {findings.device} ({findings.capability}), this is {here[0]} ({here[1]})"
+            if findings.device != (here := cpu_plan.processor()):
+                return f"measured on {findings.device}, this is {here}"
+            if findings.capability != (here := native.cpu_capability()):
+                return f"measured with {findings.capability}, here {here} is in use"
             native.cpu_keep(cpu_plan.layer_product(record.product), findings.units, record.kernel)
         elif FACTS["cuda"] is None:
             return f"measured on {findings.device}: this build of fused_gan has no CUDA kernels"
         else:
             native.cuda_keep(record.product, (findings.capability, findings.units), record.kernel, record.splits)
-    except ValueError as error:  # no such kernel, or one that cannot run this product
+    except (ValueError, TypeError) as error:  # no such kernel, one that cannot run this product, a number out of range
         return str(error)
     return ""
 
@@ -233,12 +239,16 @@ def following(*findings: Findings) -> Iterator[list[str]]:
 
 def install_kept() -> None:
     """Install every file that ships, then every one in the user's cache; warn of one that cannot be read."""
-    for path in (*sorted(SHIPPED.glob("*.json")), *sorted(cache_folder().glob("*.json"))):
+    try:
+        kept = sorted(cache_folder().glob("*.json"))
+    except RuntimeError:
+        kept = []  # without a home, nothing was kept there
+    for path in (*sorted(SHIPPED.glob("*.json")), *kept):
         _install_file(path)
 
 
 def _install_file(path: Path) -> None:
     try:
         install(read(path))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:  # the last where FUSED_GAN_CPU_CAPABILITY names nothing
         warnings.warn(f"fused_gan: measured plans were left out: {error}", stacklevel=3)

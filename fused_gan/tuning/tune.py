@@ -23,22 +23,28 @@ def autotune(
 
     The findings are kept in a file for this kind of device, which `import fused_gan` reads, each as soon as it is
     known. float32 is measured as PyTorch's precision settings want it when this is called. On CPU they hold for the
-    number of threads that torch runs when this is called; torch's product, where it is the fastest, may give other
-    last digits with another number of threads.
+    number of threads that torch runs when this is called, and the last digits of a result may then depend on it. Layers
+    are measured one by one: what a chain hands over packed from one to the next does not count.
 
     Args:
         shapes: of layers: (samples, in_features, out_features).
         dtypes: to measure in.
         device: a CUDA device, or "cpu".
-        path: of the file; one in FUSED_GAN_PLANS or in the user's cache, named after the device, if None.
+        path: of the file, which holds what was measured on one kind of device (of a CPU: with one number of threads);
+            one in FUSED_GAN_PLANS or in the user's cache, named after the device, if None.
 
     Returns:
         One record a product: the fastest kernel, its time and that of what runs where nothing was measured.
 
     Raises:
         RuntimeError: there is no CUDA device, or this build has no CUDA kernels.
-        ValueError: the file exists, but holds something else, or what was measured on another kind of device.
+        ValueError: a shape is not three positive numbers; the file holds something else, or what was measured
+            on another kind of device.
     """
+    shapes = list(shapes)
+    for shape in shapes:
+        if len(shape) != 3 or any(not isinstance(size, int) or size < 1 for size in shape):
+            raise ValueError(f"shapes: expected (samples, in_features, out_features), all ≥ 1, got {shape!r}")
     where = torch.device(device)
     tuner: CpuTuner | CudaTuner = CpuTuner() if where.type == "cpu" else CudaTuner(where)
     file = Path(path) if path is not None else plan_files.path_for(tuner.file_name)
@@ -47,7 +53,7 @@ def autotune(
     before = plan_files.installed()
     records = []
     try:
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(where.type, enabled=False):
             for record in tuner.records(shapes, tuple(dtypes)):
                 records.append(record)
                 findings = plan_files.add(file, Findings(tuner.name, *tuner.facts, (record,)))

@@ -74,7 +74,10 @@ at::Tensor linear_act_autograd(const at::Tensor& input, const at::Tensor& weight
                                std::string_view activation, double negative_slope) {
   const int index = check_linear_act(input, weight, bias, activation, negative_slope);
   if (in_functorch()) return composite_forward(input, weight, bias, index, negative_slope);
-  return LinearAct::apply(input, weight, bias, activation, negative_slope);
+  const std::array<at::Tensor, 3> tensors = {input, weight, given(bias)};
+  if (is_differentiated(tensors)) return LinearAct::apply(input, weight, bias, activation, negative_slope);
+  at::AutoDispatchBelowADInplaceOrView below;
+  return linear_act(input, weight, bias, activation, negative_slope);
 }
 
 // The derivative as an operator has derivatives too.

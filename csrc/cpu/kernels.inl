@@ -329,27 +329,31 @@ template <class S> void activate(Activation activation, S* y, int64_t count) {
   });
 }
 
-// A strip of at most kVectors vectors of columns, down all rows: its column sums stay in registers.
-template <class S, class Act, int kVectors>
+// A strip of at most kGradientVectors vectors of columns, row by row as they lie: a narrower one, whose sums would stay
+// in registers, jumps to another page with every row, where the processor fetches nothing ahead. kSums: bias_gradient
+// is not null.
+constexpr int kGradientVectors = 32;
+template <class S, class Act, bool kSums>
 FUSED_GAN_FUNCTION void gradient_strip(Vec<typename Storage<S>::Compute> slope, const S* dy, int64_t dy_row, const S* y,
                                        int64_t y_row, S* dz, int64_t dz_row, S* bias_gradient, int64_t rows,
                                        int64_t columns) {
   using T = typename Storage<S>::Compute;
   constexpr int64_t kLanes = Lanes<T>::kCount;
-  const int64_t count = kVectors == 1 ? columns : kLanes;  // only a strip of one vector may be partial
-  Sum<T> sum[kVectors];
-  for (int64_t r = 0; r < rows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) {
-      const int64_t j = v * kLanes;
-      const auto load = [&](const S* from) { return load_some(from, count); };
-      const Vec<T> upper = load(dy + r * dy_row + j);
-      const Vec<T> value = Act::gradient(upper, y ? load(y + r * y_row + j) : upper, slope);
-      sum[v].add(value, r);
+  Sum<T> sums[kGradientVectors];
+  for (int64_t r = 0; r < rows; ++r) {
+    const auto at = [&](int64_t j, int64_t count) __attribute__((always_inline)) {
+      const Vec<T> upper = load_some(dy + r * dy_row + j, count);
+      const Vec<T> value = Act::gradient(upper, y ? load_some(y + r * y_row + j, count) : upper, slope);
+      if constexpr (kSums) sums[j / kLanes].add(value, r);
       if (dz) store_some(dz + r * dz_row + j, value, count);
-    }
-  if (!bias_gradient) return;
-  for (int v = 0; v < kVectors; ++v) store_some(bias_gradient + v * kLanes, sum[v].value(), count);
+    };
+    int64_t j = 0;
+    for (; j + kLanes <= columns; j += kLanes) at(j, kLanes);
+    if (j < columns) at(j, columns - j);
+  }
+  if constexpr (kSums)
+    for (int64_t j = 0; j < columns; j += kLanes)
+      store_some(bias_gradient + j, sums[j / kLanes].value(), at_most(kLanes, columns - j));
 }
 
 // A single dense column (a critic's output): whole vectors of it, then the sum of the lanes.
@@ -378,14 +382,17 @@ void gradient(Activation activation, const S* dy, int64_t dy_row, const S* y, in
   Activations::visit(activation.index, [&](auto act) {
     const Vec<T> slope = broadcast(T(activation.slope));
     if (dense_column) return gradient_column<S, decltype(act)>(slope, dy, y, dz, bias_gradient, rows);
-    const auto strip = [&](auto vectors, int64_t j, int64_t width) {
-      gradient_strip<S, decltype(act), vectors.value>(slope, dy + j, dy_row, y ? y + j : nullptr, y_row,
-                                                      dz ? dz + j : nullptr, dz_row,
-                                                      bias_gradient ? bias_gradient + j : nullptr, rows, width);
-    };
-    int64_t j = 0;
-    for (; j + 4 * kLanes <= columns; j += 4 * kLanes) strip(std::integral_constant<int, 4>{}, j, 4 * kLanes);
-    for (; j < columns; j += kLanes) strip(std::integral_constant<int, 1>{}, j, at_most(kLanes, columns - j));
+    constexpr int64_t kStrip = kGradientVectors * kLanes;
+    for (int64_t j = 0; j < columns; j += kStrip) {
+      const int64_t width = at_most(kStrip, columns - j);
+      const S* from = y ? y + j : nullptr;
+      S* to = dz ? dz + j : nullptr;
+      if (bias_gradient)
+        gradient_strip<S, decltype(act), true>(slope, dy + j, dy_row, from, y_row, to, dz_row, bias_gradient + j, rows,
+                                               width);
+      else
+        gradient_strip<S, decltype(act), false>(slope, dy + j, dy_row, from, y_row, to, dz_row, nullptr, rows, width);
+    }
   });
 }
 

@@ -69,7 +69,7 @@ constexpr int64_t kManyRows = 128;
 inline bool packs_operands(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t element_bytes) {
   constexpr int64_t kDeepest = 16'384;
   if (!family().packs_operands || rows < 48 || depth < 48 || depth > kDeepest) return false;
-  if (columns < (depth < 512 ? 512 : 256)) return false;
+  if (columns < 128) return false;
   return down_columns || (rows >= 192 && columns * element_bytes % 4096 == 0);
 }
 

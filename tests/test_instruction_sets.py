@@ -26,7 +26,7 @@ def python(arguments: list[str], capability: str) -> subprocess.CompletedProcess
         capture_output=True,
         text=True,
         cwd=HERE,
-        timeout=600,
+        timeout=1500,  # the model of the tiles takes minutes on a machine that is shared
     )
 
 

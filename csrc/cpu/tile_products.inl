@@ -214,86 +214,141 @@ FUSED_GAN_FUNCTION void add_earlier(const TileProduct<float>& p, int64_t r, int6
                widened(p.c + (r + i) * p.c_row + j + h * kHalf, count - h * kHalf) + sums_at(c, i, h));
 }
 
-template <class S, int kPlanes>
-ProductMagnitudes product(const TileProduct<S>& p, Range rows, Range panels, uint16_t* workspace) {
-  constexpr int64_t kRowStep = kPlanes * kTileWords, kPanelStep = kPlanes * kStepWords;
-  const TileBlocking by = p.blocking;
-  const int64_t all_steps = tile_units(p.depth, kTileStep), steps = p.steps.end - p.steps.begin;
-  const int64_t part = steps > 0 ? tile_depth_part(steps, by) : 1;
-  const TileWorkspace sizes = tile_workspace(kPlanes, rows.end - rows.begin, panels.end - panels.begin, steps, by);
-  float* c = reinterpret_cast<float*>(workspace);
-  uint16_t *own_a = workspace + sizes.c, *own_b = own_a + sizes.a;
-  const bool again = panels.end - panels.begin > by.panels, last_call = p.steps.end == all_steps;
-  const bool as_it_lies = kIsPlane<S> && !p.a_packed && !p.a.across;
-  const Finish<S> finish = finish_of<S>(last_call ? p.end : TileEnd::kStore, p.activation.index);
-  const int64_t rest = as_it_lies ? p.depth % kTileStep : 0;
+// A product's blocks of C within some rows and panels: by groups of rows, groups of panels, and parts of the depth.
+template <class S, int kPlanes> class ProductOfTiles {
+ public:
+  ProductOfTiles(const TileProduct<S>& product, Range rows, Range panels, uint16_t* workspace)
+      : p_(product), by_(product.blocking), rows_(rows), panels_(panels) {
+    const int64_t all = tile_units(p_.depth, kTileStep);
+    steps_ = p_.steps.end - p_.steps.begin;
+    part_ = steps_ > 0 ? tile_depth_part(steps_, by_) : 1;
+    const TileWorkspace sizes = tile_workspace(kPlanes, rows.end - rows.begin, panels.end - panels.begin, steps_, by_);
+    sums_ = reinterpret_cast<float*>(workspace);
+    own_a_ = workspace + sizes.c;
+    own_b_ = own_a_ + sizes.a;
+    as_it_lies_ = kIsPlane<S> && !p_.a_packed && !p_.a.across;
+    rest_ = as_it_lies_ ? p_.depth % kTileStep : 0;
+    again_ = panels.end - panels.begin > by_.panels;
+    a_block_ = kRowStep * (p_.a_packed ? all : again_ ? steps_ : part_);
+    finish_ = finish_of<S>(p_.steps.end == all ? p_.end : TileEnd::kStore, p_.activation.index);
+  }
 
-  ProductMagnitudes met;
-  int64_t shaped = 0;
-  for (int64_t g = rows.begin; g < rows.end; g += by.rows) {
-    const int64_t stop = at_most(rows.end, g + by.rows), blocks = tile_units(stop - g, kTileBlock);
-    if constexpr (kIsPlane<S>)
-      if (rest)  // with zeros behind: a tile load of the last numbers as they lie would read past the row
-        for (int64_t r = g; r < stop; ++r) {
-          const uint16_t* last = &p.a.data[r * p.a.row + p.depth - rest].bits;
-          store_as(own_a + (r - g) * kTileStep, line_of(halves(last, rest), halves(last + kHalf, rest - kHalf)));
-        }
-    for (int64_t first = panels.begin; first < panels.end; first += by.panels) {
-      const int64_t many = at_most(by.panels, panels.end - first);
-      for (int64_t k = 0; k < steps || k == 0; k += part) {
-        const int64_t count = at_most(part, steps - k), from = p.steps.begin + k;
-        const bool last_part = k + part >= steps;
-        TileRows a{nullptr, 64, kRowStep * 2, 0, nullptr};
-        int64_t block_bytes = 0;  // from one block of 32 rows to the next
-        if (as_it_lies) {
-          a = {reinterpret_cast<const char*>(p.a.data + g * p.a.row + from * kTileStep), p.a.row * 2, kTileStep * 2,
-               p.a.row * kHalf * 2, nullptr};
-          block_bytes = p.a.row * kTileBlock * 2;
-        } else {
-          const int64_t block = kRowStep * (p.a_packed ? all_steps : again ? steps : part);
-          const uint16_t* packed = p.a_packed;
-          if (packed) {
-            packed += g / kHalf * block + from * kRowStep;
-          } else {
-            uint16_t* to = own_a + (again ? k * kRowStep : 0);
-            if (first == panels.begin)
-              met.a.include(
-                  pack_a<S, kPlanes>(p.a.from_line(g), {0, stop - g}, {from, from + count}, p.depth, to, block));
-            packed = to;
-          }
-          a.data = reinterpret_cast<const char*>(packed);
-          a.second = block * 2;
-          block_bytes = 2 * block * 2;
-        }
-        TilePanels b{p.b_packed.data + first * p.b_packed.panel + k * p.b_packed.step, p.b_packed.panel,
-                     p.b_packed.step};
-        if (!p.b_packed.data) {
-          b = {own_b, kPanelStep, many * kPanelStep};
-          met.b.include(pack_b<S, kPlanes>(p.b, p.columns, {first, first + many}, {from, from + count}, p.depth, b));
-        }
-        for (int64_t i = 0; i < blocks * many; ++i) {
-          const int64_t panel = by.holds_rows ? i % many : i / blocks, q = by.holds_rows ? i / many : i % blocks;
-          const int64_t r = g + q * kTileBlock, j = (first + panel) * kTileBlock;
-          const int64_t height = at_most(kTileBlock, stop - r);
-          if (height != shaped) shape_tiles(shaped = height);
-          TileRows block = a;
-          block.data += q * block_bytes;
-          if (rest && last_part) block.rest = reinterpret_cast<const char*>(own_a + q * 2 * kTileWords);
-          float* sums = part == steps ? c : c + (panel * blocks + q) * kTileBlock * kTileBlock;
-          const int64_t whole = count - (rest && last_part);
-          if (height > kHalf)
-            multiply_block<true, kPlanes>(block, b.data + panel * b.panel, b.step, whole, sums, k > 0);
-          else multiply_block<false, kPlanes>(block, b.data + panel * b.panel, b.step, whole, sums, k > 0);
-          if (!last_part) continue;
-          if constexpr (std::is_same_v<S, float>)
-            if (p.steps.begin > 0) add_earlier(p, r, j, height, sums);
-          finish(p, r, j, height, sums);
-        }
+  ProductMagnitudes run() {
+    for (int64_t g = rows_.begin; g < rows_.end; g += by_.rows) {
+      const Range group{g, at_most(rows_.end, g + by_.rows)};
+      copy_rests(group);
+      for (int64_t first = panels_.begin; first < panels_.end; first += by_.panels) {
+        const Range some{first, at_most(panels_.end, first + by_.panels)};
+        for (int64_t k = 0; k < steps_ || k == 0; k += part_)
+          multiply(group, some, {k, at_most(part_, steps_ - k), k + part_ >= steps_});
       }
     }
+    tile_release();
+    return met_;
   }
-  tile_release();
-  return met;
+
+ private:
+  static constexpr int64_t kRowStep = kPlanes * kTileWords, kPanelStep = kPlanes * kStepWords;
+
+  // Steps of the depth, counted from the first of this call.
+  struct Part {
+    int64_t begin, count;
+    bool last;
+  };
+  struct GroupOfA {
+    TileRows rows;
+    int64_t block;  // bytes from one block of 32 rows to the next
+  };
+
+  // The last numbers of rows that are read as they lie, with zeros behind: a tile load would read past the row.
+  void copy_rests(Range group) {
+    if constexpr (kIsPlane<S>)
+      if (rest_)
+        for (int64_t r = group.begin; r < group.end; ++r) {
+          const uint16_t* last = &p_.a.data[r * p_.a.row + p_.depth - rest_].bits;
+          store_as(own_a_ + (r - group.begin) * kTileStep,
+                   line_of(halves(last, rest_), halves(last + kHalf, rest_ - kHalf)));
+        }
+  }
+
+  // As they lie, packed by others, or packed here: when the first panels meet them, for all of them.
+  GroupOfA rows_of_a(Range group, bool first_panels, Part part) {
+    const int64_t step = p_.steps.begin + part.begin;
+    if (as_it_lies_) {
+      const char* data = reinterpret_cast<const char*>(p_.a.data + group.begin * p_.a.row + step * kTileStep);
+      return {{data, p_.a.row * 2, kTileStep * 2, p_.a.row * kHalf * 2, nullptr}, p_.a.row * kTileBlock * 2};
+    }
+    const uint16_t* packed = p_.a_packed;
+    if (packed) {
+      packed += group.begin / kHalf * a_block_ + step * kRowStep;
+    } else {
+      uint16_t* to = own_a_ + (again_ ? part.begin * kRowStep : 0);
+      if (first_panels)
+        met_.a.include(pack_a<S, kPlanes>(p_.a.from_line(group.begin), {0, group.end - group.begin},
+                                          {step, step + part.count}, p_.depth, to, a_block_));
+      packed = to;
+    }
+    return {{reinterpret_cast<const char*>(packed), 64, kRowStep * 2, a_block_ * 2, nullptr}, 2 * a_block_ * 2};
+  }
+
+  // Packed by others, or here.
+  TilePanels panels_of_b(Range some, Part part) {
+    if (p_.b_packed.data)
+      return {p_.b_packed.data + some.begin * p_.b_packed.panel + part.begin * p_.b_packed.step, p_.b_packed.panel,
+              p_.b_packed.step};
+    const int64_t step = p_.steps.begin + part.begin;
+    const TilePanels own{own_b_, kPanelStep, (some.end - some.begin) * kPanelStep};
+    met_.b.include(pack_b<S, kPlanes>(p_.b, p_.columns, some, {step, step + part.count}, p_.depth, own));
+    return own;
+  }
+
+  void multiply(Range group, Range some, Part part) {
+    const GroupOfA a = rows_of_a(group, some.begin == panels_.begin, part);
+    const TilePanels b = panels_of_b(some, part);
+    const int64_t blocks = tile_units(group.end - group.begin, kTileBlock), many = some.end - some.begin;
+    for (int64_t i = 0; i < blocks * many; ++i) {
+      const int64_t panel = by_.holds_rows ? i % many : i / blocks, q = by_.holds_rows ? i / many : i % blocks;
+      TileRows rows = a.rows;
+      rows.data += q * a.block;
+      if (rest_ && part.last) rows.rest = reinterpret_cast<const char*>(own_a_ + q * 2 * kTileWords);
+      float* sums = part_ == steps_ ? sums_ : sums_ + (panel * blocks + q) * kTileBlock * kTileBlock;
+      block(group.begin + q * kTileBlock, group.end, some.begin + panel, rows, b.data + panel * b.panel, b.step, part,
+            sums);
+    }
+  }
+
+  // One block of C, from row r on.
+  void block(int64_t r, int64_t end, int64_t panel, const TileRows& rows, const uint16_t* b, int64_t b_step, Part part,
+             float* sums) {
+    const int64_t height = at_most(kTileBlock, end - r), j = panel * kTileBlock;
+    if (height != shaped_) shape_tiles(shaped_ = height);
+    const int64_t whole = part.count - (rest_ && part.last);
+    if (height > kHalf) multiply_block<true, kPlanes>(rows, b, b_step, whole, sums, part.begin > 0);
+    else multiply_block<false, kPlanes>(rows, b, b_step, whole, sums, part.begin > 0);
+    if (!part.last) return;
+    if constexpr (std::is_same_v<S, float>)
+      if (p_.steps.begin > 0) add_earlier(p_, r, j, height, sums);
+    finish_(p_, r, j, height, sums);
+  }
+
+  const TileProduct<S>& p_;
+  const TileBlocking by_;
+  const Range rows_, panels_;
+  int64_t steps_, part_;  // of the depth in this call, and in one part of it
+  int64_t a_block_;       // words from 16 packed rows of A to the next
+  int64_t rest_;          // numbers of the last, partial step of rows that are read as they lie
+  bool as_it_lies_;
+  bool again_;  // whether A's rows are met once for each group of panels
+  float* sums_;
+  uint16_t *own_a_, *own_b_;
+  Finish<S> finish_;
+  int64_t shaped_ = 0;  // rows of the block that the tiles are shaped for
+  ProductMagnitudes met_;
+};
+
+template <class S, int kPlanes>
+ProductMagnitudes product(const TileProduct<S>& p, Range rows, Range panels, uint16_t* workspace) {
+  return ProductOfTiles<S, kPlanes>(p, rows, panels, workspace).run();
 }
 
 template <class S> void add_sums(const double* sums, int64_t row, int64_t blocks, int64_t columns, S* to) {

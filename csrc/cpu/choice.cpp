@@ -118,6 +118,8 @@ Decision decide(const LayerProduct& product) {
   return {by_table(product), false};
 }
 
+bool has_choices() { return tiles() || version.load(std::memory_order_acquire) != 0; }
+
 std::string obstacle(Kernel kernel, const LayerProduct& p) {
   const int64_t least = std::min({p.samples, p.inputs, p.outputs});
   switch (kernel) {

@@ -46,6 +46,9 @@ struct Decision {
 };
 Decision decide(const LayerProduct&);
 
+// Whether there is anything to decide: else every layer runs on blocks, and PyTorch's settings need not be asked.
+bool has_choices();
+
 // Why a kernel cannot run a product on this processor; empty where it can.
 std::string obstacle(Kernel, const LayerProduct&);
 

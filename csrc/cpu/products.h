@@ -82,6 +82,7 @@ inline at::Tensor weight_gradient(at::Tensor dz, const at::Tensor& x) {
 
 // The choice for a layer's forward or backward.
 template <class S> Kernel kernel_for(Direction direction, int64_t samples, int64_t inputs, int64_t outputs) {
+  if (!has_choices()) return Kernel::kBlocks;
   return decide({precision_of(kScalarType<S>), direction, samples, inputs, outputs}).kernel;
 }
 

@@ -17,7 +17,6 @@ from accelerate.utils import broadcast_object_list, gather_object
 from rich.console import Console
 
 import fused_gan
-from fused_gan import tuning
 from fused_gan.data import ImageData, load
 from fused_gan.errors import UserError, require
 from fused_gan.lock import locked
@@ -30,6 +29,7 @@ from fused_gan.training.folder import RunFolder
 from fused_gan.training.gan import GAN
 from fused_gan.training.health import Monitor, Verdict
 from fused_gan.training.interrupt import StopSignal
+from fused_gan.training.measured_plans import as_begun, followed_plans
 from fused_gan.training.presets import Preset, find_preset, from_json, to_json
 from fused_gan.training.processes import launched, make_accelerator
 from fused_gan.training.progress import ProgressView, progress_view
@@ -142,7 +142,7 @@ def resume(
         ) from error
     done = loaded.state["steps_done"]
     require(done < preset.training.steps, f"run: {path} has done its {done} steps; give more with --steps")
-    with _as_begun(loaded, preset.training, folder) as missing:
+    with as_begun(loaded, preset.training, folder) as missing:
         return _go_on(name, preset, loaded, folder, newest, console, missing)
 
 
@@ -211,7 +211,7 @@ class _Run:
             "images": len(data.images),
             "classes": count_classes(preset.model, data, config.data),
             # Another kernel has other last digits: a run goes on with those that it was begun with.
-            "plans": [tuning.to_json(one) for one in tuning.installed() if _is_followed_on(one, device)],
+            "plans": followed_plans(device),
             "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
         }
         self.description["training"] |= {"device": str(device), "out": str(folder.path)}
@@ -319,38 +319,6 @@ class _Run:
             if not checkpoint.state["run"]["monitor"]["suspicions"]:
                 return checkpoint
         return None
-
-
-def _is_followed_on(findings: tuning.Findings, device: torch.device) -> bool:
-    """Whether the plan asks these findings on a device of this kind, with the threads that run now."""
-    if device.type != "cpu":
-        return not findings.is_of_cpu
-    return findings.is_of_cpu and findings.units == torch.get_num_threads()
-
-
-@contextlib.contextmanager
-def _as_begun(loaded: Checkpoint, config: TrainingConfig, folder: RunFolder) -> Iterator[str]:
-    """Within it the plan follows the measured choices that the run was begun with, and no others.
-
-    On another kind of device than before it follows what was measured there, as it does for a run from before the
-    choices were kept in its configuration. Gives, in words, what of them cannot be followed.
-    """
-    device = resolve_device(config.device)
-    if "plans" not in loaded.config or torch.device(loaded.config["training"]["device"]).type != device.type:
-        yield ""
-        return
-    try:
-        plans = [tuning.from_json(content) for content in loaded.config["plans"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder.checkpoints}: the measured plans in the checkpoint are broken: {error!r}"
-        ) from error
-    threads = config.threads or torch.get_num_threads()
-    with tuning.following(*plans) as refused:
-        missing = refused[0] if refused else ""
-        if not missing and plans and device.type == "cpu" and all(one.units != threads for one in plans):
-            missing = f"they were measured with {plans[0].units} threads, and {threads} run now"
-        yield missing
 
 
 def due(interval: int, step: int) -> bool:

@@ -24,7 +24,8 @@ from fused_gan.options import anew, explained
 from fused_gan.study.command import StudyCommand
 from fused_gan.training import PRESETS, RunFolder, RunResult, Sampler, TrainingConfig, load_sampler, resume, train
 from fused_gan.training.checkpoints import Checkpoints
-from fused_gan.training.config import RUNTIME, resolve_device
+from fused_gan.training.config import RUNTIME
+from fused_gan.training.devices import resolve_device
 from fused_gan.training.export import export_dataset
 from fused_gan.training.presets import from_json
 from fused_gan.training.report import write_report

@@ -20,10 +20,10 @@ from PIL import Image
 from fused_gan import doctor
 from fused_gan.activations import ACTIVATIONS
 from fused_gan.cli import main
+from fused_gan.models.sampler import truncated
 from fused_gan.options import field_docstrings
 from fused_gan.training import GAN, PRESETS, Sampler, checkpoint, health, load_checkpoint, load_sampler
 from fused_gan.training import config as training_config
-from fused_gan.training.sampling import truncated
 
 LAST = "checkpoints/step-0000020.safetensors"
 SMALL = ["--z-dim", "8", "--generator-widths", "32", "--discriminator-widths", "32", "--device", "cpu"]

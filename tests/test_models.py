@@ -16,7 +16,7 @@ from fused_gan.errors import UserError
 from fused_gan.models import CGANConfig, ConvVAEConfig, DCGANConfig, MLPVAEConfig, VAENetwork, WGANConfig
 from fused_gan.models.layers import CropTo, PadTo
 from fused_gan.training import PRESETS, build_system, configure
-from fused_gan.training.build import build_maker
+from fused_gan.training.build import build_sampling_network
 
 SHAPES = [(1, 28, 28), (3, 8, 8), (3, 17, 9), (1, 1, 1), (3, 40, 24)]
 SMALL: dict[str, Any] = {
@@ -40,7 +40,7 @@ def test_every_preset_trains_at_every_size(preset: str, shape: tuple[int, int, i
     # In a layer this small, every ReLU may be dead by chance.
     found = small(preset, steps=3, batch_size=4, activation="leaky_relu")
     system = build_system(found.model, found.training, images_of(shape), torch.device("cpu"))
-    before = [weight.clone() for weight in system.networks[system._maker].parameters()]
+    before = [weight.clone() for weight in system.networks[system._sampling].parameters()]
     for _ in range(2):
         system.step()
     assert all(torch.isfinite(torch.tensor(list(system.mean_losses().values()))))
@@ -49,7 +49,7 @@ def test_every_preset_trains_at_every_size(preset: str, shape: tuple[int, int, i
     low, high = found.model.value_range
     assert made.shape == (5, *shape)
     assert low <= made.min().item() <= made.max().item() <= high
-    after = system.networks[system._maker].parameters()
+    after = system.networks[system._sampling].parameters()
     assert all(not torch.equal(old, new) for old, new in zip(before, after, strict=True)), "every weight learns"
 
 
@@ -137,7 +137,7 @@ def test_a_vae_decodes_what_its_encoder_means(config: MLPVAEConfig | ConvVAEConf
 def test_every_activation_is_an_option(preset: str, activation: str) -> None:
     model = small(preset, activation=activation).model
     classes = 3 if preset == "cgan" else 0
-    network = build_maker(model, (1, 8, 8), classes)
+    network = build_sampling_network(model, (1, 8, 8), classes)
     modules = [type(ACTIVATIONS[activation].module(0.2))]
 
     def hidden(layer: nn.Module) -> bool:
@@ -145,7 +145,7 @@ def test_every_activation_is_an_option(preset: str, activation: str) -> None:
 
     assert any(hidden(layer) or type(layer) in modules for layer in network.modules())
     assert not fusion_report(network).left or preset in ("dcgan", "conv-vae")
-    assert build_maker(small(preset, output_activation="identity").model, (1, 8, 8), classes) is not None
+    assert build_sampling_network(small(preset, output_activation="identity").model, (1, 8, 8), classes) is not None
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 15), (1, 1), (28, 28)])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
+from fused_gan.base.seeds import stream_seed
 from fused_gan.data import ImageData
 from fused_gan.evaluation import vae as vae_module
 from fused_gan.evaluation.vae import vae_scores
@@ -17,7 +18,6 @@ from fused_gan.images import from_uint8
 from fused_gan.models import MLPVAEConfig
 from fused_gan.scores import VAE_SCORES
 from fused_gan.training import VAE, VAETraining, build_system
-from fused_gan.training.config import stream_seed
 
 UNIT = (0.0, 1.0)
 
@@ -39,7 +39,7 @@ def test_elbo_is_that_of_the_distributions(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(vae_module, "CHUNK", 7)
     images = pixels(20, 3, 4, values=2) * 255  # black and white, as torch's Bernoulli takes no grey
     vae = build(images, widths=(8,), z_dim=3)
-    found = vae_scores(vae, UNIT, images, seed=5, k=1)
+    found = vae_scores(vae.likelihood, UNIT, images, seed=5, k=1)
     real = from_uint8(images, UNIT, torch.float64)
     random = torch.Generator().manual_seed(stream_seed(5, "elbo"))
     noise = torch.cat([torch.randn(len(part), 3, generator=random) for part in torch.split(real, 7)]).double()
@@ -66,11 +66,11 @@ def test_the_bounds_close_in_on_the_likelihood() -> None:
         real = from_uint8(images, sides, torch.float64).flatten(1)
         covariance = decoder.weight @ decoder.weight.T + 0.25 * torch.eye(6)
         exact = MultivariateNormal(decoder.bias, covariance).log_prob(real).mean().item()
-    bounds = [vae_scores(vae, sides, images, seed=0, k=k)["iwae"] for k in (1, 5, 50, 2000)]
+    bounds = [vae_scores(vae.likelihood, sides, images, seed=0, k=k)["iwae"] for k in (1, 5, 50, 2000)]
     assert bounds == sorted(bounds)
     assert bounds[-1] < exact + 0.01
     assert bounds[-1] == pytest.approx(exact, abs=0.02)
-    assert vae_scores(vae, sides, images, seed=0, k=5)["elbo"] < bounds[1]
+    assert vae_scores(vae.likelihood, sides, images, seed=0, k=5)["elbo"] < bounds[1]
 
 
 def constant(images: Tensor, value: float, **model: Any) -> VAE:
@@ -85,7 +85,7 @@ def constant(images: Tensor, value: float, **model: Any) -> VAE:
 
 def test_picture_scores_by_hand() -> None:
     images = torch.cat([torch.full((1, 1, 12, 12), grey, dtype=torch.uint8) for grey in (51, 204)])  # 0.2 and 0.8
-    found = vae_scores(constant(images, 0.5), UNIT, images, seed=0, k=1)
+    found = vae_scores(constant(images, 0.5).likelihood, UNIT, images, seed=0, k=1)
     assert found["mse"] == pytest.approx(0.09)
     assert found["psnr"] == pytest.approx(10 * math.log10(1 / 0.09))
     luminances = [(2 * grey * 0.5 + 1e-4) / (grey**2 + 0.25 + 1e-4) for grey in (0.2, 0.8)]
@@ -95,8 +95,10 @@ def test_picture_scores_by_hand() -> None:
 
 def test_pictures_smaller_than_its_window_have_no_ssim() -> None:
     images = pixels(4, 11, 10)
-    assert vae_scores(constant(images, 0.5), UNIT, images, seed=0, k=1).keys() == VAE_SCORES.keys() - {"ssim"}
-    assert "ssim" in vae_scores(constant(pixels(4, 11, 11), 0.5), UNIT, pixels(4, 11, 11), seed=0, k=1)
+    assert vae_scores(constant(images, 0.5).likelihood, UNIT, images, seed=0, k=1).keys() == VAE_SCORES.keys() - {
+        "ssim"
+    }
+    assert "ssim" in vae_scores(constant(pixels(4, 11, 11), 0.5).likelihood, UNIT, pixels(4, 11, 11), seed=0, k=1)
 
 
 def test_errors_are_in_units_of_the_range() -> None:
@@ -105,7 +107,9 @@ def test_errors_are_in_units_of_the_range() -> None:
     with torch.no_grad():
         for parameter in vae.network.decoder.parameters():
             parameter.zero_()
-    assert vae_scores(vae, (-1.0, 1.0), images, seed=0, k=1)["mse"] == pytest.approx(0.25), "1 against the middle"
+    assert vae_scores(vae.likelihood, (-1.0, 1.0), images, seed=0, k=1)["mse"] == pytest.approx(0.25), (
+        "1 against the middle"
+    )
 
 
 def test_active_units_are_counted() -> None:
@@ -115,7 +119,7 @@ def test_active_units_are_counted() -> None:
     with torch.no_grad():
         encoder.weight[:5] = torch.eye(16)[:5] * torch.tensor([1.0, 1.0, 0.2, 0.02, 0.0])[:, None]
     # Each mean is a pixel, of variance 1/12, times its factor.
-    assert vae_scores(vae, UNIT, images, seed=0, k=1)["active_units"] == 2
+    assert vae_scores(vae.likelihood, UNIT, images, seed=0, k=1)["active_units"] == 2
 
 
 def test_scores_leave_random_numbers_and_weights_alone() -> None:
@@ -123,9 +127,9 @@ def test_scores_leave_random_numbers_and_weights_alone() -> None:
     vae = build(images, widths=(8,))
     before, streams = vae.state_dict(), (torch.get_rng_state(), vae.random.get_state())
     kept = {name: tensor.clone() for name, tensor in before["vae"].items()}
-    first = vae_scores(vae, UNIT, images, seed=3, k=2)
+    first = vae_scores(vae.likelihood, UNIT, images, seed=3, k=2)
     assert torch.equal(streams[0], torch.get_rng_state())
     assert torch.equal(streams[1], vae.random.get_state())
     assert all(torch.equal(kept[name], tensor) for name, tensor in vae.state_dict()["vae"].items())
-    assert vae_scores(vae, UNIT, images, seed=3, k=2) == first
-    assert vae_scores(vae, UNIT, images, seed=4, k=2)["elbo"] != first["elbo"]
+    assert vae_scores(vae.likelihood, UNIT, images, seed=3, k=2) == first
+    assert vae_scores(vae.likelihood, UNIT, images, seed=4, k=2)["elbo"] != first["elbo"]

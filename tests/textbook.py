@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fused_gan import FusedLinear
+from fused_gan.base.seeds import stream_seed
 from fused_gan.reference import stock_layers
 from fused_gan.training import GAN, VAE
-from fused_gan.training.config import stream_seed
 
 Arrays = list[np.ndarray]
 

@@ -12,21 +12,21 @@ from typing import Any
 import torch
 
 import fused_gan
-from fused_gan.data import ImageData, load
+from fused_gan.data import load
 from fused_gan.errors import UserError, require
 from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, find_extractor
 from fused_gan.evaluation.extractor import described
 from fused_gan.evaluation.inception import Inception
 from fused_gan.json_files import numbers, write_json
 from fused_gan.lock import locked
-from fused_gan.training.build import build_system
-from fused_gan.training.checkpoint import Checkpoint, load_checkpoint
+from fused_gan.models import VAENetwork
+from fused_gan.training.checkpoint import load_checkpoint
 from fused_gan.training.checkpoints import Checkpoints
-from fused_gan.training.config import VAETraining, resolve_device
+from fused_gan.training.config import VAETraining
+from fused_gan.training.devices import resolve_device
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.presets import Preset, from_json
 from fused_gan.training.sampling import make_sampler
-from fused_gan.training.vae import VAE
 
 FORMAT = "fused_gan evaluation 1"
 
@@ -133,8 +133,11 @@ def evaluate(
         f"data: the run makes images of {described(sampler.image_shape)}, {source} has {described(shape)}",
     )
     evaluator = Evaluator.of(images, source, found, samples, seed, iwae_k)
-    vae = _vae(preset, loaded, evaluator, where)
-    values, floor = evaluator.scores(sampler, vae), evaluator.reference.floor
+    likelihood = None
+    if isinstance(training, VAETraining):
+        assert isinstance(sampler.network, VAENetwork)
+        likelihood = training.likelihood_of(sampler.network)
+    values, floor = evaluator.scores(sampler, likelihood), evaluator.reference.floor
     if network is not None:
         values |= network.scores(evaluator.images, evaluator.generated(sampler))
         floor = floor | network.scores(evaluator.images, evaluator.others)
@@ -153,8 +156,8 @@ def evaluate(
             extractor_accuracy=found.about.accuracy,
             preprocessing=found.about.preprocessing,
             inception_sha256=None if network is None else network.sha256,
-            iwae_k=None if vae is None else iwae_k,
-            binarisation=None if vae is None else "none",
+            iwae_k=None if likelihood is None else iwae_k,
+            binarisation=None if likelihood is None else "none",
         ),
         seconds=time.perf_counter() - start,
         versions={"fused_gan": fused_gan.__version__, "torch": torch.__version__},
@@ -235,15 +238,3 @@ def _same_source(one: str, other: str) -> bool:
     if one == other:
         return True
     return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)
-
-
-def _vae(preset: Preset, loaded: Checkpoint, evaluator: Evaluator, device: torch.device) -> VAE | None:
-    """The system, if it is a VAE."""
-    if not isinstance(preset.training, VAETraining):
-        return None
-    # In plain arithmetic and step by step, however it was trained; with only the data that it needs.
-    training = dataclasses.replace(preset.training, mixed_precision="no", cuda_graph="off")
-    system = build_system(preset.model, training, ImageData(evaluator.images, evaluator.labels), device)
-    system.load_state_dict(loaded.state)
-    assert isinstance(system, VAE)
-    return system

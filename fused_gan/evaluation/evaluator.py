@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fused_gan.base.seeds import stream_seed
 from fused_gan.data import ImageData
 from fused_gan.errors import require
 from fused_gan.evaluation.extractor import SHIPPED, Extractor, described, load_extractor, shape_options
 from fused_gan.evaluation.reference import Reference, reference
 from fused_gan.evaluation.vae import vae_scores
-from fused_gan.training.config import stream_seed
-from fused_gan.training.sampling import Sampler
-from fused_gan.training.vae import VAE
+from fused_gan.models import VAELikelihood
+from fused_gan.models.sampler import Sampler
 
 SAMPLES = 2000
 IWAE_K = 50
@@ -79,16 +79,16 @@ class Evaluator:
         labels = self.labels if sampler.classes else None
         return torch.from_numpy(sampler.sample(len(self.images), self.seed, labels))
 
-    def scores(self, sampler: Sampler, vae: VAE | None = None) -> dict[str, float]:
-        """The `SAMPLE_SCORES` of generated images and, of a VAE, the `VAE_SCORES`.
+    def scores(self, sampler: Sampler, likelihood: VAELikelihood | None = None) -> dict[str, float]:
+        """Return the `SAMPLE_SCORES` of generated images and, for a VAE, the `VAE_SCORES`.
 
         Args:
             sampler: of the pictures.
-            vae: the same system, if it is one.
+            likelihood: of images under the same network, if it is a VAE's.
         """
         found = self.reference.scores(self.generated(sampler))
-        if vae is not None:
-            found |= vae_scores(vae, sampler.value_range, self.images, self.seed, self.iwae_k)
+        if likelihood is not None:
+            found |= vae_scores(likelihood, sampler.value_range, self.images, self.seed, self.iwae_k)
         return found
 
 

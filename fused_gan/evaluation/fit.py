@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from fused_gan.base.seeds import stream_seed
 from fused_gan.data import ImageData, load
 from fused_gan.errors import require
 from fused_gan.evaluation.classifier import FEATURES, VALUE_RANGE, WIDTHS, Classifier
 from fused_gan.evaluation.extractor import PREPROCESSING, About, Extractor, save_extractor, stored
 from fused_gan.nn import FusedLinear
-from fused_gan.training.config import stream_seed
 
 BATCH = 128
 LR = 2e-3

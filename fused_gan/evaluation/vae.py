@@ -6,17 +6,21 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
+from fused_gan.base.seeds import stream_seed
 from fused_gan.images import from_uint8
+from fused_gan.models import VAELikelihood
+from fused_gan.models.inference import evaluating
 from fused_gan.scores import SSIM_WINDOW
-from fused_gan.training.config import stream_seed
-from fused_gan.training.vae import VAE
 
 ACTIVE_VARIANCE = 0.01  # variance of a latent dimension's mean over the images, above which it is active (Burda et al.)
 CHUNK = 500  # images in the network at once
 
 
-def vae_scores(vae: VAE, value_range: tuple[float, float], images: Tensor, seed: int, k: int) -> dict[str, float]:
-    """The `VAE_SCORES`, means over the images; likelihoods in nats an image, of pixels as they are, not binarised.
+def vae_scores(
+    likelihood: VAELikelihood, value_range: tuple[float, float], images: Tensor, seed: int, k: int
+) -> dict[str, float]:
+    """Return the `VAE_SCORES`, means over the images; likelihoods in nats per image, of pixels as they are, not
+    binarised.
 
     elbo                  −reconstruction_error − kl_divergence; β is 1 whatever was trained with
     iwae                  the bound of k latents for each image (Burda et al., Importance Weighted Autoencoders, 2016)
@@ -28,29 +32,34 @@ def vae_scores(vae: VAE, value_range: tuple[float, float], images: Tensor, seed:
     active_units          latent dimensions whose mean's variance over the images is above 0.01 (Burda et al., 5.2)
 
     Args:
-        vae: the system; the weights that pictures are made with are scored.
+        likelihood: of images, under the weights that pictures are made with.
         value_range: (low, high) of its images.
         images: uint8 (N, C, H, W), N at least 2.
         seed: of the latents.
         k: latents for each image in `iwae`.
     """
     random = torch.Generator().manual_seed(stream_seed(seed, "elbo"))
+    network = likelihood.network
+    weight = next(network.parameters())
     found: dict[str, list[Tensor]] = {}  # of each chunk, a number for each image
     codes: list[Tensor] = []
     for index, chunk in enumerate(torch.split(images, CHUNK)):
-        real = from_uint8(chunk.to(vae.data.device), value_range, vae.data.dtype)
-        noise = torch.randn(len(chunk), vae.z_dim, generator=random).to(real)
-        reconstruction, kl = vae.terms(real, noise)
+        real = from_uint8(chunk.to(weight.device), value_range, weight.dtype)
+        with evaluating(network):
+            mean, _ = network.encode(real)
+            decoded = network.reconstruct(real)
+        noise = torch.randn(mean.shape, generator=random).to(real)
+        reconstruction, kl = likelihood.elbo_terms(real, noise)
         numbers = {
             "elbo": -reconstruction - kl.sum(1),
-            "iwae": vae.iwae(real, k, stream_seed(seed, f"iwae {index}")),
+            "iwae": likelihood.iwae(real, k, stream_seed(seed, f"iwae {index}")),
             "reconstruction_error": reconstruction,
             "kl_divergence": kl.sum(1),
-            **_picture_scores(_unit(real, value_range), _unit(vae.reconstruct(real), value_range)),
+            **_picture_scores(_unit(real, value_range), _unit(decoded, value_range)),
         }
         for name, values in numbers.items():
             found.setdefault(name, []).append(values)
-        codes.append(vae.code(real))
+        codes.append(mean)
     means = {name: torch.cat(values).double().mean().item() for name, values in found.items()}
     return means | {"active_units": float((torch.cat(codes).var(0) > ACTIVE_VARIANCE).sum())}
 

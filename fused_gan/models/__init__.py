@@ -5,7 +5,7 @@ from fused_gan.models.conv_vae import ConvVAEConfig
 from fused_gan.models.dcgan import DCGANConfig
 from fused_gan.models.mlp_gan import MLPGANConfig
 from fused_gan.models.mlp_vae import MLPVAEConfig
-from fused_gan.models.vae import VAENetwork
+from fused_gan.models.vae import VAELikelihood, VAENetwork
 from fused_gan.models.wgan import WGANConfig
 
 GANModel = MLPGANConfig | DCGANConfig  # the others are subclasses of these
@@ -18,6 +18,7 @@ __all__ = [
     "GANModel",
     "MLPGANConfig",
     "MLPVAEConfig",
+    "VAELikelihood",
     "VAEModel",
     "VAENetwork",
     "WGANConfig",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class CGANConfig(MLPGANConfig):
     Raises:
         UserError: naming the field, on a value out of range.
     """
+
+    conditional: ClassVar[bool] = True
 
     label_dim: int = 16
     """Length of the vector that a class label becomes, in each network its own."""

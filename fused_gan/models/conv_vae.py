@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -28,6 +29,9 @@ class ConvVAEConfig:
     Raises:
         UserError: naming the field, on a value out of range.
     """
+
+    conditional: ClassVar[bool] = False
+    sampling_network: ClassVar[str] = "vae"  # its name in a checkpoint
 
     z_dim: int = 16
     """Latent dimensions. Those that do not pay for their KL stay unused."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -31,6 +32,9 @@ class DCGANConfig:
     Raises:
         UserError: naming the field, on a value out of range.
     """
+
+    conditional: ClassVar[bool] = False  # whether both networks take class labels
+    sampling_network: ClassVar[str] = "generator"  # its name in a checkpoint
 
     z_dim: int = 100
     """Length of the noise vector, drawn from N(0, 1)."""
@@ -72,11 +76,12 @@ class DCGANConfig:
         """(low, high) of the generator's images, to which real images are scaled."""
         return range_of(self.output_activation)
 
-    def build_generator(self, image_shape: Sequence[int]) -> nn.Module:
+    def build_generator(self, image_shape: Sequence[int], classes: int = 0) -> nn.Module:
         """A generator of float32 weights from torch's default random stream.
 
         Args:
             image_shape: (C, H, W), H and W any.
+            classes: not used, as this model is not conditional.
 
         Returns:
             A module from noise (B, z_dim) to images (B, C, H, W) in `value_range`.
@@ -95,11 +100,12 @@ class DCGANConfig:
         )
         return _initialised(generator, self.initial_deviation)
 
-    def build_discriminator(self, image_shape: Sequence[int]) -> nn.Module:
+    def build_discriminator(self, image_shape: Sequence[int], classes: int = 0) -> nn.Module:
         """A discriminator of float32 weights from torch's default random stream.
 
         Args:
             image_shape: (C, H, W), H and W any.
+            classes: not used, as this model is not conditional.
 
         Returns:
             A module from images (B, C, H, W) to logits (B, 1).

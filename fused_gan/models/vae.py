@@ -1,11 +1,17 @@
-"""What the VAEs share: an encoder that returns mean and variance, a decoder, and the way between them."""
+"""What the VAEs share: an encoder that returns mean and variance, a decoder, and the likelihood of images."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from fused_gan.activations import ACTIVATIONS
+from fused_gan.base.seeds import stream_seed
+from fused_gan.losses import bernoulli_nll, gaussian_nll, iwae_bound, kl_to_standard_normal
+from fused_gan.models.inference import evaluating
 
 
 class VAENetwork(nn.Module):
@@ -37,6 +43,14 @@ class VAENetwork(nn.Module):
         images: Tensor = self.output(self.decoder(latents))
         return images
 
+    def images(self, noise: Tensor) -> Tensor:
+        """Return images (B, C, H, W) made from noise (B, z_dim): the decoded latents."""
+        return self.decode(noise)
+
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Encode and decode images (B, C, H, W), through the mean of q(z | x)."""
+        return self.decode(self.encode(images)[0])
+
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """One latent z = μ + σ ε for each image, decoded.
 
@@ -50,3 +64,64 @@ class VAENetwork(nn.Module):
         mean, log_variance = self.encode(images)
         latents = torch.addcmul(mean, torch.exp(log_variance / 2), noise)
         return self.decoder(latents), mean, log_variance
+
+
+@dataclass(frozen=True)
+class VAELikelihood:
+    """p(x | z) of a VAE, and what follows from it: both terms of the ELBO, and the IWAE bound.
+
+    Except for `nll`, the methods compute no gradients and use the network as it is used to make pictures.
+
+    Attributes:
+        network: the VAE.
+        kind: "bernoulli" takes pixels as probabilities, "gaussian" as means of normal distributions.
+        deviation: standard deviation of the normal distributions.
+    """
+
+    network: VAENetwork
+    kind: Literal["bernoulli", "gaussian"]
+    deviation: float
+
+    def nll(self, decoded: Tensor, images: Tensor) -> Tensor:
+        """Return −log p(x | z) in nats, (B,), summed over pixels.
+
+        Args:
+            decoded: the decoder's output before its activation, (B, C, H, W).
+            images: (B, C, H, W) in the value range.
+        """
+        if self.kind == "bernoulli":
+            return bernoulli_nll(decoded, images)
+        return gaussian_nll(self.network.output(decoded), images, self.deviation)
+
+    def elbo_terms(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the two terms of the negative ELBO: −log p(x | z), (B,), and the KL of each dimension, (B, z_dim).
+
+        Args:
+            images: (B, C, H, W) in the value range, on the network's device.
+            noise: ε of one latent for each image, (B, z_dim).
+        """
+        with evaluating(self.network):
+            decoded, mean, log_variance = self.network(images, noise)
+            return self.nll(decoded, images), kl_to_standard_normal(mean, log_variance)
+
+    def iwae(self, images: Tensor, k: int, seed: int = 0) -> Tensor:
+        """Return the IWAE-k bound on log p(x), in nats: (B,). Pixels are taken as they are, not binarised.
+
+        Source: Burda et al., Importance Weighted Autoencoders, 2016.
+
+        Args:
+            images: (B, C, H, W) in the value range, on the network's device.
+            k: latents drawn for each image.
+            seed: of these latents.
+        """
+        random = torch.Generator().manual_seed(stream_seed(seed, "iwae"))
+        with evaluating(self.network):
+            mean, log_variance = self.network.encode(images)
+            log_weights = []
+            for _ in range(k):
+                noise = torch.randn(mean.shape, generator=random).to(mean)
+                latents = torch.addcmul(mean, torch.exp(log_variance / 2), noise)
+                nll = self.nll(self.network.decoder(latents), images)
+                # log p(z) − log q(z | x); the constants of both normal densities cancel.
+                log_weights.append((noise.square() + log_variance - latents.square()).sum(1) / 2 - nll)
+            return iwae_bound(torch.stack(log_weights))

@@ -37,13 +37,13 @@ class WGANConfig(MLPGANConfig):
         require_positive(self, "width")
         require(self.network in ("mlp", "conv"), f"network: expected mlp or conv, got {self.network!r}")
 
-    def build_generator(self, image_shape: Sequence[int]) -> nn.Module:
+    def build_generator(self, image_shape: Sequence[int], classes: int = 0) -> nn.Module:
         """A module from noise (B, z_dim) to images (B, C, H, W) in `value_range`; weights as of the network's kind."""
         if self.network == "mlp":
             return super().build_generator(image_shape)
         return self._convolutional().build_generator(image_shape)
 
-    def build_discriminator(self, image_shape: Sequence[int]) -> nn.Module:
+    def build_discriminator(self, image_shape: Sequence[int], classes: int = 0) -> nn.Module:
         """A critic from images (B, C, H, W) to scores (B, 1), each image scored by itself."""
         if self.network == "mlp":
             return super().build_discriminator(image_shape)

@@ -25,7 +25,7 @@ from fused_gan.study.folder import JobFolder
 from fused_gan.study.result import Result
 from fused_gan.training import Preset, RunFolder, build_system, resume, train
 from fused_gan.training.checkpoints import Checkpoints
-from fused_gan.training.config import resolve_device
+from fused_gan.training.devices import resolve_device
 from fused_gan.training.folder import read_lines
 from fused_gan.training.health import Monitor, as_json
 

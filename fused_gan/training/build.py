@@ -8,28 +8,25 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from fused_gan.base.seeds import stream_seed
 from fused_gan.data import ImageData
 from fused_gan.errors import UserError, require
-from fused_gan.models import CGANConfig, ConvVAEConfig, GANModel, MLPVAEConfig, VAEModel, VAENetwork
+from fused_gan.models import GANModel, VAEModel
 from fused_gan.training.batches import Batches
-from fused_gan.training.config import GANTraining, TrainingConfig, VAETraining, stream_seed
+from fused_gan.training.config import GANTraining, TrainingConfig, VAETraining
 from fused_gan.training.gan import GAN
 from fused_gan.training.vae import VAE
 
 
-def build_maker(model: GANModel | VAEModel, image_shape: Sequence[int], classes: int) -> nn.Module:
-    """The network that makes pictures: a generator, or a VAE's encoder and decoder.
+def build_sampling_network(model: GANModel | VAEModel, image_shape: Sequence[int], classes: int) -> nn.Module:
+    """Return the network that pictures are made with: a generator, or a VAE's encoder and decoder.
 
     Args:
         model: which.
         image_shape: (C, H, W).
         classes: how many, for a conditional model; 0 for the others.
     """
-    if isinstance(model, (MLPVAEConfig, ConvVAEConfig)):
-        return model.build(image_shape)
-    if isinstance(model, CGANConfig):
-        return model.build_generator(image_shape, classes)
-    return model.build_generator(image_shape)
+    return model.build(image_shape) if isinstance(model, VAEModel) else model.build_generator(image_shape, classes)
 
 
 def count_classes(model: GANModel | VAEModel, data: ImageData, source: str) -> int:
@@ -38,7 +35,7 @@ def count_classes(model: GANModel | VAEModel, data: ImageData, source: str) -> i
     Raises:
         UserError: the data has no labels.
     """
-    if not isinstance(model, CGANConfig):
+    if not model.conditional:
         return 0
     require(data.labels is not None, f"data: {source} has no class labels, which a conditional GAN needs")
     assert data.labels is not None
@@ -73,18 +70,13 @@ def build_system(
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every CUDA device as well.
         torch.default_generator.manual_seed(stream_seed(config.seed, "weights"))
-        maker = build_maker(model, shape, classes).to(device, config.torch_dtype)
-        if isinstance(model, (MLPVAEConfig, ConvVAEConfig)):
+        if isinstance(model, VAEModel):
             if not isinstance(config, VAETraining):
                 raise UserError(f"training: a VAE needs a VAETraining, got {type(config).__name__}")
-            assert isinstance(maker, VAENetwork)
-            return VAE(maker, batches, model.z_dim, config, accelerator)
+            network = model.build(shape).to(device, config.torch_dtype)
+            return VAE(network, batches, model.z_dim, config, accelerator)
         if not isinstance(config, GANTraining):
             raise UserError(f"training: a GAN needs a GANTraining, got {type(config).__name__}")
-        judge = (
-            model.build_discriminator(shape, classes)
-            if isinstance(model, CGANConfig)
-            else model.build_discriminator(shape)
-        )
-        judge = judge.to(device, config.torch_dtype)
-    return GAN(maker, judge, batches, model.z_dim, config, bool(classes), accelerator)
+        generator = model.build_generator(shape, classes).to(device, config.torch_dtype)
+        discriminator = model.build_discriminator(shape, classes).to(device, config.torch_dtype)
+    return GAN(generator, discriminator, batches, model.z_dim, config, bool(classes), accelerator)

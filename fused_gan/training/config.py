@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +10,9 @@ from typing import Literal, get_args
 
 import torch
 
-import fused_gan
-from fused_gan.errors import UserError, require
+from fused_gan.errors import require
 from fused_gan.losses import ADVERSARIAL
+from fused_gan.models import VAELikelihood, VAENetwork
 from fused_gan.scores import SAMPLE_SCORES, SCORES, VAE_SCORES, directed
 
 Optimizer = Literal["adam", "rmsprop"]
@@ -273,45 +271,13 @@ class VAETraining(TrainingConfig):
     or loss; or one of an evaluation: elbo, iwae, reconstruction_error, mse, psnr, ssim, active_units or those of a
     GAN."""
 
+    def likelihood_of(self, network: VAENetwork) -> VAELikelihood:
+        """Return the likelihood that this configuration trains the network with."""
+        return VAELikelihood(network, self.likelihood, self.deviation)
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._require_not_negative("beta")
         require(0 < self.deviation < math.inf, f"deviation: expected a finite number above 0, got {self.deviation!r}")
         self._require_one_of("likelihood", get_args(Likelihood))
         self._require_one_of("best_metric", ("negative_elbo", "loss", *directed(VAE_SCORES), *SAMPLE_SCORES))
-
-
-def cuda_obstacle() -> str | None:
-    """Why CUDA cannot be used here, or None if it can."""
-    if not torch.cuda.is_available():
-        return "torch finds no CUDA device"
-    if fused_gan.build_info()["cuda"] is None:
-        return "this build of fused_gan has no CUDA kernels"
-    return None
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device that `name` ("auto", "cpu", "cuda" or "cuda:N") stands for on this machine.
-
-    Raises:
-        UserError: on another name, or when CUDA is asked for by name and cannot be used.
-    """
-    if name == "auto":
-        return torch.device("cpu" if cuda_obstacle() else "cuda")
-    match = re.fullmatch(r"cpu|cuda(?::(\d+))?", name)
-    if match is None:
-        raise UserError(f"device: expected auto, cpu, cuda or cuda:N, got {name!r}")
-    if name != "cpu":
-        obstacle = cuda_obstacle()
-        require(obstacle is None, f"device: {name} cannot be used: {obstacle} (see fused-gan doctor)")
-        count = torch.cuda.device_count()
-        require(int(match[1] or 0) < count, f"device: {name} asked for, but there are only {count} CUDA devices")
-    return torch.device(name)
-
-
-def stream_seed(seed: int, stream: str) -> int:
-    """A seed for one purpose ("weights", "training", "samples"), so that no two purposes share random numbers.
-
-    With one seed for all, the first weights, the first noise and the first samples would be the same numbers.
-    """
-    return int.from_bytes(hashlib.sha256(f"{seed}/{stream}".encode()).digest()[:7], "big")

@@ -16,7 +16,7 @@ import fused_gan
 from fused_gan.errors import require
 from fused_gan.images import save_pngs
 from fused_gan.json_files import write_json
-from fused_gan.training.sampling import Sampler
+from fused_gan.models.sampler import Sampler
 
 FORMAT = "fused_gan dataset 1"
 ABOUT = "dataset.json"

@@ -10,12 +10,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from fused_gan.base.seeds import stream_seed
 from fused_gan.errors import require
 from fused_gan.images import sliced_wasserstein
 from fused_gan.losses import ADVERSARIAL, clip_weights, gradient_penalty, r1_penalty
 from fused_gan.training.batches import Batches
-from fused_gan.training.config import GANTraining, stream_seed
-from fused_gan.training.system import System, evaluating, means
+from fused_gan.training.config import GANTraining
+from fused_gan.training.system import System, means
 
 SCORED = 512  # images on each side of the score
 
@@ -77,11 +78,6 @@ class GAN(System):
         )
         self._draws = [self._make_draws() for _ in range(config.n_critic)]
         self._generator_blur = self._make_blur(1)
-
-    @property
-    def averaged_generator(self) -> nn.Module:
-        """The generator that pictures are made with."""
-        return self.maker
 
     @property
     def noise_deviation(self) -> float:
@@ -191,14 +187,6 @@ class GAN(System):
             r1 = self.objective.r1 * r1_penalty(lambda x: self.discriminator(x, *labels), real)
             penalty = r1 if penalty is None else penalty + r1
         return penalty
-
-    def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) of the averaged generator from noise (B, z_dim) and labels (B,) on any device."""
-        device, dtype = self.data.device, self.data.dtype
-        given = [] if labels is None else [labels.to(device)]
-        with evaluating(self.maker):
-            images: Tensor = self.maker(noise.to(device, dtype), *given)
-        return images
 
     def scores(self) -> dict[str, float]:
         """`sliced_wasserstein`, of always the same noise, real images and directions."""

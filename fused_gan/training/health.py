@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fused_gan.base.seeds import stream_seed
 from fused_gan.chain import ACTIVATION_MODULES
 from fused_gan.linear import FusedLinear
-from fused_gan.training.config import stream_seed
+from fused_gan.losses import kl_to_standard_normal
+from fused_gan.models.inference import evaluating
 from fused_gan.training.gan import GAN
-from fused_gan.training.system import evaluating
 from fused_gan.training.vae import VAE
 
 PROBED = 128  # images of each kind in a look
@@ -113,7 +114,7 @@ class Monitor:
         self._real = system.data.take(chosen)
         self._noise = torch.randn(PROBED, system.z_dim, generator=random).to(self._real)
         self._blur = torch.randn(2, *self._real.shape, generator=random).to(self._real)
-        self._labels = [system.data.labels(chosen)] if isinstance(system, GAN) and system.conditional else []
+        self._labels = [system.data.labels(chosen)] if system.conditional else []
         self._data_diversity = diversity(self._real)
         self._suspicions: dict[str, int] = {}
         self._norms: dict[str, list[float]] = {}
@@ -166,6 +167,8 @@ class Monitor:
         network = vae.networks["vae"]
         with evaluating(network), units.watched("vae", network):
             network(self._real, self._noise)
+        with evaluating(vae.network):
+            kl = kl_to_standard_normal(*vae.network.encode(self._real))
         layers, networks = _gradients(vae.networks)
         return Look(
             step=vae.steps_done,
@@ -176,7 +179,7 @@ class Monitor:
             network_norms=networks,
             diversity=diversity(vae.generate(self._noise)),
             data_diversity=self._data_diversity,
-            kl=vae.kl(self._real).tolist(),
+            kl=kl.mean(0).tolist(),
         )
 
     def _judge(self, look: Look) -> list[Verdict]:

@@ -10,7 +10,8 @@ import torch
 
 from fused_gan import tuning
 from fused_gan.training.checkpoint import Checkpoint, CheckpointError
-from fused_gan.training.config import TrainingConfig, resolve_device
+from fused_gan.training.config import TrainingConfig
+from fused_gan.training.devices import resolve_device
 from fused_gan.training.folder import RunFolder
 
 

@@ -8,18 +8,19 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from fused_gan.base.seeds import stream_seed
 from fused_gan.data import spread
 from fused_gan.errors import Diverged
 from fused_gan.images import Pixels, make_grid, save_grid, to_uint8
+from fused_gan.models.sampler import Sampler, draw_noise
 from fused_gan.scores import SCORES, cost
 from fused_gan.training.checkpoints import Checkpoints
-from fused_gan.training.config import stream_seed
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.gan import GAN
 from fused_gan.training.health import ACTIVE_KL, Look, Monitor, Verdict, as_json
 from fused_gan.training.plots import draw_losses
-from fused_gan.training.sampling import Sampler, draw_noise
 from fused_gan.training.vae import VAE
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Recorder:
         if self._evaluator is None or self._evaluated_at == system.steps_done:
             return
         self._evaluated_at = system.steps_done
-        scores = self._evaluator.scores(self._sampler, system if isinstance(system, VAE) else None)
+        scores = self._evaluator.scores(self._sampler, system.likelihood)
         self._latest.update(scores)
         self._write({"step": system.steps_done} | scores)
 
@@ -119,8 +120,8 @@ class Recorder:
         if not self._writes:
             return
         self._save_pictures("samples", self._sampler.images(self._noise, self._labels), self._columns)
-        if isinstance(self._system, VAE):
-            self._save_pictures("reconstructions", self._reconstructions(self._system), GRID_ROWS)
+        if self._sampler.reconstructs:
+            self._save_pictures("reconstructions", self._reconstructions(), GRID_ROWS)
 
     def finish(self) -> None:
         """Draw what is drawn once: the interpolation and the losses."""
@@ -198,11 +199,13 @@ class Recorder:
         if self._tensorboard is not None:
             self._tensorboard.add_image(name, make_grid(images, columns), step, dataformats="HWC")
 
-    def _reconstructions(self, vae: VAE) -> Pixels:
+    def _reconstructions(self) -> Pixels:
         """Real images and their reconstructions in turn: (2 N, C, H, W)."""
-        real = vae.data.take(spread(RECONSTRUCTED, len(vae.data)).to(vae.data.device))
-        sides = (to_uint8(images, self._sampler.value_range) for images in (real, vae.reconstruct(real)))
-        return np.stack(list(sides), 1).reshape(-1, *real.shape[1:])
+        data = self._system.data
+        images = data.take(spread(RECONSTRUCTED, len(data)).to(data.device))
+        real = to_uint8(images, self._sampler.value_range)
+        decoded = self._sampler.reconstruct(torch.from_numpy(real))
+        return np.stack((real, decoded), 1).reshape(-1, *real.shape[1:])
 
 
 def numbers(look: Look) -> dict[str, float]:

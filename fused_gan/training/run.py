@@ -21,10 +21,12 @@ from fused_gan.data import ImageData, load
 from fused_gan.errors import UserError, require
 from fused_gan.lock import locked
 from fused_gan.models import GANModel, VAEModel
+from fused_gan.models.sampler import Sampler
 from fused_gan.training.build import build_system, count_classes
 from fused_gan.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
 from fused_gan.training.checkpoints import Checkpoints
-from fused_gan.training.config import RUNTIME, TrainingConfig, cuda_obstacle, resolve_device
+from fused_gan.training.config import RUNTIME, TrainingConfig
+from fused_gan.training.devices import cuda_obstacle, resolve_device
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.gan import GAN
 from fused_gan.training.health import Monitor, Verdict
@@ -34,7 +36,6 @@ from fused_gan.training.presets import Preset, find_preset, from_json, to_json
 from fused_gan.training.processes import launched, make_accelerator
 from fused_gan.training.progress import ProgressView, progress_view
 from fused_gan.training.recorder import Recorder
-from fused_gan.training.sampling import Sampler
 from fused_gan.training.vae import VAE
 
 if TYPE_CHECKING:
@@ -215,9 +216,8 @@ class _Run:
             "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
         }
         self.description["training"] |= {"device": str(device), "out": str(folder.path)}
-        sampler = Sampler(
-            self.system.maker, preset.model.z_dim, preset.model.value_range, self.description["classes"], shape
-        )
+        model, classes = preset.model, self.description["classes"]
+        sampler = Sampler(self.system.sampling_network, model.z_dim, model.value_range, classes, shape)
         evaluator = self._evaluator(data, sampler) if config.evaluates and accelerator.is_main_process else None
         self.recorder = Recorder(self.system, sampler, folder, self.description, Monitor(self.system), evaluator)
 

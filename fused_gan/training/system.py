@@ -6,16 +6,19 @@ import contextlib
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from fused_gan.base.seeds import stream_seed
 from fused_gan.errors import require
+from fused_gan.models import VAELikelihood
+from fused_gan.models.sampler import make_images
 from fused_gan.training.batches import Batches
-from fused_gan.training.config import TrainingConfig, stream_seed
+from fused_gan.training.config import TrainingConfig
 from fused_gan.training.processes import make_accelerator, own_rows
 from fused_gan.training.step_graph import StepGraph, graph_obstacle
 
@@ -39,6 +42,8 @@ class System(ABC):
         UserError: the batch cannot be shared, or a CUDA graph is asked for and cannot be had.
     """
 
+    conditional = False  # whether the networks take class labels
+
     def __init__(
         self,
         networks: Mapping[str, nn.Module],
@@ -56,10 +61,10 @@ class System(ABC):
         self.steps_done = 0
         self.parts = own_rows(self.accelerator, config.batch_size, config.gradient_accumulation)
 
-        self._maker = next(iter(self.networks))
+        self._sampling = next(iter(self.networks))
         self._averaged: nn.Module | None = None
         if config.ema_decay:
-            self._averaged = copy.deepcopy(self.networks[self._maker]).requires_grad_(False).eval()
+            self._averaged = copy.deepcopy(self.networks[self._sampling]).requires_grad_(False).eval()
 
         self._parameters = {name: list(network.parameters()) for name, network in self.networks.items()}
         self._lrs = dict(lrs)
@@ -86,9 +91,21 @@ class System(ABC):
         self._work = self._make_work()
 
     @property
-    def maker(self) -> nn.Module:
+    def sampling_network(self) -> nn.Module:
         """The network that pictures are made with: the averaged one, where there is one."""
-        return self.networks[self._maker] if self._averaged is None else self._averaged
+        return self.networks[self._sampling] if self._averaged is None else self._averaged
+
+    @property
+    def likelihood(self) -> VAELikelihood | None:
+        """Of images, under the network that pictures are made with; None for a system that has none."""
+        return None
+
+    def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Return images (B, C, H, W) made from noise (B, z_dim) and, for a conditional system, labels (B,).
+
+        Noise and labels may be on any device.
+        """
+        return make_images(self.sampling_network, noise, labels)
 
     def step(self) -> None:
         """Take one training step."""
@@ -104,10 +121,6 @@ class System(ABC):
     @abstractmethod
     def compute(self) -> Sequence[Tensor]:
         """Update the networks with what was drawn; returns the losses."""
-
-    @abstractmethod
-    def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) from noise (B, z_dim) and, for a conditional system, labels (B,), on any device."""
 
     @abstractmethod
     def scores(self) -> dict[str, float]:
@@ -163,7 +176,7 @@ class System(ABC):
         if self._averaged is not None:
             # The decay starts low, as otherwise the untrained weights would linger for 1/(1 − decay) steps.
             decay = min(self.config.ema_decay, (1 + self.steps_done) / (10 + self.steps_done))
-            average_into(self._averaged, self.networks[self._maker], decay)
+            average_into(self._averaged, self.networks[self._sampling], decay)
         self._losses_summed += 1
         self.steps_done += 1
 
@@ -185,7 +198,7 @@ class System(ABC):
         """All that a run needs to go on as if it had never stopped: tensors, numbers and containers of them."""
         state: dict[str, Any] = {name: network.state_dict() for name, network in self.networks.items()}
         if self._averaged is not None:
-            state[f"averaged_{self._maker}"] = self._averaged.state_dict()
+            state[f"averaged_{self._sampling}"] = self._averaged.state_dict()
         for name, optimizer in self.optimizers.items():
             state[f"{name}_optimizer"] = optimizer.state_dict()["state"]
         if self.accelerator.scaler is not None:
@@ -207,7 +220,7 @@ class System(ABC):
             network.load_state_dict(state[name])
             _load_moments(self.optimizers[name], state[f"{name}_optimizer"])
         if self._averaged is not None:
-            self._averaged.load_state_dict(state[f"averaged_{self._maker}"])
+            self._averaged.load_state_dict(state[f"averaged_{self._sampling}"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if state["random_of"] == self.random.device.type:
@@ -252,18 +265,6 @@ def average_into(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 def means(rows: Sequence[Sequence[Tensor]]) -> list[Tensor]:
     """The mean of each column of scalars; at least one row."""
     return list(rows[0]) if len(rows) == 1 else [torch.stack(column).mean() for column in zip(*rows, strict=True)]
-
-
-@contextlib.contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Within it, no gradients, and BatchNorm uses its averages and leaves them alone."""
-    training = network.training
-    network.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        network.train(training)
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

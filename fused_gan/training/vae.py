@@ -8,12 +8,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
+from fused_gan.base.seeds import stream_seed
 from fused_gan.errors import require
-from fused_gan.losses import bernoulli_nll, gaussian_nll, iwae_bound, kl_to_standard_normal, negative_elbo
-from fused_gan.models import VAENetwork
+from fused_gan.losses import kl_to_standard_normal, negative_elbo
+from fused_gan.models import VAELikelihood, VAENetwork
 from fused_gan.training.batches import Batches
-from fused_gan.training.config import VAETraining, stream_seed
-from fused_gan.training.system import System, evaluating, means
+from fused_gan.training.config import VAETraining
+from fused_gan.training.system import System, means
 
 SCORED = 512  # images that the score is the mean of
 
@@ -55,7 +56,7 @@ class VAE(System):
     @property
     def network(self) -> VAENetwork:
         """The network that pictures are made with."""
-        network = self.maker
+        network = self.sampling_network
         assert isinstance(network, VAENetwork)
         return network
 
@@ -71,76 +72,22 @@ class VAE(System):
         for part, rows in enumerate(self.parts):
             images = self.data.take(self._chosen[rows])
             decoded, mean, log_variance = self.calls["vae"](images, self._noise[rows])
-            reconstruction, kl = self._terms(decoded, mean, log_variance, images)
+            reconstruction = self.likelihood.nll(decoded, images)
+            kl = kl_to_standard_normal(mean, log_variance)
             loss = negative_elbo(reconstruction, kl, self.objective.beta)
             self.backward("vae", loss, part)
             losses.append([loss.detach(), reconstruction.detach().mean(), kl.detach().sum(1).mean()])
         self.update("vae")
         return means(losses)
 
-    def _terms(self, decoded: Tensor, mean: Tensor, log_variance: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
-        """−log p(x | z), (B,), and the KL of each dimension, (B, z_dim)."""
-        return self._nll(decoded, images), kl_to_standard_normal(mean, log_variance)
-
-    def _nll(self, decoded: Tensor, images: Tensor) -> Tensor:
-        if self.objective.likelihood == "bernoulli":
-            return bernoulli_nll(decoded, images)
-        return gaussian_nll(self.network.output(decoded), images, self.objective.deviation)
-
-    def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Images (B, C, H, W) decoded from latents (B, z_dim) on any device."""
-        with evaluating(self.network):
-            return self.network.decode(noise.to(self.data.device, self.data.dtype))
-
-    def reconstruct(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) encoded and decoded again, through the mean of q."""
-        with evaluating(self.network):
-            return self.network.decode(self.code(images))
-
-    def code(self, images: Tensor) -> Tensor:
-        """μ of q(z | x) for images (B, C, H, W): (B, z_dim)."""
-        with evaluating(self.network):
-            return self.network.encode(images)[0]
-
-    def kl(self, images: Tensor) -> Tensor:
-        """Mean KL of each latent dimension over the images: (z_dim,)."""
-        with evaluating(self.network):
-            return kl_to_standard_normal(*self.network.encode(images)).mean(0)
-
-    def terms(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """The two terms of the negative ELBO: −log p(x | z), (B,), and the KL of each dimension, (B, z_dim).
-
-        Args:
-            images: (B, C, H, W) in the value range, on the device.
-            noise: ε of one latent for each image, (B, z_dim).
-        """
-        with evaluating(self.network):
-            decoded, mean, log_variance = self.network(images, noise)
-            return self._terms(decoded, mean, log_variance, images)
+    @property
+    def likelihood(self) -> VAELikelihood:
+        """The likelihood under the network that pictures are made with."""
+        return self.objective.likelihood_of(self.network)
 
     def scores(self) -> dict[str, float]:
         """`negative_elbo` (β = 1), of always the same images and noise."""
         random = torch.Generator().manual_seed(stream_seed(self.config.seed, "scores"))
         images = self.data.take(self.data.draw(SCORED, random).to(self.data.device))
         noise = torch.randn(SCORED, self.z_dim, generator=random).to(images)
-        return {"negative_elbo": negative_elbo(*self.terms(images, noise)).item()}
-
-    def iwae(self, images: Tensor, k: int, seed: int = 0) -> Tensor:
-        """The IWAE-k bound on log p(x), in nats: (B,). Pixels are taken as they are, not binarised.
-
-        Args:
-            images: (B, C, H, W) in the value range, on the device.
-            k: latents drawn for each image.
-            seed: of these latents.
-        """
-        random = torch.Generator().manual_seed(stream_seed(seed, "iwae"))
-        with evaluating(self.network):
-            mean, log_variance = self.network.encode(images)
-            log_weights = []
-            for _ in range(k):
-                noise = torch.randn(mean.shape, generator=random).to(mean)
-                latents = torch.addcmul(mean, torch.exp(log_variance / 2), noise)
-                nll = self._nll(self.network.decoder(latents), images)
-                # log p(z) − log q(z | x); the constants of both normal densities cancel.
-                log_weights.append((noise.square() + log_variance - latents.square()).sum(1) / 2 - nll)
-            return iwae_bound(torch.stack(log_weights))
+        return {"negative_elbo": negative_elbo(*self.likelihood.elbo_terms(images, noise)).item()}

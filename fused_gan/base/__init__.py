@@ -1,0 +1,1 @@
+"""Pieces that know nothing of networks: errors, files, JSON, tensor files, seeds, scores, HTML pages."""

@@ -1,0 +1,162 @@
+"""Pictures from a network: noise, samples, interpolations, reconstructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fused_gan.base.seeds import stream_seed
+from fused_gan.errors import UserError, require
+from fused_gan.images import Pixels, from_uint8, to_uint8
+from fused_gan.models.inference import evaluating
+
+CHUNK = 1024  # rows of noise drawn, and images made, at once
+
+
+def noise_chunks(seed: int, count: int, z_dim: int, truncation: float | None = None) -> Iterator[Tensor]:
+    """Noise for samples, float32 (n, z_dim) on the CPU, `count` rows together, from N(0, 1).
+
+    Row i depends on `seed` and i alone, not on `count` or the device, so that more samples, or samples on another
+    machine, begin with the same ones.
+
+    Args:
+        seed: of the run of numbers.
+        count: rows.
+        z_dim: length of a row.
+        truncation: take N(0, 1) cut off at ±truncation, which makes samples more typical and less diverse.
+    """
+    random = torch.Generator().manual_seed(stream_seed(seed, "samples"))
+    for start in range(0, count, CHUNK):
+        # torch.randn's numbers depend on how many are drawn at once, hence whole chunks always.
+        chunk = torch.randn(CHUNK, z_dim, generator=random)[: count - start]
+        yield chunk if truncation is None else truncated(chunk, truncation)
+
+
+def draw_noise(seed: int, count: int, z_dim: int) -> Tensor:
+    """`noise_chunks` in one piece: (count, z_dim)."""
+    return torch.cat(list(noise_chunks(seed, count, z_dim)))
+
+
+def truncated(noise: Tensor, bound: float) -> Tensor:
+    """Map numbers from N(0, 1) to numbers from N(0, 1) cut off at ±bound, by their quantiles; same shape and dtype."""
+    low, high = (torch.special.ndtr(torch.tensor(end, dtype=torch.float64)) for end in (-bound, bound))
+    quantiles = torch.special.ndtr(noise.double())
+    cut: Tensor = torch.special.ndtri(low + quantiles * (high - low))
+    return cut.to(noise.dtype)
+
+
+def between(first: Tensor, last: Tensor, steps: int) -> Tensor:
+    """Latents on the great circle from `first` to `last`, both included: (N, z_dim) each to (N, steps, z_dim).
+
+    Normal noise lies near a sphere; on the straight line between two points the middle would be untypically short.
+    """
+    norms = first.norm(dim=-1), last.norm(dim=-1)
+    angle = torch.acos(((first * last).sum(-1) / (norms[0] * norms[1])).clamp(-1, 1))[:, None, None]
+    way = torch.linspace(0, 1, steps).to(first)[None, :, None]
+    return (torch.sin((1 - way) * angle) * first[:, None] + torch.sin(way * angle) * last[:, None]) / torch.sin(angle)
+
+
+def make_images(network: nn.Module, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Return images (B, C, H, W) made by a network from noise (B, z_dim) and, if it takes them, labels (B,).
+
+    A network that has a method `images`, as a VAE's, makes them by this method, any other by being called. No gradients
+    are computed. Noise and labels may be on any device.
+    """
+    weight = next(network.parameters())
+    given = [] if labels is None else [labels.to(weight.device)]
+    with evaluating(network):
+        images: Tensor = getattr(network, "images", network)(noise.to(weight), *given)
+    return images
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A network that makes pictures.
+
+    Attributes:
+        network: makes images from noise (B, z_dim), and labels (B,) if there are classes, as `make_images` has it.
+        z_dim: length of the noise.
+        value_range: (low, high) of the images.
+        classes: how many it can be asked for; 0 if it is not conditional.
+        image_shape: (C, H, W).
+    """
+
+    network: nn.Module
+    z_dim: int
+    value_range: tuple[float, float]
+    classes: int
+    image_shape: tuple[int, int, int]
+
+    def images(self, noise: Tensor, labels: Tensor | None = None) -> Pixels:
+        """uint8 (B, C, H, W) from noise (B, z_dim) and, if there are classes, labels (B,), on any device."""
+        return to_uint8(make_images(self.network, noise, labels), self.value_range)
+
+    def chunks(
+        self, count: int, seed: int, labels: Tensor | None = None, truncation: float | None = None
+    ) -> Iterator[Pixels]:
+        """`count` images, uint8 (n, C, H, W) at a time; image i depends on `seed`, i and its label alone.
+
+        Args:
+            count: how many.
+            seed: of the noise.
+            labels: (count,), if there are classes; by default all classes in turn.
+            truncation: as for `noise_chunks`.
+
+        Raises:
+            UserError: labels are given without classes, or out of range.
+        """
+        labels = self.check_labels(labels, count)
+        start = 0
+        for noise in noise_chunks(seed, count, self.z_dim, truncation):
+            stop = start + len(noise)
+            yield self.images(noise, None if labels is None else labels[start:stop])
+            start = stop
+
+    def sample(self, count: int, seed: int, labels: Tensor | None = None, truncation: float | None = None) -> Pixels:
+        """`chunks` in one piece: uint8 (count, C, H, W)."""
+        return np.concatenate(list(self.chunks(count, seed, labels, truncation)))
+
+    def check_labels(self, labels: Tensor | None, count: int) -> Tensor | None:
+        """The labels of `count` images, all classes in turn where None is given; None if there are no classes."""
+        if not self.classes:
+            require(labels is None, "labels: this system is not conditional, it takes none")
+            return None
+        if labels is None:
+            return torch.arange(count) % self.classes
+        in_range = len(labels) == count and int(labels.min()) >= 0 and int(labels.max()) < self.classes
+        require(in_range, f"labels: expected {count} of 0 … {self.classes - 1}, got {labels.tolist()[:10]}")
+        return labels
+
+    def interpolate(self, rows: int, columns: int, seed: int) -> Pixels:
+        """From one sample to another in each of `rows` rows: uint8 (rows · columns, C, H, W), row by row."""
+        ends = draw_noise(seed, 2 * rows, self.z_dim)
+        latents = between(ends[:rows], ends[rows:], columns).flatten(0, 1)
+        labels = torch.arange(rows).repeat_interleave(columns) % self.classes if self.classes else None
+        return self.images(latents, labels)
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether the network can encode images too."""
+        return hasattr(self.network, "reconstruct")
+
+    def reconstruct(self, images: Tensor) -> Pixels:
+        """Encode and decode images, through the mean of q(z | x): uint8 (N, C, H, W) to the same.
+
+        Raises:
+            UserError: the network has no encoder, or the images are of another shape.
+        """
+        reconstruct = getattr(self.network, "reconstruct", None)
+        if reconstruct is None:
+            raise UserError("reconstruct: it needs a VAE; a GAN has no encoder")
+        require(
+            tuple(images.shape[1:]) == self.image_shape,
+            f"data: expected images of {self.image_shape}, got {tuple(images.shape[1:])}",
+        )
+        weight = next(self.network.parameters())
+        with evaluating(self.network):
+            values = from_uint8(images.to(weight.device), self.value_range, weight.dtype)
+            return to_uint8(reconstruct(values), self.value_range)

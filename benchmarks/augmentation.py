@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
+from fused_gan.base.errors import require
+from fused_gan.base.files import atomic_write
 from fused_gan.data import ImageData, load
-from fused_gan.errors import require
 from fused_gan.evaluation.classifier import Classifier
-from fused_gan.evaluation.fit import accuracy, fit_classifier
-from fused_gan.files import atomic_write
+from fused_gan.evaluation.train_extractor import accuracy, fit_classifier
 from fused_gan.study.statistics import FEWEST, studentised_interval
 from fused_gan.training import configure, load_sampler, train
 from fused_gan.training.export import export_dataset

@@ -15,8 +15,8 @@ import fused_gan
 from benchmarks.cases import stock_network
 from benchmarks.side_by_side import side_by_side
 from fused_gan.data import ImageData
-from fused_gan.losses import ADVERSARIAL, bernoulli_nll, kl_to_standard_normal, negative_elbo
 from fused_gan.models import MLPGANConfig, MLPVAEConfig, VAENetwork
+from fused_gan.models.losses import ADVERSARIAL, bernoulli_nll, kl_to_standard_normal, negative_elbo
 from fused_gan.training import GANTraining, VAETraining, build_system
 
 IMAGE = (1, 28, 28)

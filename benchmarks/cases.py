@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import fused_gan
-from fused_gan import reference
+from fused_gan.ops import reference
 
 SLOPE = 0.2
 

@@ -21,7 +21,7 @@ import torch
 from benchmarks import gpu_faults, gpu_timing
 from benchmarks.gpu_cases import CAPTURABLE_MODES, MODES, SECTIONS, Case, spread
 from benchmarks.gpu_tests import missing_package
-from fused_gan.files import atomic_write
+from fused_gan.base.files import atomic_write
 
 torch._dynamo.config.recompile_limit = 10_000
 torch._dynamo.config.accumulated_recompile_limit = 10_000

@@ -15,8 +15,8 @@ from torch.nn import functional as F
 import fused_gan
 from benchmarks.cases import CHAINS, LAYERS, SLOPE, Chain, ChainCase, Layer, LayerCase, stock_network
 from benchmarks.gpu_timing import Calls, copies
-from fused_gan import reference
 from fused_gan.models import MLPGANConfig
+from fused_gan.ops import reference
 
 T = TypeVar("T")
 DEVICE = "cuda"

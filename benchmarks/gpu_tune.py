@@ -15,7 +15,8 @@ import torch
 import fused_gan
 from benchmarks import gpu_faults
 from benchmarks.gpu_cases import PRECISIONS, Precision, spread
-from fused_gan import cuda_plan, tuning
+from fused_gan import tuning
+from fused_gan.ops import cuda_plan
 from fused_gan.tuning import Findings
 from fused_gan.tuning.cuda import products
 

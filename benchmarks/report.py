@@ -21,7 +21,7 @@ import fused_gan
 from benchmarks.roofline import draw
 from benchmarks.tables import Machine, Record, markdown, rate_of_the_kernel
 from fused_gan import tuning
-from fused_gan.cpu_plan import processor
+from fused_gan.ops.processor import processor
 
 # Whether glibc returns freed memory to the system, to fault it in again page by page at the next call, depends on what
 # lies behind it on the heap: luck that hits any variant, and more than doubles its time. So it is told to keep it.

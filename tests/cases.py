@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fused_gan.activations import ACTIVATIONS
+from fused_gan.ops.activations import ACTIVATIONS
 
 ACTIVATION_NAMES = list(ACTIVATIONS)
 CURVED = [name for name in ACTIVATION_NAMES if name in ("tanh", "sigmoid")]  # whose second derivative is not zero

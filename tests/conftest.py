@@ -76,7 +76,7 @@ def use_threads() -> Iterator[Callable[[int], None]]:
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Send SIGINT to this process in the step after the given one, as Ctrl-C does."""
-    from fused_gan.training.system import System  # takes a second, and few tests train whole runs
+    from fused_gan.systems.system import System  # takes a second, and few tests train whole runs
 
     def at(step: int) -> None:
         take = System.step

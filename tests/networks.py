@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from fused_gan import chain, linear, rewrite
+from fused_gan.nn import forward_source, linear, sequential
 
 
 @contextmanager
@@ -27,12 +27,12 @@ def recorded() -> Iterator[list[list[str]]]:
         ran.append(list(activations))
         return real_mlp(input, weights, biases, activations, slope)
 
-    real_linear_act, real_mlp = chain.linear_act, chain.mlp
+    real_linear_act, real_mlp = sequential.linear_act, sequential.mlp
     with (
-        mock.patch.object(chain, "linear_act", linear_act),
-        mock.patch.object(rewrite, "linear_act", linear_act),
+        mock.patch.object(sequential, "linear_act", linear_act),
+        mock.patch.object(forward_source, "linear_act", linear_act),
         mock.patch.object(linear, "linear_act", linear_act),
-        mock.patch.object(chain, "mlp", mlp),
+        mock.patch.object(sequential, "mlp", mlp),
     ):
         yield ran
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from fused_gan.evaluation import Evaluation
-from fused_gan.evaluation.evaluate import Settings
+from fused_gan.evaluation.result import Settings
 from fused_gan.study import Result, Study, Success
 
 SETTINGS = {"activation": {"relu": {}, "tanh": {}}, "output": {"tanh": {}, "sigmoid": {}}}

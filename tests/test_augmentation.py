@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.augmentation import GENERATED, Options, main, table
-from fused_gan.errors import UserError
+from fused_gan.base.errors import UserError
 
 
 def write_accuracies(folder: Path, options: Options) -> None:

@@ -11,7 +11,7 @@ from tolerance import assert_all_as_close_as_stock, first_order, leaves, operato
 from torch import Tensor, nn
 
 from fused_gan import FusedLinear
-from fused_gan.reference import stock_layers
+from fused_gan.ops.reference import stock_layers
 
 SMALL = Shape((30,), 14, 15)
 HALVES = [torch.bfloat16, torch.float16]

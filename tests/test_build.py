@@ -15,7 +15,8 @@ from cases import ACTIVATION_NAMES, DTYPES
 from torch import nn
 
 import fused_gan
-from fused_gan import _C, FusedLinear, activations
+from fused_gan import _C, FusedLinear
+from fused_gan.ops import activations
 
 PACKAGE = Path(fused_gan.__file__).parent
 
@@ -24,7 +25,7 @@ PACKAGE = Path(fused_gan.__file__).parent
 
 
 def test_both_lists_of_activations_agree() -> None:
-    """csrc/activations.h and fused_gan/activations.py, names and order."""
+    """csrc/activations.h and fused_gan/ops/activations.py, names and order."""
     assert tuple(activations.ACTIVATIONS) == _C.activations
 
 

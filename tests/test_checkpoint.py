@@ -14,8 +14,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from fused_gan.base.files import atomic_write
 from fused_gan.data import ImageData, load
-from fused_gan.files import atomic_write
 from fused_gan.models import MLPGANConfig
 from fused_gan.training import (
     CheckpointError,

@@ -17,13 +17,13 @@ import pytest
 import torch
 from PIL import Image
 
-from fused_gan import doctor
-from fused_gan.activations import ACTIVATIONS
-from fused_gan.cli import main
+from fused_gan.cli import doctor
+from fused_gan.cli.main import main
+from fused_gan.cli.options import field_docstrings
 from fused_gan.models.sampler import truncated
-from fused_gan.options import field_docstrings
-from fused_gan.training import GAN, PRESETS, Sampler, checkpoint, health, load_checkpoint, load_sampler
-from fused_gan.training import config as training_config
+from fused_gan.ops.activations import ACTIVATIONS
+from fused_gan.systems import devices, monitor
+from fused_gan.training import GAN, PRESETS, Sampler, checkpoint, load_checkpoint, load_sampler
 
 LAST = "checkpoints/step-0000020.safetensors"
 SMALL = ["--z-dim", "8", "--generator-widths", "32", "--discriminator-widths", "32", "--device", "cpu"]
@@ -212,9 +212,9 @@ def test_a_device_that_is_not_there_is_named(
     assert "device: cuda cannot be used: torch finds no CUDA device" in refused(capsys, [*arguments, "cuda"])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(training_config.fused_gan, "build_info", lambda: {"cuda": None})
+    monkeypatch.setattr(devices, "build_info", lambda: {"cuda": None})
     assert "this build of fused_gan has no CUDA kernels" in refused(capsys, [*arguments, "cuda:0"])
-    monkeypatch.setattr(training_config.fused_gan, "build_info", lambda: {"cuda": "13.0"})
+    monkeypatch.setattr(devices, "build_info", lambda: {"cuda": "13.0"})
     assert "device: cuda:1 asked for, but there are only 1" in refused(capsys, [*arguments, "cuda:1"])
 
 
@@ -255,7 +255,7 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_missing_extra_says_how_to_get_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    ours = ("commands", "training", "images", "data", "pictures", "models")
+    ours = ("cli", "study", "training", "systems", "evaluation", "models", "data")
     for name in list(sys.modules):
         package, _, rest = name.partition(".")
         if package == module or (package == "fused_gan" and rest.partition(".")[0] in ours):
@@ -495,7 +495,7 @@ def test_the_list_of_presets(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_run_stopped_by_the_monitor_says_so(
     tmp_path: Path, patches: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health.Monitor, "_suspicious", lambda monitor, look: [health.Verdict("collapsed", "1 %")])
+    monkeypatch.setattr(monitor.Monitor, "_suspicious", lambda self, look: [monitor.Verdict("collapsed", "1 %")])
     options = ["--health-interval", "2", "--on-collapse", "stop"]
     assert train(patches, tmp_path / "run", *options) == 1
     assert "stopped by the health monitor after step 6; everything is saved" in capsys.readouterr().out

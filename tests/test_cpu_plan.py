@@ -24,10 +24,12 @@ from test_resume import last_state
 from tolerance import assert_equivalent, first_order, operators
 
 import fused_gan
-from fused_gan import cpu_plan, tuning
-from fused_gan._library import native
+from fused_gan import tuning
+from fused_gan.ops.library import native
+from fused_gan.ops.processor import processor
 from fused_gan.training import CheckpointError, Checkpoints, load_checkpoint, resume
 from fused_gan.tuning import Findings, Record
+from fused_gan.tuning.plan_files import layer_product
 
 LAYER = (70, 64, 48)  # samples, inputs, outputs: large enough for every kernel
 CAPABILITY = native.cpu_capability()
@@ -42,7 +44,7 @@ def record(direction: str, shape: tuple[int, int, int], kernel: str, precision: 
 
 def findings(*records: Record, threads: int | None = None) -> Findings:
     """As if measured here."""
-    return Findings(cpu_plan.processor(), CAPABILITY, threads or torch.get_num_threads(), records)
+    return Findings(processor(), CAPABILITY, threads or torch.get_num_threads(), records)
 
 
 def of_chain(widths: tuple[int, ...], samples: int, kernel: str, precision: str) -> Findings:
@@ -183,8 +185,8 @@ def test_findings_hold_for_their_threads_and_their_processor(tmp_path: Path) -> 
     assert "by the table for" in fused_gan.plan(LAYER).forward
     measured = (record("forward", LAYER, "library"),)
     for other, reason in (
-        (Findings("another one", CAPABILITY, here, measured), f"on another one, this is {cpu_plan.processor()}"),
-        (Findings(cpu_plan.processor(), "sve", here, measured), f"with sve, here {CAPABILITY} is in use"),
+        (Findings("another one", CAPABILITY, here, measured), f"on another one, this is {processor()}"),
+        (Findings(processor(), "sve", here, measured), f"with sve, here {CAPABILITY} is in use"),
     ):
         with tuning.following(other) as refused:
             assert refused == [f"measured {reason}"]
@@ -222,18 +224,18 @@ def test_autotune_measures_keeps_and_follows(tmp_path: Path) -> None:
     try:
         found = fused_gan.autotune(shapes, [torch.float32, torch.bfloat16], "cpu", path)
         kept = tuning.read(path)
-        assert (kept.device, kept.facts) == (cpu_plan.processor(), (CAPABILITY, torch.get_num_threads()))
+        assert (kept.device, kept.facts) == (processor(), (CAPABILITY, torch.get_num_threads()))
         assert kept.records == tuple(found)
         assert len(found) == 8
         for one in found:
-            product = cpu_plan.layer_product(one.product)
+            product = layer_product(one.product)
             assert native.cpu_decision(product) == (one.kernel, True)
             assert (one.kernel, "") in native.cpu_candidates(product)
             assert one.microseconds > 0
             assert one.usual_microseconds > 0
         again = fused_gan.autotune([LAYER], [torch.float64], "cpu", path)
         assert tuning.read(path).records == (*found, *again)
-        assert native.cpu_decision(cpu_plan.layer_product(found[0].product)) == (found[0].kernel, True)
+        assert native.cpu_decision(layer_product(found[0].product)) == (found[0].kernel, True)
     finally:
         tuning.replace(*before)
 

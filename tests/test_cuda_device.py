@@ -13,11 +13,12 @@ from tolerance import assert_all_as_close_as_stock, standard
 from torch import Tensor
 
 import fused_gan
-from fused_gan import _library, cuda_plan, reference, tuning
+from fused_gan import tuning
+from fused_gan.ops import cuda_plan, library, reference
 
 if not torch.cuda.is_available() or fused_gan.build_info()["cuda"] is None:
     pytest.skip("no GPU, or a build without CUDA", allow_module_level=True)
-native = _library.native
+native = library.native
 
 PRECISIONS = {
     "bfloat16": (torch.bfloat16, "highest"),

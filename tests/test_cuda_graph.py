@@ -26,11 +26,11 @@ from step_cases import SYSTEMS, build
 from test_checkpoint import flat
 from test_resume import last_state, numbers
 
-from fused_gan.errors import UserError
+from fused_gan.base.errors import UserError
+from fused_gan.systems.monitor import Monitor
+from fused_gan.systems.step_graph import ORDINARY, StepGraph
+from fused_gan.systems.system import System
 from fused_gan.training import train
-from fused_gan.training.health import Monitor
-from fused_gan.training.step_graph import ORDINARY, StepGraph
-from fused_gan.training.system import System
 
 REPLAYED = ORDINARY + 5
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import fused_gan
-from fused_gan import cuda_plan
-from fused_gan._library import native
+from fused_gan.ops import cuda_plan
+from fused_gan.ops.library import native
 
 pytestmark = pytest.mark.skipif(fused_gan.build_info()["cuda"] is None, reason="a build without CUDA has no plan")
 

@@ -14,10 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fused_gan import data
-from fused_gan.data import load
-from fused_gan.errors import UserError
-from fused_gan.images import from_uint8, make_grid, save_samples, to_uint8
+from fused_gan.base.errors import UserError
+from fused_gan.data import datasets, load
+from fused_gan.data.images import from_uint8, make_grid, save_samples, to_uint8
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 5, 4), dtype=np.uint8)
 LABELS = np.array([0, 1, 2, 0, 1, 2], dtype=np.uint8)
@@ -56,15 +55,15 @@ def test_digits() -> None:
 
 
 def test_a_data_set_that_is_not_installed_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    missing = data.DataSet("pictures", data._fashion_mnist, (tmp_path / "none").is_dir, "apt install pictures")
-    monkeypatch.setitem(data.DATA_SETS, "fashion-mnist", missing)
+    missing = datasets.DataSet("pictures", datasets._fashion_mnist, (tmp_path / "none").is_dir, "apt install pictures")
+    monkeypatch.setitem(datasets.DATA_SETS, "fashion-mnist", missing)
     with pytest.raises(UserError, match=r"^data: fashion-mnist is not installed; get it with: apt install pictures$"):
         load("fashion-mnist")
 
 
 def test_fashion_mnist_is_read_from_debians_folder(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(data, "FASHION_MNIST", folder)
-    assert np.array_equal(data._fashion_mnist().images[:, 0], IMAGES)
+    monkeypatch.setattr(datasets, "FASHION_MNIST", folder)
+    assert np.array_equal(datasets._fashion_mnist().images[:, 0], IMAGES)
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -145,8 +144,8 @@ def test_sources_that_are_nothing_are_named(tmp_path: Path) -> None:
 
 
 def test_images_shown_are_spread_over_the_data() -> None:
-    assert data.spread(4, 10).tolist() == [0, 2, 5, 7]
-    assert data.spread(9, 3).tolist() == [0, 1, 2]
+    assert datasets.spread(4, 10).tolist() == [0, 2, 5, 7]
+    assert datasets.spread(9, 3).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 4, 1), (2, 5, 4, 3)])

@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_runs import QUIET, options
 
-from fused_gan.cli import main
+from fused_gan.cli.main import main
 from fused_gan.data import load
 from fused_gan.training import load_sampler, train
 

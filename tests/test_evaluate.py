@@ -19,12 +19,13 @@ from small_data import small_extractor, write_squares
 from small_runs import options, run
 from test_checkpoint import Payload
 
-from fused_gan.cli import main
+from fused_gan.base.errors import UserError
+from fused_gan.base.scores import INCEPTION_SCORES, SAMPLE_SCORES, VAE_SCORES
+from fused_gan.cli.main import main
 from fused_gan.data import load
-from fused_gan.errors import UserError
-from fused_gan.evaluation import Evaluator, evaluate, inception, load_extractor, read_evaluations, reference
+from fused_gan.evaluation import Evaluator, evaluate, inception, load_extractor, read_evaluations
+from fused_gan.evaluation import evaluator as evaluator_module
 from fused_gan.evaluation.fidelity import classifier_score, frechet_distance
-from fused_gan.scores import INCEPTION_SCORES, SAMPLE_SCORES, VAE_SCORES
 from fused_gan.training import checkpoint, load_checkpoint, save_checkpoint
 
 SAMPLES = 100
@@ -95,9 +96,9 @@ def test_two_evaluations_that_end_at_the_same_time_are_both_kept(
 
 def test_the_real_side_is_computed_once_in_a_process(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = []
-    scores = reference.Reference.scores
-    monkeypatch.setattr(reference.Reference, "scores", lambda *given: made.append(1) or scores(*given))
-    reference._made.cache_clear()
+    scores = evaluator_module.Reference.scores
+    monkeypatch.setattr(evaluator_module.Reference, "scores", lambda *given: made.append(1) or scores(*given))
+    evaluator_module._made.cache_clear()
     evaluated(place, "mlp-gan")
     assert len(made) == 2, "the floor and the generated images"
     evaluated(place, "mlp-vae")

@@ -15,10 +15,10 @@ from small_data import small_extractor, write_squares
 from small_runs import QUIET, options, run
 from test_resume import last_state, numbers
 
-from fused_gan.cli import main
-from fused_gan.errors import UserError
+from fused_gan.base.errors import UserError
+from fused_gan.base.scores import SAMPLE_SCORES, SCORES, VAE_SCORES
+from fused_gan.cli.main import main
 from fused_gan.evaluation import Evaluator, evaluate
-from fused_gan.scores import SAMPLE_SCORES, SCORES, VAE_SCORES
 from fused_gan.training import GAN, configure, load_checkpoint, resume, train
 
 
@@ -103,7 +103,7 @@ def test_what_the_run_logs_is_what_evaluate_finds(place: Path, tmp_path: Path) -
 
 
 def test_a_score_is_known_again_after_a_rollback(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fused_gan.training.health import Monitor, Verdict
+    from fused_gan.systems.monitor import Monitor, Verdict
 
     look = Monitor.look
     fatal = iter([[], [Verdict("collapsed", "for the test")], [], []])

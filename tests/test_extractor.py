@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from small_data import small_extractor, write_squares
 from test_checkpoint import Payload
 
-from fused_gan.cli import main
-from fused_gan.data import FASHION_MNIST, load
-from fused_gan.errors import UserError
+from fused_gan.base.errors import UserError
+from fused_gan.cli.main import main
+from fused_gan.data import load
+from fused_gan.data.datasets import FASHION_MNIST
 from fused_gan.evaluation import SHIPPED, Extractor, ExtractorError, load_extractor, train_extractor
 from fused_gan.evaluation.classifier import Classifier
 

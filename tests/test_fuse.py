@@ -20,10 +20,10 @@ from torch.distributed.fsdp import fully_shard
 from torch.func import functional_call, jvp, vmap
 from torch.utils.checkpoint import checkpoint
 
-from fused_gan.activations import ACTIVATIONS
-from fused_gan.fuse import fuse, unfuse
 from fused_gan.nn import FusedLinear, FusedMLP, FusedSequential
-from fused_gan.report import fusion_report
+from fused_gan.nn.fusing import fuse, unfuse
+from fused_gan.nn.fusion_report import fusion_report
+from fused_gan.ops.activations import ACTIVATIONS
 
 RELU, LEAKY = ["relu"], ["leaky_relu"]
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.nn.utils import parametrizations, prune
 
-from fused_gan.fuse import fuse
-from fused_gan.report import fusion_report
+from fused_gan.nn.fusing import fuse
+from fused_gan.nn.fusion_report import fusion_report
 
 
 def x() -> Tensor:

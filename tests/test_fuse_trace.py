@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from networks import assert_same_step, operators_run
 from torch import Tensor, nn
 
-from fused_gan.fuse import fuse, unfuse
-from fused_gan.report import fusion_report
-from fused_gan.rewrite import rewritten
+from fused_gan.nn.forward_source import rewritten
+from fused_gan.nn.fusing import fuse, unfuse
+from fused_gan.nn.fusion_report import fusion_report
 
 
 def x() -> Tensor:

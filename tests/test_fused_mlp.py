@@ -11,8 +11,8 @@ from networks import assert_same_step, one_process, operators_run, recorded
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
-from fused_gan.activations import ACTIVATIONS
 from fused_gan.nn import FusedLinear, FusedMLP, FusedSequential
+from fused_gan.ops.activations import ACTIVATIONS
 
 WIDTHS = [5, 8, 7, 3]
 

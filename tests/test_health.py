@@ -16,8 +16,8 @@ from torch import nn
 
 from fused_gan import FusedLinear
 from fused_gan.data import ImageData, load
+from fused_gan.systems.monitor import HINTS, Look, Monitor, Units, Verdict, diversity
 from fused_gan.training import GAN, VAE, build_system, configure, train
-from fused_gan.training.health import HINTS, Look, Monitor, Units, Verdict, diversity
 
 GAN_SIZES: dict[str, Any] = {"z_dim": 16, "generator_widths": (64, 128), "discriminator_widths": (128, 64)}
 

@@ -15,13 +15,14 @@ from safetensors import safe_open
 from studies import result, study
 
 import fused_gan
-from fused_gan.cli import main
+from fused_gan.base.json_files import numbers, read_json, to_json_text, write_json
+from fused_gan.cli.main import main
 from fused_gan.evaluation import Evaluation, read_evaluations
-from fused_gan.evaluation.evaluate import FORMAT, Settings
+from fused_gan.evaluation.result import Settings
 from fused_gan.evaluation.table import print_evaluation
-from fused_gan.json_files import numbers, read_json, to_json_text, write_json
 from fused_gan.study import Result, StudyFolder, write_study
 from fused_gan.training import RunFolder, load_checkpoint, save_checkpoint
+from fused_gan.training.evaluate import FORMAT
 from fused_gan.training.folder import read_lines
 
 NESTED = {"a": math.nan, "b": [math.inf, {"c": (-math.inf, 1.5, 3)}], "d": None, "e": "words", "f": True, "g": ""}

@@ -14,8 +14,8 @@ from tolerance import assert_all_as_close_as_stock
 from torch import Tensor, nn
 
 from fused_gan import FusedLinear
-from fused_gan.activations import ACTIVATIONS
-from fused_gan.reference import stock_layers
+from fused_gan.ops.activations import ACTIVATIONS
+from fused_gan.ops.reference import stock_layers
 
 every_activation = pytest.mark.parametrize("activation", ACTIVATION_NAMES)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from fused_gan.errors import UserError
-from fused_gan.lock import locked
+from fused_gan.base.errors import UserError
+from fused_gan.base.lock import locked
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from fused_gan.lock import locked
+from fused_gan.base.lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -46,5 +46,5 @@ def test_a_system_without_such_locks_says_so_when_one_is_wanted(
 
 
 def test_commands_are_imported_without_such_locks() -> None:
-    program = "import fused_gan.cli, sys, accelerate, torch; sys.modules['fcntl'] = None; import fused_gan.commands"
+    program = "import fused_gan, sys, accelerate, torch; sys.modules['fcntl'] = None; import fused_gan.cli.parse"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fused_gan import FusedMLP
-from fused_gan.activations import ACTIVATIONS
-from fused_gan.losses import (
+from fused_gan.models.losses import (
     ADVERSARIAL,
     bernoulli_nll,
     clip_weights,
@@ -21,6 +20,7 @@ from fused_gan.losses import (
     negative_elbo,
     r1_penalty,
 )
+from fused_gan.ops.activations import ACTIVATIONS
 
 REAL, FAKE = torch.tensor([[0.0], [2.0]]), torch.tensor([[1.0], [-3.0]])
 # −log σ(0) = 0.693147, −log σ(2) = 0.126928; −log σ(−1) = 1.313262, −log σ(3) = 0.048587

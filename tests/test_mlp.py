@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.library import opcheck
 
 import fused_gan
-from fused_gan import reference
+from fused_gan.ops import reference
 
 SLOPE = 0.2
 

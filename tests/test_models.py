@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from fused_gan import FusedLinear, fusion_report
-from fused_gan.activations import ACTIVATIONS
+from fused_gan.base.errors import UserError
 from fused_gan.data import ImageData
-from fused_gan.errors import UserError
 from fused_gan.models import CGANConfig, ConvVAEConfig, DCGANConfig, MLPVAEConfig, VAENetwork, WGANConfig
 from fused_gan.models.layers import CropTo, PadTo
+from fused_gan.ops.activations import ACTIVATIONS
+from fused_gan.systems.build import build_sampling_network
 from fused_gan.training import PRESETS, build_system, configure
-from fused_gan.training.build import build_sampling_network
 
 SHAPES = [(1, 28, 28), (3, 8, 8), (3, 17, 9), (1, 1, 1), (3, 40, 24)]
 SMALL: dict[str, Any] = {

@@ -13,17 +13,17 @@ from small_runs import write_patches
 from test_resume import numbers
 from train_in_processes import PRESETS, main
 
-from fused_gan.errors import UserError
-from fused_gan.lock import locked
+from fused_gan.base.errors import UserError
+from fused_gan.base.lock import locked
+from fused_gan.systems.processes import own_rows
 from fused_gan.training import load_checkpoint
-from fused_gan.training.processes import own_rows
 
 HERE = Path(__file__).parent
 TOLD = """
 import os, sys
 from pathlib import Path
 from small_runs import options, run
-from fused_gan.errors import UserError
+from fused_gan.base.errors import UserError
 data, folder = sys.argv[1:]
 try:
     run("mlp-gan", options("mlp-gan", data, Path(folder, "run"), 10))

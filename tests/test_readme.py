@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fused_gan.cli import main
+from fused_gan.cli.main import main
 from fused_gan.training import PRESETS
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")

@@ -15,13 +15,13 @@ import torch
 from small_runs import QUIET, SMALL, go_on, options, run, write_patches
 from test_checkpoint import Payload, flat
 
-from fused_gan.cli import main
+from fused_gan.base.errors import UserError
+from fused_gan.base.lock import locked
+from fused_gan.cli.main import main
 from fused_gan.data import load
-from fused_gan.errors import UserError
-from fused_gan.lock import locked
+from fused_gan.systems.system import System
 from fused_gan.training import PRESETS, CheckpointError, Checkpoints, load_checkpoint, resume
 from fused_gan.training.folder import read_lines
-from fused_gan.training.system import System
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_the_last_few_and_the_best_stay(tmp_path: Path, patches: str) -> None:
 
 
 def test_the_best_is_not_simply_the_last(tmp_path: Path, patches: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fused_gan.training.vae import VAE
+    from fused_gan.systems.vae import VAE
 
     monkeypatch.setattr(VAE, "scores", lambda vae: {"negative_elbo": abs(vae.steps_done - 20.0)})
     run("mlp-vae", options("mlp-vae", patches, tmp_path / "run", 50))

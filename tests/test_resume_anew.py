@@ -11,10 +11,10 @@ from small_data import small_extractor, write_squares
 from small_runs import QUIET, options, run
 from test_resume import last_state
 
-from fused_gan.cli import main
-from fused_gan.errors import UserError
+from fused_gan.base.errors import UserError
+from fused_gan.cli.main import main
+from fused_gan.systems.config import RUNTIME
 from fused_gan.training import GANTraining, RunFolder, VAETraining, resume
-from fused_gan.training.config import RUNTIME
 from fused_gan.training.folder import read_lines
 
 # Of each something else than the run was begun with; the device is the only one that every machine has.

@@ -12,12 +12,12 @@ from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from fused_gan.base.scores import SAMPLE_SCORES
 from fused_gan.data import load
 from fused_gan.evaluation import load_extractor, neighbours
+from fused_gan.evaluation.evaluator import Reference
 from fused_gan.evaluation.fidelity import classifier_score, frechet_distance, kernel_distance
 from fused_gan.evaluation.neighbours import K_DENSITY, K_PRECISION, Balls, neighbour_scores
-from fused_gan.evaluation.reference import Reference
-from fused_gan.scores import SAMPLE_SCORES
 
 
 def column(*numbers: float) -> Tensor:

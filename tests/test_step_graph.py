@@ -16,11 +16,12 @@ from tape import Tape, TapedStep
 from test_checkpoint import flat
 from test_resume import last_state, numbers
 
-from fused_gan.errors import UserError
-from fused_gan.training import load_checkpoint, resume, system
-from fused_gan.training.config import GANTraining
-from fused_gan.training.health import Monitor
-from fused_gan.training.step_graph import ORDINARY, StepGraph, graph_obstacle
+from fused_gan.base.errors import UserError
+from fused_gan.systems import system
+from fused_gan.systems.config import GANTraining
+from fused_gan.systems.monitor import Monitor
+from fused_gan.systems.step_graph import ORDINARY, StepGraph, graph_obstacle
+from fused_gan.training import load_checkpoint, resume
 
 
 @pytest.fixture

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from studies import result, write_grid
 
-from fused_gan.cli import main
-from fused_gan.json_files import read_json, write_json
+from fused_gan.base.json_files import read_json, write_json
+from fused_gan.cli.main import main
 from fused_gan.study import StudyFolder, load_study
 from fused_gan.study.folder import JobFolder
-from fused_gan.training.presets import PRESETS, to_json
+from fused_gan.systems.presets import PRESETS, to_json
 
 CHANGED = "was begun with other fields than grid has now: lr was 0.0002, is 0.0003"
 

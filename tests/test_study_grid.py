@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from studies import write_grid
 
-from fused_gan.cli import main
-from fused_gan.errors import UserError
+from fused_gan.base.errors import UserError
+from fused_gan.cli.main import main
 from fused_gan.study import Study, Success, load_study, shipped_studies
 
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 from studies import write_grid
 
-from fused_gan.cli import main
-from fused_gan.evaluation import Evaluation, evaluate
-from fused_gan.study import StudyFolder, job, leash, load_study
+from fused_gan.cli.main import main
+from fused_gan.evaluation import Evaluation
+from fused_gan.study import StudyFolder, job, load_study, process
 from fused_gan.study.folder import JobFolder
 from fused_gan.study.job import run_job
-from fused_gan.training.system import System
+from fused_gan.systems.system import System
+from fused_gan.training.evaluate import evaluate
 
 
 def first_job(config: Path, out: Path) -> JobFolder:
@@ -96,7 +97,7 @@ def test_a_job_goes_on_with_the_threads_that_it_is_told(tmp_path: Path, monkeypa
     try:
         with monkeypatch.context() as patched:
             patched.setattr(System, "step", interrupted)
-            assert run_job(begun, 1, "cpu") == leash.STOPPED
+            assert run_job(begun, 1, "cpu") == process.STOPPED
         assert run_job(begun, 2, "cpu") == 0
         assert torch.get_num_threads() == begun.run.read_config()["training"]["threads"] == 2
     finally:

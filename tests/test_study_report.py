@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 from studies import result, study
 
-from fused_gan.errors import UserError
+from fused_gan.base.errors import UserError
 from fused_gan.study import Result, StudyFolder, cells, differences, write_study
-from fused_gan.study.looks import weakest_share
 from fused_gan.study.plots import unused_by_layer
+from fused_gan.study.result import weakest_share
 from fused_gan.study.summary import number, plus_minus, summarise
 
 

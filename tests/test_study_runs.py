@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from studies import write_grid
 
-from fused_gan.cli import main
+from fused_gan.cli.main import main
 from fused_gan.study import Result
 from fused_gan.study.folder import JobFolder, StudyFolder
 

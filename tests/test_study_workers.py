@@ -15,9 +15,9 @@ from distributed import LocalCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 from studies import write_grid
 
-from fused_gan.cli import main
-from fused_gan.errors import UserError
-from fused_gan.lock import locked
+from fused_gan.base.errors import UserError
+from fused_gan.base.lock import locked
+from fused_gan.cli.main import main
 from fused_gan.study import Study, StudyFolder, here, load_study, runner, workers
 from fused_gan.study.process import Outcome
 

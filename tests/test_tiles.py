@@ -20,8 +20,8 @@ from tolerance import assert_as_close_as_stock, assert_equivalent, first_order, 
 from torch import Tensor
 
 import fused_gan
-from fused_gan import reference
-from fused_gan._library import native
+from fused_gan.ops import reference
+from fused_gan.ops.library import native
 
 CAPABILITY = fused_gan.build_info()["cpu_capability"]
 on_tiles = pytest.mark.skipif(not CAPABILITY.startswith("amx"), reason="no tiles in use here")

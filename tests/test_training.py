@@ -14,10 +14,11 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fused_gan.base.errors import Diverged, UserError
 from fused_gan.data import ImageData, load
-from fused_gan.errors import Diverged, UserError
-from fused_gan.images import to_uint8
+from fused_gan.data.images import to_uint8
 from fused_gan.models import MLPGANConfig, MLPVAEConfig
+from fused_gan.systems.presets import to_json
 from fused_gan.training import (
     GAN,
     VAE,
@@ -29,7 +30,6 @@ from fused_gan.training import (
     load_sampler,
     train,
 )
-from fused_gan.training.presets import to_json
 from fused_gan.training.progress import progress_view
 
 CPU = torch.device("cpu")

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 import fused_gan
-from fused_gan import cuda_plan, tuning
-from fused_gan._library import native
+from fused_gan import tuning
+from fused_gan.ops import cuda_plan
+from fused_gan.ops.library import native
 from fused_gan.tuning import Findings, Record
 
 H100 = (90, 132)

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.distributions import Bernoulli, MultivariateNormal, Normal, kl_divergence
 
+from fused_gan.base.scores import VAE_SCORES
 from fused_gan.base.seeds import stream_seed
 from fused_gan.data import ImageData
-from fused_gan.evaluation import vae as vae_module
-from fused_gan.evaluation.vae import vae_scores
-from fused_gan.images import from_uint8
+from fused_gan.data.images import from_uint8
+from fused_gan.evaluation import likelihoods as vae_module
+from fused_gan.evaluation.likelihoods import vae_scores
 from fused_gan.models import MLPVAEConfig
-from fused_gan.scores import VAE_SCORES
 from fused_gan.training import VAE, VAETraining, build_system
 
 UNIT = (0.0, 1.0)

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from fused_gan import FusedLinear
 from fused_gan.base.seeds import stream_seed
-from fused_gan.reference import stock_layers
+from fused_gan.ops.reference import stock_layers
 from fused_gan.training import GAN, VAE
 
 Arrays = list[np.ndarray]

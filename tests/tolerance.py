@@ -24,7 +24,7 @@ from cases import Arguments
 from torch import Tensor
 
 import fused_gan
-from fused_gan import reference
+from fused_gan.ops import reference
 
 Operator = Callable[..., Tensor]  # (input, weight, bias) -> output
 Results = Mapping[str, "Tensor | None"]

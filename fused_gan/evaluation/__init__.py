@@ -1,9 +1,14 @@
 """How good a trained system is, by metrics that need no download: `evaluate`, `load_extractor`, `train_extractor`."""
 
-from fused_gan.evaluation.evaluate import Evaluation, Settings, evaluate, read_evaluations
+from typing import TYPE_CHECKING, Any
+
 from fused_gan.evaluation.evaluator import Evaluator, find_extractor
 from fused_gan.evaluation.extractor import SHIPPED, Extractor, ExtractorError, load_extractor
-from fused_gan.evaluation.fit import train_extractor
+from fused_gan.evaluation.result import Evaluation, Settings
+from fused_gan.evaluation.train_extractor import train_extractor
+
+if TYPE_CHECKING:
+    from fused_gan.training.evaluate import evaluate, read_evaluations
 
 __all__ = [
     "SHIPPED",
@@ -18,3 +23,12 @@ __all__ = [
     "read_evaluations",
     "train_extractor",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # These two read and write run folders, so they live in training, above. Their public names stay here.
+    if name in ("evaluate", "read_evaluations"):
+        from fused_gan.training import evaluate as of_runs
+
+        return getattr(of_runs, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from fused_gan.images import from_uint8
+from fused_gan.data.images import from_uint8
 from fused_gan.models.layers import PadTo, halving
 from fused_gan.nn import FusedLinear, FusedSequential
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+import hashlib
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from fused_gan.base.errors import require
 from fused_gan.base.seeds import stream_seed
 from fused_gan.data import ImageData
-from fused_gan.errors import require
 from fused_gan.evaluation.extractor import SHIPPED, Extractor, described, load_extractor, shape_options
-from fused_gan.evaluation.reference import Reference, reference
-from fused_gan.evaluation.vae import vae_scores
+from fused_gan.evaluation.fidelity import classifier_score, frechet_distance, kernel_distance
+from fused_gan.evaluation.likelihoods import vae_scores
+from fused_gan.evaluation.neighbours import Balls, neighbour_scores
 from fused_gan.models import VAELikelihood
 from fused_gan.models.sampler import Sampler
 
@@ -129,3 +132,56 @@ def find_extractor(source: str | None, data: str, image_shape: tuple[int, int, i
         f"{described(image_shape)}; {remedy}",
     )
     return found
+
+
+class Reference:
+    """Real images that generated ones are compared with.
+
+    Args:
+        extractor: in whose features.
+        images: uint8 (N, C, H, W), the real ones.
+        others: as many other real ones, which give the floor.
+
+    Attributes:
+        floor: the scores of `others`: what a generator as good as the data would get.
+    """
+
+    def __init__(self, extractor: Extractor, images: Tensor, others: Tensor) -> None:
+        self.extractor = extractor
+        self._balls = Balls.around(extractor.features(images))
+        self.floor = self.scores(others)
+
+    def scores(self, images: Tensor) -> dict[str, float]:
+        """The `SAMPLE_SCORES` of generated images, uint8 (N, C, H, W)."""
+        real, fake = self._balls.centres, self.extractor.features(images)
+        return {
+            "fd": frechet_distance(real, fake),
+            "classifier_score": classifier_score(self.extractor.logits_of(fake)),
+            "kid": kernel_distance(real, fake),
+            **neighbour_scores(self._balls, Balls.around(fake)),
+        }
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A reference by what it depends on, so that many evaluations in one process make it once."""
+
+    extractor_hash: str
+    device: str
+    pixels_hash: str
+    extractor: Extractor = field(compare=False)
+    images: Tensor = field(compare=False)
+    others: Tensor = field(compare=False)
+
+
+@functools.lru_cache(maxsize=4)
+def _made(wanted: _Wanted) -> Reference:
+    return Reference(wanted.extractor, wanted.images, wanted.others)
+
+
+def reference(extractor: Extractor, images: Tensor, others: Tensor) -> Reference:
+    """`Reference(extractor, images, others)`, the one made before if nothing differs."""
+    sha = hashlib.sha256(repr((images.shape, others.shape)).encode())
+    for pixels in (images, others):
+        sha.update(pixels.contiguous().numpy().data)
+    return _made(_Wanted(extractor.hash, str(extractor.device), sha.hexdigest(), extractor, images, others))

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fused_gan import tensor_file
-from fused_gan.errors import UserError, require
+from fused_gan.base import tensor_files
+from fused_gan.base.errors import UserError, require
+from fused_gan.base.files import atomic_write
 from fused_gan.evaluation.classifier import Classifier
-from fused_gan.files import atomic_write
 
 FORMAT = "fused_gan extractor 1"
 SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "extractors").glob("*.safetensors"))}
@@ -74,7 +74,7 @@ class Extractor:
 
     def __init__(self, about: About, weights: dict[str, Tensor]) -> None:
         self.about = about
-        self.hash = tensor_file.digest(weights)
+        self.hash = tensor_files.digest(weights)
         with torch.random.fork_rng(devices=[]):
             self._network = Classifier(about.image_shape, about.classes, about.widths, about.num_features)
         self._network.load_state_dict(weights)  # converts float16 to float32
@@ -133,7 +133,7 @@ def save_extractor(path: Path, about: About, network: Classifier) -> Extractor:
     metadata = {
         "format": FORMAT,
         "about": json.dumps(dataclasses.asdict(about), allow_nan=False),
-        "sha256": tensor_file.digest(weights),
+        "sha256": tensor_files.digest(weights),
     }
     with atomic_write(path) as temporary:
         save_file(weights, temporary, metadata)
@@ -153,8 +153,8 @@ def load_extractor(source: str | Path) -> Extractor:
         raise ExtractorError(
             f"extractor: {source} is none of {', '.join(SHIPPED)} and cannot be read as a file: {error.strerror}"
         ) from error
-    metadata, weights = tensor_file.parse(path, content, FORMAT, "fused-gan extractor makes one", ExtractorError)
-    if metadata.get("sha256") != tensor_file.digest(weights):
+    metadata, weights = tensor_files.parse(path, content, FORMAT, "fused-gan extractor makes one", ExtractorError)
+    if metadata.get("sha256") != tensor_files.digest(weights):
         raise ExtractorError(f"{path}: damaged, its weights do not match their checksum")
     try:
         return Extractor(_parsed(json.loads(metadata["about"])), weights)

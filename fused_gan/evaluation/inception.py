@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from fused_gan.errors import UserError, require
+from fused_gan.base.errors import UserError, require
 from fused_gan.evaluation.fidelity import classifier_score, frechet_distance
 
 FEATURES = 2048

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fused_gan.evaluation.evaluate import Evaluation, Settings
-from fused_gan.scores import SAMPLE_SCORES, SCORES
+from fused_gan.base.scores import SAMPLE_SCORES, SCORES
+from fused_gan.evaluation.result import Evaluation, Settings
 
 HEAD = ("score, and which way is better", "value", "real against real")
 

@@ -16,7 +16,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from fused_gan.models.fields import require_positive
+from fused_gan.models.checks import require_positive
 from fused_gan.models.layers import dense
 from fused_gan.models.mlp_gan import MLPGANConfig
 from fused_gan.nn import FusedSequential

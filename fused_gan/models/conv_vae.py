@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from fused_gan.models.fields import range_of, require_activations, require_positive, require_slope
+from fused_gan.models.checks import range_of, require_activations, require_positive, require_slope
 from fused_gan.models.layers import CropTo, PadTo, doubling, halving, padded_size
 from fused_gan.models.vae import VAENetwork
 from fused_gan.nn import FusedLinear, FusedSequential

@@ -16,11 +16,11 @@ from typing import ClassVar
 
 from torch import nn
 
-from fused_gan.activations import ACTIVATIONS
-from fused_gan.errors import require
-from fused_gan.models.fields import range_of, require_activations, require_positive, require_slope
+from fused_gan.base.errors import require
+from fused_gan.models.checks import range_of, require_activations, require_positive, require_slope
 from fused_gan.models.layers import CropTo, PadTo, doubling, halving, padded_size
 from fused_gan.nn import FusedLinear, FusedSequential
+from fused_gan.ops.activations import ACTIVATIONS
 
 MULTIPLE = 8  # three layers, each of which doubles or halves
 

@@ -9,8 +9,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fused_gan.activations import ACTIVATIONS
 from fused_gan.nn import FusedLinear
+from fused_gan.ops.activations import ACTIVATIONS
 
 
 def dense(

@@ -12,7 +12,7 @@ from typing import ClassVar
 
 from torch import nn
 
-from fused_gan.models.fields import range_of, require_activations, require_positive, require_slope, require_widths
+from fused_gan.models.checks import range_of, require_activations, require_positive, require_slope, require_widths
 from fused_gan.models.layers import dense
 from fused_gan.nn import FusedSequential
 

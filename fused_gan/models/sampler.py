@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fused_gan.base.errors import UserError, require
 from fused_gan.base.seeds import stream_seed
-from fused_gan.errors import UserError, require
-from fused_gan.images import Pixels, from_uint8, to_uint8
+from fused_gan.data.images import Pixels, from_uint8, to_uint8
 from fused_gan.models.inference import evaluating
 
 CHUNK = 1024  # rows of noise drawn, and images made, at once

@@ -8,10 +8,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fused_gan.activations import ACTIVATIONS
 from fused_gan.base.seeds import stream_seed
-from fused_gan.losses import bernoulli_nll, gaussian_nll, iwae_bound, kl_to_standard_normal
 from fused_gan.models.inference import evaluating
+from fused_gan.models.losses import bernoulli_nll, gaussian_nll, iwae_bound, kl_to_standard_normal
+from fused_gan.ops.activations import ACTIVATIONS
 
 
 class VAENetwork(nn.Module):

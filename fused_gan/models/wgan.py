@@ -12,9 +12,9 @@ from typing import Literal
 
 from torch import nn
 
-from fused_gan.errors import require
+from fused_gan.base.errors import require
+from fused_gan.models.checks import require_positive
 from fused_gan.models.dcgan import DCGANConfig
-from fused_gan.models.fields import require_positive
 from fused_gan.models.mlp_gan import MLPGANConfig
 
 

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fused_gan.errors import UserError, require
-from fused_gan.files import remove_leftovers
-from fused_gan.json_files import read_json, to_json_text, write_json
+from fused_gan.base.errors import UserError, require
+from fused_gan.base.files import remove_leftovers
+from fused_gan.base.json_files import read_json, to_json_text, write_json
 from fused_gan.study.grid import GIVEN, PLACED, Job, Study
 from fused_gan.study.result import Result
 from fused_gan.training import RunFolder

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fused_gan.errors import UserError, require
-from fused_gan.json_files import to_json_text
-from fused_gan.scores import INCEPTION_SCORES, SCORES, SSIM_WINDOW, VAE_SCORES
-from fused_gan.training.config import TrainingConfig, VAETraining
-from fused_gan.training.presets import Preset, from_json, to_json
+from fused_gan.base.errors import UserError, require
+from fused_gan.base.json_files import to_json_text
+from fused_gan.base.scores import INCEPTION_SCORES, SCORES, SSIM_WINDOW, VAE_SCORES
+from fused_gan.systems.config import TrainingConfig, VAETraining
+from fused_gan.systems.presets import Preset, from_json, to_json
 
 SHIPPED = Path(__file__).parent / "shipped"
 GIVEN = ("out", "seed", "device", "threads", "tensorboard")  # fields that the study itself sets
@@ -156,7 +156,7 @@ class Study:
         require(isinstance(given, Mapping), f"evaluation: expected an object, got {given!r}")
         if not given:
             return
-        from fused_gan.evaluation import evaluate  # takes a second
+        from fused_gan.training.evaluate import evaluate  # takes a second
 
         options = inspect.signature(evaluate).parameters.keys() - {"run", "device"}  # it is that of the training
         wrong = sorted(given.keys() - options)

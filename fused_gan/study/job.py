@@ -15,19 +15,19 @@ from typing import Any
 import torch
 from rich.console import Console
 
+from fused_gan.base.errors import Diverged, UserError
+from fused_gan.base.files import remove_leftovers
+from fused_gan.base.lock import locked
 from fused_gan.data import load
-from fused_gan.errors import Diverged, UserError
-from fused_gan.evaluation import evaluate
-from fused_gan.files import remove_leftovers
-from fused_gan.lock import locked
-from fused_gan.study import leash
 from fused_gan.study.folder import JobFolder
+from fused_gan.study.process import STOPPED, stop_with_parent
 from fused_gan.study.result import Result
+from fused_gan.systems.devices import resolve_device
+from fused_gan.systems.monitor import Monitor, as_json
 from fused_gan.training import Preset, RunFolder, build_system, resume, train
-from fused_gan.training.checkpoints import Checkpoints
-from fused_gan.training.devices import resolve_device
+from fused_gan.training.checkpoint import Checkpoints
+from fused_gan.training.evaluate import evaluate
 from fused_gan.training.folder import read_lines
-from fused_gan.training.health import Monitor, as_json
 
 FAILED = 1
 
@@ -51,7 +51,7 @@ def run_job(folder: JobFolder, threads: int, device: str) -> int:
     diverged = ""
     try:
         if not _trained(job.preset, preset, folder.run):
-            return leash.STOPPED
+            return STOPPED
     except Diverged as error:
         diverged = str(error)
     start = _first_look(preset)
@@ -108,7 +108,7 @@ def main() -> int:
     parser.add_argument("--device", required=True)
     parser.add_argument("--until", type=float, help="seconds since the epoch")
     options = parser.parse_args()
-    leash.hold(options.until)
+    stop_with_parent(options.until)
     torch.set_num_threads(options.threads)
     folder = JobFolder(options.folder)
     try:

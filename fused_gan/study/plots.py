@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fused_gan.scores import SCORES
+from fused_gan.base.scores import SCORES
 from fused_gan.study.grid import Study
-from fused_gan.study.looks import is_finite
+from fused_gan.study.result import is_finite
 from fused_gan.study.statistics import Cell
 
 if TYPE_CHECKING:

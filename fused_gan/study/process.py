@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 from fused_gan.study.folder import JobFolder
-from fused_gan.study.leash import STOPPED
 
 ATTEMPTS = 3  # at a job whose process something kills: lack of memory, a person, a scheduler
 POLLED = 0.1  # seconds between two looks whether a process has ended, or is to end
@@ -52,7 +53,8 @@ def _run(job: JobFolder, threads: int, device: str, until: float | None, stop: t
     environment = os.environ | dict.fromkeys(THREADS, str(threads))
     with (
         job.log.open("ab") as log,
-        # In a session of its own, as Ctrl-C is the study's to answer. Its input is its leash: leaving here ends it.
+        # The job has a session of its own, as Ctrl-C is the study's to answer. Leaving this block closes the job's
+        # input, which ends the job.
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True
         ) as process,
@@ -60,3 +62,33 @@ def _run(job: JobFolder, threads: int, device: str, until: float | None, stop: t
         while process.poll() is None and not stop.wait(POLLED):
             pass
     return process.returncode
+
+
+STOPPED = 75  # exit status of a job that was ended so; sysexits.h calls it a temporary failure
+
+
+def stop_with_parent(until: float | None) -> None:
+    """Send this process SIGTERM when its standard input closes, which means that the parent died or let go, and at the
+    time `until` (seconds since the epoch). While a system trains, SIGTERM saves it; elsewhere the process exits with
+    `STOPPED`.
+    """
+    signal.signal(signal.SIGTERM, _exit)
+    threading.Thread(target=_when_input_ends, daemon=True).start()
+    if until is not None:
+        timer = threading.Timer(max(0.0, until - time.time()), _end)
+        timer.daemon = True
+        timer.start()
+
+
+def _when_input_ends() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    _end()
+
+
+def _end() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(STOPPED)

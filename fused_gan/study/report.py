@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fused_gan.json_files import to_json_text
-from fused_gan.page import figure, image, table, write_page
-from fused_gan.scores import SCORES
+from fused_gan.base.html_page import figure, image, table, write_page
+from fused_gan.base.json_files import to_json_text
+from fused_gan.base.scores import SCORES
 from fused_gan.study.folder import StudyFolder
 from fused_gan.study.grid import Study
-from fused_gan.study.looks import weakest_shares, worst_shares
 from fused_gan.study.plots import gradients_by_layer, score_over_time, unused_by_layer
-from fused_gan.study.result import Result, require_comparable
+from fused_gan.study.result import Result, require_comparable, weakest_shares, worst_shares
 from fused_gan.study.statistics import LEVEL, Cell, Difference, cells, differences
 from fused_gan.study.summary import number, scored, summarise
 from fused_gan.study.tables import write_csv, write_results

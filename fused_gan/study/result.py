@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fused_gan.errors import UserError, require
-from fused_gan.json_files import numbers, read_json, write_json
+from fused_gan.base.errors import UserError, require
+from fused_gan.base.json_files import numbers, read_json, write_json
 from fused_gan.study.grid import Success, job_name
 
 FORMAT = "fused_gan study result 1"
@@ -106,3 +106,36 @@ def require_comparable(results: Sequence[Result]) -> None:
                 f"results: {known.name} was evaluated with {known.conditions()}, {result.name} with "
                 f"{result.conditions()}: remove the result.json of one kind, and the study evaluates them anew",
             )
+
+
+def is_finite(look: dict[str, Any]) -> bool:
+    """Whether all is finite that tells of gradients and outputs: shares of units of others mean nothing."""
+    kinds = ("gradient_norms", "network_norms", "dead", "saturated", "negative")
+    values = [value for kind in kinds for value in look[kind].values()]
+    return all(map(math.isfinite, [*values, look["diversity"]]))
+
+
+def weakest_shares(results: Iterable[Result], when: str) -> list[float]:
+    """Of each run whose look is finite, the `weakest_share` at the start or at the end."""
+    looks = [getattr(result, when) for result in results]
+    return [weakest_share(look) for look in looks if is_finite(look)]
+
+
+def worst_shares(results: Iterable[Result], kind: str) -> list[float]:
+    """Of each run whose last look is finite, the largest share of dead, saturated or negative units in a hidden layer;
+    none of a run no layer of which can have such.
+    """
+    return [max(result.end[kind].values()) for result in results if result.end[kind] and is_finite(result.end)]
+
+
+def weakest_share(look: dict[str, Any]) -> float:
+    """Gradient of a network's weakest layer over that of its strongest, root mean squares; the smallest of networks.
+
+    Args:
+        look: a finite one.
+    """
+    shares = []
+    for network in look["network_norms"]:
+        norms = [norm for name, norm in look["gradient_norms"].items() if name.startswith(f"{network}.")]
+        shares.append(min(norms) / max(norms) if max(norms) > 0 else 0.0)
+    return min(shares, default=math.nan)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from fused_gan.lock import locked
+from fused_gan.base.lock import locked
 from fused_gan.study.folder import JobFolder, StudyFolder
 from fused_gan.study.grid import Study
 from fused_gan.study.process import POLLED, Outcome
 from fused_gan.study.report import write_study
 from fused_gan.study.result import Result
 from fused_gan.study.workers import Workers
-from fused_gan.training.interrupt import StopSignal
+from fused_gan.training.stop_signal import StopSignal
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from fused_gan.scores import SCORES
+from fused_gan.base.scores import SCORES
 from fused_gan.study.grid import Study
-from fused_gan.study.looks import is_finite, weakest_shares, worst_shares
-from fused_gan.study.recipes import recipes
-from fused_gan.study.result import Result
+from fused_gan.study.result import Result, is_finite, weakest_shares, worst_shares
 from fused_gan.study.statistics import FEWEST, LEVEL, Cell, Difference
+from fused_gan.systems.presets import to_json
 
 
 def summarise(study: Study, cells: Sequence[Cell], differences: Sequence[Difference]) -> list[str]:
@@ -232,3 +231,22 @@ def _named(settings: dict[str, str]) -> str:
 
 def _list(words: Sequence[str]) -> str:
     return " and ".join(words)
+
+
+def recipes(study: Study, axis: str) -> dict[str, dict[str, list[Any]]]:
+    """By label of an axis, the fields in which its settings differ, each with the values it has over the other axes."""
+    found: dict[str, dict[str, list[Any]]] = {label: {} for label in study.axes[axis]}
+    for job in study.jobs():
+        if job.seed:  # all seeds have the same fields
+            continue
+        preset = to_json(job.configured())
+        for name, value in ({"preset": job.preset} | preset["model"] | preset["training"]).items():
+            values = found[job.settings[axis]].setdefault(name, [])
+            if value not in values:
+                values.append(value)
+    return {
+        label: {
+            name: fields[name] for name in fields if any(other.get(name) != fields[name] for other in found.values())
+        }
+        for label, fields in found.items()
+    }

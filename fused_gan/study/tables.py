@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fused_gan.files import atomic_write
-from fused_gan.json_files import write_json
+from fused_gan.base.files import atomic_write
+from fused_gan.base.json_files import write_json
 from fused_gan.study.grid import Study
 from fused_gan.study.result import Result
 from fused_gan.study.statistics import Cell, Difference

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
 
-from fused_gan.errors import UserError
+from fused_gan.base.errors import UserError
 from fused_gan.study.process import ATTEMPTS, Outcome, execute
 
 

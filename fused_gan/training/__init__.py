@@ -1,17 +1,16 @@
 """Training, and what is read back from it: `train`, `resume`, `configure`, `load_sampler`."""
 
 from fused_gan.models.sampler import Sampler
-from fused_gan.training.batches import Batches
-from fused_gan.training.build import build_system
-from fused_gan.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from fused_gan.training.checkpoints import Checkpoints
-from fused_gan.training.config import GANTraining, TrainingConfig, VAETraining
+from fused_gan.systems.batches import Batches
+from fused_gan.systems.build import build_system
+from fused_gan.systems.config import GANTraining, TrainingConfig, VAETraining
+from fused_gan.systems.gan import GAN
+from fused_gan.systems.presets import PRESETS, Preset, configure
+from fused_gan.systems.vae import VAE
+from fused_gan.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, load_checkpoint, save_checkpoint
 from fused_gan.training.folder import RunFolder
-from fused_gan.training.gan import GAN
-from fused_gan.training.presets import PRESETS, Preset, configure
+from fused_gan.training.load import load_sampler
 from fused_gan.training.run import RunResult, resume, train
-from fused_gan.training.sampling import load_sampler
-from fused_gan.training.vae import VAE
 
 __all__ = [
     "GAN",

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import fused_gan
-from fused_gan.errors import require
-from fused_gan.images import save_pngs
-from fused_gan.json_files import write_json
+from fused_gan.base.errors import require
+from fused_gan.base.json_files import write_json
+from fused_gan.data.images import save_pngs
 from fused_gan.models.sampler import Sampler
+from fused_gan.ops.library import VERSION
 
 FORMAT = "fused_gan dataset 1"
 ABOUT = "dataset.json"
@@ -86,7 +86,7 @@ def export_dataset(
         "classes": counts,
         "seed": seed,
         "truncation": truncation,
-        "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
+        "versions": {"fused_gan": VERSION, "torch": torch.__version__},
     }
     write_json(temporary / ABOUT, content | (about or {}))
     if folder.exists():  # perhaps it is somebody's working folder: it is not replaced but filled

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fused_gan.errors import UserError, require
-from fused_gan.files import atomic_write, remove_leftovers
-from fused_gan.json_files import numbers, read_json, to_json_text, write_json
+from fused_gan.base.errors import UserError, require
+from fused_gan.base.files import atomic_write, remove_leftovers
+from fused_gan.base.json_files import numbers, read_json, to_json_text, write_json
 
 
 class RunFolder:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from fused_gan import tuning
+from fused_gan.systems.config import TrainingConfig
+from fused_gan.systems.devices import resolve_device
 from fused_gan.training.checkpoint import Checkpoint, CheckpointError
-from fused_gan.training.config import TrainingConfig
-from fused_gan.training.devices import resolve_device
 from fused_gan.training.folder import RunFolder
 
 

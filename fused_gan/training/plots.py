@@ -6,8 +6,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fused_gan.files import atomic_write
-from fused_gan.scores import SCORES
+from fused_gan.base.files import atomic_write
+from fused_gan.base.scores import SCORES
 from fused_gan.training.folder import RunFolder, read_lines
 
 NO_LOSSES = ("step", "seconds", "images_per_second", *SCORES)

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from fused_gan.base.errors import Diverged
+from fused_gan.base.scores import SCORES, cost
 from fused_gan.base.seeds import stream_seed
-from fused_gan.data import spread
-from fused_gan.errors import Diverged
-from fused_gan.images import Pixels, make_grid, save_grid, to_uint8
+from fused_gan.data.datasets import spread
+from fused_gan.data.images import Pixels, make_grid, save_grid, to_uint8
 from fused_gan.models.sampler import Sampler, draw_noise
-from fused_gan.scores import SCORES, cost
-from fused_gan.training.checkpoints import Checkpoints
+from fused_gan.systems.gan import GAN
+from fused_gan.systems.monitor import ACTIVE_KL, Look, Monitor, Verdict, as_json
+from fused_gan.systems.vae import VAE
+from fused_gan.training.checkpoint import Checkpoints
 from fused_gan.training.folder import RunFolder
-from fused_gan.training.gan import GAN
-from fused_gan.training.health import ACTIVE_KL, Look, Monitor, Verdict, as_json
 from fused_gan.training.plots import draw_losses
-from fused_gan.training.vae import VAE
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

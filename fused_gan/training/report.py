@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from fused_gan.json_files import to_json_text
-from fused_gan.page import figure, image, table, write_page
-from fused_gan.scores import SCALES, SCORES
+from fused_gan.base.html_page import figure, image, table, write_page
+from fused_gan.base.json_files import to_json_text
+from fused_gan.base.scores import SCALES, SCORES
 from fused_gan.training.folder import RunFolder, read_lines
 from fused_gan.training.plots import NO_LOSSES, curves
 
@@ -96,8 +96,8 @@ def _evaluations(folder: RunFolder) -> Iterator[str]:
     """What `fused-gan evaluate` found."""
     if not folder.evaluation.is_file():
         return
-    from fused_gan.evaluation.evaluate import read_evaluations  # takes a second
     from fused_gan.evaluation.table import HEAD, notes, reasons, rows
+    from fused_gan.training.evaluate import read_evaluations  # takes a second
 
     yield "<h2>Evaluation</h2>"
     for evaluation in read_evaluations(folder.evaluation):

@@ -16,27 +16,26 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from rich.console import Console
 
-import fused_gan
+from fused_gan.base.errors import UserError, require
+from fused_gan.base.lock import locked
 from fused_gan.data import ImageData, load
-from fused_gan.errors import UserError, require
-from fused_gan.lock import locked
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.models.sampler import Sampler
-from fused_gan.training.build import build_system, count_classes
-from fused_gan.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint
-from fused_gan.training.checkpoints import Checkpoints
-from fused_gan.training.config import RUNTIME, TrainingConfig
-from fused_gan.training.devices import cuda_obstacle, resolve_device
+from fused_gan.ops.library import VERSION
+from fused_gan.systems.build import build_system, count_classes
+from fused_gan.systems.config import RUNTIME, TrainingConfig
+from fused_gan.systems.devices import cuda_obstacle, resolve_device
+from fused_gan.systems.gan import GAN
+from fused_gan.systems.monitor import Monitor, Verdict
+from fused_gan.systems.presets import Preset, find_preset, from_json, to_json
+from fused_gan.systems.processes import launched, make_accelerator
+from fused_gan.systems.vae import VAE
+from fused_gan.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, load_checkpoint
 from fused_gan.training.folder import RunFolder
-from fused_gan.training.gan import GAN
-from fused_gan.training.health import Monitor, Verdict
-from fused_gan.training.interrupt import StopSignal
 from fused_gan.training.measured_plans import as_begun, followed_plans
-from fused_gan.training.presets import Preset, find_preset, from_json, to_json
-from fused_gan.training.processes import launched, make_accelerator
 from fused_gan.training.progress import ProgressView, progress_view
 from fused_gan.training.recorder import Recorder
-from fused_gan.training.vae import VAE
+from fused_gan.training.stop_signal import StopSignal
 
 if TYPE_CHECKING:
     from fused_gan.evaluation import Evaluator
@@ -213,7 +212,7 @@ class _Run:
             "classes": count_classes(preset.model, data, config.data),
             # Another kernel has other last digits: a run goes on with those that it was begun with.
             "plans": followed_plans(device),
-            "versions": {"fused_gan": fused_gan.__version__, "torch": torch.__version__},
+            "versions": {"fused_gan": VERSION, "torch": torch.__version__},
         }
         self.description["training"] |= {"device": str(device), "out": str(folder.path)}
         model, classes = preset.model, self.description["classes"]

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from fused_gan._library import native
-from fused_gan.cpu_plan import layer_product, processor
+from fused_gan.ops.library import native
+from fused_gan.ops.processor import processor
 from fused_gan.tuning.operands import Operands, Product, rotation
-from fused_gan.tuning.plan_files import Facts, Record
+from fused_gan.tuning.plan_files import Facts, Record, layer_product
 
 ROUNDS = 15  # in each of which every kernel is timed: what disturbs the machine disturbs them alike
 ROUND_SECONDS = 2e-3  # of one kernel in a round

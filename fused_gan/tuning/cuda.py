@@ -10,8 +10,8 @@ from functools import partial
 
 import torch
 
-from fused_gan import cuda_plan
-from fused_gan._library import FACTS, native
+from fused_gan.ops import cuda_plan
+from fused_gan.ops.library import FACTS, native
 from fused_gan.tuning.operands import Product, rotation
 from fused_gan.tuning.plan_files import Facts, Record
 

@@ -16,13 +16,13 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fused_gan import cpu_plan
-from fused_gan._library import FACTS, native
-from fused_gan.json_files import write_json
-from fused_gan.lock import locked
+from fused_gan.base.json_files import write_json
+from fused_gan.base.lock import locked
+from fused_gan.ops.library import FACTS, native
+from fused_gan.ops.processor import processor
 
 FORMAT = 2
-SHIPPED = Path(__file__).parent.parent / "plans"
+SHIPPED = Path(__file__).parent / "plans"
 
 Facts = tuple[int | str, int]  # the capability and the units of `Findings`
 
@@ -203,11 +203,11 @@ def _keep(findings: Findings, record: Record) -> str:
     """Hand one record to the plan. Returns why it cannot be followed here, if so."""
     try:
         if isinstance(findings.capability, str):
-            if findings.device != (here := cpu_plan.processor()):
+            if findings.device != (here := processor()):
                 return f"measured on {findings.device}, this is {here}"
             if findings.capability != (here := native.cpu_capability()):
                 return f"measured with {findings.capability}, here {here} is in use"
-            native.cpu_keep(cpu_plan.layer_product(record.product), findings.units, record.kernel)
+            native.cpu_keep(layer_product(record.product), findings.units, record.kernel)
         elif FACTS["cuda"] is None:
             return f"measured on {findings.device}: this build of fused_gan has no CUDA kernels"
         else:
@@ -252,3 +252,14 @@ def _install_file(path: Path) -> None:
         install(read(path))
     except (OSError, ValueError, RuntimeError) as error:  # the last where FUSED_GAN_CPU_CAPABILITY names nothing
         warnings.warn(f"fused_gan: measured plans were left out: {error}", stacklevel=3)
+
+
+def layer_product(product: tuple[str, str, int, int, int, bool, bool]) -> tuple[str, str, int, int, int]:
+    """A product as (precision, direction, samples, inputs, outputs) of the layer that it belongs to.
+
+    Args:
+        product: precision, direction, rows, columns, depth, and two that matter on CUDA alone.
+    """
+    precision, direction, rows, columns, depth, _, _ = product
+    inputs, outputs = (depth, columns) if direction == "forward" else (columns, depth)
+    return precision, direction, rows, inputs, outputs

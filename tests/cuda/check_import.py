@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 
 import fused_gan
-from fused_gan import cuda_plan
-from fused_gan._library import native
+from fused_gan.ops import cuda_plan
+from fused_gan.ops.library import native
 
 
 def check_plan() -> None:

@@ -1,0 +1,51 @@
+"""Files of tensors: plain safetensors, whose metadata names their format and holds a checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from fused_gan.base.errors import UserError
+
+
+def parse(
+    path: Path, content: bytes, expected: str, otherwise: str, error: type[UserError]
+) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata and the tensors of a file.
+
+    Args:
+        path: of the file, for errors.
+        content: of the file.
+        expected: the format that its metadata must name.
+        otherwise: what to do about a file of another format.
+        error: what is raised.
+
+    Raises:
+        error: the file is damaged, cut short, or of another format. Checksums are compared by the caller.
+    """
+    try:
+        tensors = load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    except (SafetensorError, ValueError) as reason:
+        raise error(f"{path}: damaged, cut short, or no safetensors file: {reason}") from reason
+    metadata: dict[str, str] = header.get("__metadata__", {})
+    if metadata.get("format") != expected:
+        raise error(f"{path}: expected a file of format {expected!r}, got {metadata.get('format')!r}; {otherwise}")
+    return metadata, tensors
+
+
+def digest(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
+    """SHA-256 of metadata, if given, and of tensors with names, types and shapes, as hexadecimal."""
+    sha = hashlib.sha256()
+    for key, text in (metadata or {}).items():
+        sha.update(f"{key}={text}\n".encode())
+    for name, tensor in sorted(tensors.items()):
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha.hexdigest()

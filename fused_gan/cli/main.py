@@ -1,0 +1,55 @@
+"""The command `fused-gan`. Options and help come from the dataclasses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from fused_gan.base.errors import Diverged, UserError
+
+BAD_INPUT, FAILED = 2, 1
+EXTRAS = (  # modules of the extra 'train'
+    "numpy", "PIL", "rich", "tyro", "safetensors", "mlxtend", "accelerate", "matplotlib", "tensorboard",
+    "torchmetrics",
+)  # fmt: skip
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status.
+
+    0: done. 1: it could not be finished (diverged, collapsed, disk full …). 2: bad input. 128 + n: stopped by signal n
+    (Ctrl-C is 130).
+
+    Args:
+        arguments: the words after `fused-gan`; by default those of the process.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        if arguments == ["doctor"]:
+            # Outside the parser, because it must also run where the parser is what is missing.
+            from fused_gan.cli.doctor import report
+
+            return report()
+        from fused_gan.cli.parse import parse
+
+        return parse(arguments).run()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        return _fail(f"the package {package} is missing; get it with: pip install 'fused_gan[train]'", BAD_INPUT)
+    except UserError as error:
+        return _fail(str(error), BAD_INPUT)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+    except (Diverged, OSError) as error:
+        return _fail(str(error), FAILED)
+
+
+def _fail(message: str, status: int) -> int:
+    print("fused-gan: error:", message.replace("\n", " "), file=sys.stderr)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

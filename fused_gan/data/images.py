@@ -1,0 +1,111 @@
+"""Images as files: value ranges, grids, PNG and NPZ. Sample tensors are (N, C, H, W), pictures are uint8."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from fused_gan.base.files import atomic_write
+
+Pixels = NDArray[np.uint8]
+
+
+def from_uint8(images: Tensor, value_range: tuple[float, float], dtype: torch.dtype = torch.float32) -> Tensor:
+    """Map uint8 pixels 0…255 linearly onto `value_range` (low, high). Same shape, same device, floating `dtype`."""
+    low, high = value_range
+    return images.to(dtype).mul_((high - low) / 255).add_(low)
+
+
+def to_uint8(images: Tensor, value_range: tuple[float, float]) -> Pixels:
+    """Map values in `value_range` linearly onto 0…255, rounded to nearest, clamped outside it. Same shape."""
+    low, high = value_range
+    scaled = images.detach().float().sub(low).mul(255 / (high - low))
+    pixels: Pixels = scaled.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return pixels
+
+
+def make_grid(images: Pixels, columns: int | None = None, padding: int = 2) -> Pixels:
+    """Lay images out row by row.
+
+    Args:
+        images: (N, C, H, W) uint8 with N ≥ 1 and C 1 or 3.
+        columns: images in a row; None makes a grid as near to square as it can be, ⌈√N⌉.
+        padding: pixels of white around each image.
+
+    Returns:
+        (rows·(H + padding) + padding, columns·(W + padding) + padding, C) uint8.
+    """
+    count, channels, height, width = images.shape
+    columns = columns or math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    cell_height, cell_width = height + padding, width + padding
+    grid = np.full((rows * cell_height + padding, columns * cell_width + padding, channels), 255, np.uint8)
+    for index, image in enumerate(images):
+        top = padding + index // columns * cell_height
+        left = padding + index % columns * cell_width
+        grid[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return grid
+
+
+def save_grid(path: Path, images: Pixels, columns: int | None = None) -> None:
+    """Write `images` (N, C, H, W) uint8 as one PNG grid; images under 64 pixels a side are enlarged 2, 3 … times."""
+    picture = _picture(make_grid(images, columns))
+    zoom = max(1, 64 // max(images.shape[2:]))
+    if zoom > 1:
+        # Nearest, so that every generated pixel stays visible as it is.
+        picture = picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
+    save_picture(path, picture)
+
+
+def save_picture(path: Path, picture: Image.Image) -> None:
+    """Write a PNG."""
+    with atomic_write(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def save_pngs(folder: Path, images: Pixels, first: int) -> None:
+    """Write `images` (N, C, H, W) uint8 as PNGs of their own, `000000.png` …, counted from `first`."""
+    for index, image in enumerate(images, first):
+        _picture(image.transpose(1, 2, 0)).save(folder / f"{index:06d}.png")
+
+
+def save_samples(
+    path: Path, chunks: Iterable[Pixels], count: int, seed: int, labels: NDArray[np.int64] | None = None
+) -> None:
+    """Write images as an NPZ that `fused_gan.data.load` reads back, one chunk in memory at a time.
+
+    Arrays in the file: `images` uint8 (N, H, W) for one channel, (N, H, W, 3) for three; `seed` int64 (); with
+    labels, `labels` int64 (N,).
+
+    Args:
+        path: the file.
+        chunks: uint8 (n, C, H, W) each, `count` images together, at least one.
+        count: N.
+        seed: that the images were made with.
+        labels: their classes.
+    """
+    with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("images.npy", "w", force_zip64=True) as file:
+            for index, chunk in enumerate(chunks):
+                pixels = chunk[:, 0] if chunk.shape[1] == 1 else chunk.transpose(0, 2, 3, 1)
+                if index == 0:
+                    header = {"descr": "|u1", "fortran_order": False, "shape": (count, *pixels.shape[1:])}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(pixels).data)
+        for name, array in (("seed", np.int64(seed)), ("labels", labels)):
+            if array is not None:
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.lib.format.write_array(file, np.asarray(array))
+
+
+def _picture(pixels: Pixels) -> Image.Image:
+    """(H, W, C) uint8 as a picture."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

@@ -1,0 +1,153 @@
+"""Training a feature extractor: a classifier of a data set's classes, from a seed, tested on images held out."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from fused_gan.base.errors import require
+from fused_gan.base.seeds import stream_seed
+from fused_gan.data import ImageData, load
+from fused_gan.evaluation.classifier import FEATURES, VALUE_RANGE, WIDTHS, Classifier
+from fused_gan.evaluation.extractor import PREPROCESSING, About, Extractor, save_extractor, stored
+from fused_gan.nn import FusedLinear
+
+BATCH = 128
+LR = 2e-3
+SHIFT = 2  # pixels, at most, that a batch is moved by: digits and clothes stay what they are
+PALING = 0.3  # share, at most, of an image's contrast that is taken away
+BLUR = 0.5  # largest weight of the mean of the nine pixels around in the place of a pixel
+NOISE = 0.2  # largest standard deviation of what is added to an image in [-1, 1]
+HELD_OUT = 0.2  # share of the data that accuracy is measured on
+FEWEST = 5  # images of a class
+
+
+def train_extractor(
+    data: str,
+    out: Path,
+    image_size: int | None = None,
+    channels: int | None = None,
+    steps: int = 3000,
+    seed: int = 0,
+    device: torch.device | None = None,
+) -> Extractor:
+    """Train a classifier, measure it on held-out images, write its file and return the extractor in it.
+
+    Cross-entropy by Adam, the step size falling linearly to 0, the images disturbed a little.
+
+    Args:
+        data: as for `load`; it needs labels.
+        out: the file, a .safetensors.
+        image_size, channels: as for `load`.
+        steps: batches of 128 images.
+        seed: of weights, batches and the choice of held-out images.
+        device: the CPU by default.
+
+    Raises:
+        UserError: the data cannot be read, has no labels, one class, or too few images.
+    """
+    require(out.suffix == ".safetensors", f"out: expected a name ending in .safetensors, got {out.name}")
+    require(steps > 0, f"steps: expected a positive integer, got {steps}")
+    device = device or torch.device("cpu")
+    images = load(data, image_size, channels)
+    labels = _labels(data, images)
+    classes = int(labels.max()) + 1
+    _, depth, height, width = images.images.shape
+    # All random numbers from the CPU, so that every device gets the same weights and batches.
+    random = torch.Generator().manual_seed(stream_seed(seed, "extractor"))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(stream_seed(seed, "weights"))
+        network = Classifier((depth, height, width), classes).to(device)
+    order = torch.randperm(len(labels), generator=random)
+    held_out, kept = order.tensor_split([math.ceil(HELD_OUT * len(labels))])
+    fit_classifier(network, images.images[kept], labels[kept], steps, random)
+    _normalise(network, images.images[kept])
+    network.load_state_dict(stored(network))  # what is measured is what the file holds, rounded
+    about = About(
+        data=Path(data).name,
+        image_shape=(depth, height, width),
+        classes=classes,
+        widths=WIDTHS,
+        num_features=FEATURES,
+        preprocessing=PREPROCESSING,
+        seed=seed,
+        steps=steps,
+        trained_on=len(kept),
+        held_out=len(held_out),
+        accuracy=accuracy(network, images.images[held_out], labels[held_out]),
+    )
+    return save_extractor(out, about, network)
+
+
+def _labels(source: str, data: ImageData) -> Tensor:
+    require(data.labels is not None, f"data: {source} has no class labels, which a classifier learns from")
+    assert data.labels is not None
+    require(data.labels.min().item() >= 0, f"data: {source} has a negative class label")
+    classes, counts = torch.unique(data.labels, return_counts=True)
+    require(len(classes) > 1, f"data: {source} has one class only; a classifier needs two or more")
+    require(
+        counts.min().item() >= FEWEST,
+        f"data: {source} has {counts.min()} images of class {classes[counts.argmin()]}; each needs {FEWEST} or more",
+    )
+    return data.labels
+
+
+def fit_classifier(network: Classifier, images: Tensor, labels: Tensor, steps: int, random: torch.Generator) -> None:
+    """Train on uint8 images (N, C, H, W) and labels (N,): Adam, a falling step size, every batch `disturbed`."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
+    network.train()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = LR * (1 - step / steps)
+        chosen = torch.randint(len(images), (BATCH,), generator=random)
+        batch = disturbed(network.scaled(images[chosen]), random)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(batch), labels[chosen].to(batch.device))
+        torch.autograd.backward(loss)
+        optimizer.step()
+    network.eval()
+
+
+def disturbed(images: Tensor, random: torch.Generator) -> Tensor:
+    """Images (B, C, H, W) moved, paled, blurred and made noisy, each to a degree of its own.
+
+    A classifier of clean images alone takes every picture with a grain in its background for one and the same class:
+    then no score tells a bad generator from a worse one.
+    """
+    count, low, high = len(images), *VALUE_RANGE
+    down, right = torch.randint(2 * SHIFT + 1, (2,), generator=random).tolist()
+    padded = F.pad(images, (SHIFT,) * 4, value=low)
+    height, width = images.shape[2:]
+    moved = padded[:, :, down : down + height, right : right + width]
+    degrees = torch.rand(3, count, 1, 1, 1, generator=random).to(images)
+    blurred = torch.lerp(moved, F.avg_pool2d(moved, 3, 1, 1, count_include_pad=False), BLUR * degrees[0])
+    paled = low + (blurred - low) * (1 - PALING * degrees[1])
+    grain = torch.randn(images.shape, generator=random).to(images)
+    return (paled + NOISE * degrees[2] * grain).clamp(low, high)
+
+
+@torch.no_grad()
+def _normalise(network: Classifier, images: Tensor) -> None:
+    """Scale the features to a mean square of 1 over the images, and the head by the inverse: the logits stay.
+
+    Distances then have one scale whatever the classifier, and KID's kernel, which adds 1, weighs its terms alike.
+    """
+    squares = torch.cat([network.features(some).square().mean(1) for some in torch.split(images, BATCH)])
+    scale = squares.mean().rsqrt()
+    last = network.body[-1]
+    assert isinstance(last, FusedLinear)
+    for tensor in (last.weight, last.bias):  # a ReLU's output scales with its input
+        tensor.mul_(scale)
+    network.head.weight.div_(scale)
+
+
+@torch.no_grad()
+def accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
+    """Share of uint8 images (N, C, H, W) that get their label."""
+    features = torch.cat([network.features(some) for some in torch.split(images, BATCH)])
+    right: Tensor = network.head(features).argmax(1).cpu() == labels
+    return right.double().mean().item()

@@ -1,0 +1,79 @@
+"""Which kernels multiply on CUDA, in words: what `fused_gan.plan` says there."""
+
+from __future__ import annotations
+
+import torch
+
+from fused_gan.ops.library import FACTS, native
+
+EXAMPLE = ("an H100", (90, 132))  # spoken of where no GPU is visible
+
+NAMES = {
+    "library": "torch's product (cuBLAS), then one kernel for the rest",
+    "wgmma_128x256": "one kernel on Hopper's tensor cores (wgmma), tiles of 128 × 256",
+    "wgmma_128x128": "one kernel on Hopper's tensor cores (wgmma), tiles of 128 × 128",
+    "mma_128x128": "one kernel on the tensor cores (mma), tiles of 128 × 128",
+    "mma_64x64": "one kernel on the tensor cores (mma), tiles of 64 × 64",
+    "mma_32x32": "one kernel on the tensor cores (mma), tiles of 32 × 32",
+    "mma_any": "one kernel on the tensor cores (mma), tiles of 64 × 64, any alignment",
+}
+
+
+def capability(device: torch.device | str | None) -> tuple[int, int]:
+    """What the plan asks of a device: ten times its compute capability, and its multiprocessors."""
+    facts = torch.cuda.get_device_properties(torch.device(device or "cuda"))
+    return 10 * facts.major + facts.minor, facts.multi_processor_count
+
+
+def product(
+    dtype: str, direction: str, rows: int, columns: int, depth: int, aligned: bool, epilogue: bool = True
+) -> tuple[str, str, int, int, int, bool, bool]:
+    """A product as the plan takes it; float32 as PyTorch's settings want a product of this size now.
+
+    Args:
+        dtype: "bfloat16", "float16" or "float32".
+        direction: "forward" (rows, depth) · (columns, depth)ᵀ, or "backward" (rows, depth) · (depth, columns).
+        aligned: whether every row of every matrix begins at a multiple of 16 bytes.
+        epilogue: whether there is an activation (backward: or a bias gradient).
+    """
+    precision = native.cuda_float32(rows, columns, depth) if dtype == "float32" else dtype
+    return precision, direction, rows, columns, depth, aligned, epilogue
+
+
+def is_aligned(dtype: str, *row_lengths: int) -> bool:
+    """Whether contiguous matrices with rows of these lengths are aligned, in torch's allocations."""
+    return all(length * (4 if dtype == "float32" else 2) % 16 == 0 for length in row_lengths)
+
+
+def explain(dtype: str, shape: tuple[int, int, int], device: torch.device | str | None) -> tuple[str, str]:
+    """On the forward and on the backward of a layer with an activation.
+
+    Raises:
+        ValueError: this build has no CUDA kernels.
+    """
+    if FACTS["cuda"] is None:
+        raise ValueError("device: 'cuda' is not in this build of fused_gan (CPU only)")
+    top = "one kernel for activation gradient and bias gradient, then cuBLAS products"
+    if dtype == "float64":
+        return "cuBLAS product, then one kernel for bias and activation: no product of ours in float64", top
+    samples, inputs, outputs = shape
+    where, facts = ("", capability(device)) if torch.cuda.is_available() else (f"on {EXAMPLE[0]}: ", EXAMPLE[1])
+    aligned = is_aligned(dtype, inputs, outputs)
+    forward = product(dtype, "forward", samples, outputs, inputs, aligned)
+    backward = product(dtype, "backward", samples, inputs, outputs, aligned)
+    below = f"; within a chain, the product down to the layer below it: {describe(backward, facts)}"
+    return where + describe(forward, facts), where + top + below
+
+
+def describe(what: tuple[str, str, int, int, int, bool, bool], device: tuple[int, int]) -> str:
+    """The chosen kernel, and why it and not another."""
+    kernel, splits, measured = native.cuda_decision(what, device)
+    times = {name: time for name, _, time, obstacle in native.cuda_candidates(what, device) if not obstacle}
+    cut = f", the depth in {splits} parts, which a second kernel adds" if splits > 1 else ""
+    if measured:
+        return f"{NAMES[kernel]}{cut} ({kernel}, {what[0]}): measured to be the fastest on this kind of device"
+    others = ", ".join(f"{name} {time:.1f}" for name, time in times.items() if name != kernel)
+    return (
+        f"{NAMES[kernel]}{cut} ({kernel}, {what[0]}): estimated at {times[kernel]:.1f} µs from assumed rates, not "
+        f"measured (others: {others or 'none can run'}); fused_gan.autotune() measures"
+    )

@@ -1,0 +1,88 @@
+"""The operators as functions: thin calls into `torch.ops.fused_gan`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch._C import _is_tracing as is_tracing  # torch.jit.is_tracing, of which it is all, takes longer
+from torch.compiler import is_dynamo_compiling
+
+from fused_gan.ops import (
+    library,  # noqa: F401  (registers the operators)
+    reference,
+)
+from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE
+
+# Looked up once: on small layers it shows.
+_linear_act = torch.ops.fused_gan.linear_act.default
+_mlp = torch.ops.fused_gan.mlp.default
+
+
+def is_recorded() -> bool:
+    """Whether torch.export or torch.jit.trace records a program, which has to run without this package."""
+    # All that torch.compiler.is_exporting() returns; torch.compile of torch 2.11 takes that function itself to be true.
+    exporting: bool = torch.compiler._is_exporting_flag
+    return exporting or (not is_dynamo_compiling() and is_tracing())
+
+
+def linear_act(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str = "relu",
+    negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+) -> Tensor:
+    """``activation(input @ weight.T + bias)`` as one operator, differentiable to any order.
+
+    Args:
+        input: ``(..., in_features)``, any number of leading dimensions, any strides; float32, float64, bfloat16 or
+            float16, on CPU or CUDA.
+        weight: ``(out_features, in_features)``, dtype and device of ``input``.
+        bias: ``(out_features,)`` or None, dtype and device of ``input``.
+        activation: "identity", "relu", "leaky_relu", "tanh" or "sigmoid".
+        negative_slope: of leaky_relu, at least 0: the gradient is read from the output's sign.
+
+    Returns:
+        ``(..., out_features)``, contiguous, dtype and device of ``input``.
+
+    Raises:
+        ValueError: a shape, the activation or the slope is wrong.
+        TypeError: a dtype or layout is not supported, or dtypes differ (outside of autocast).
+        RuntimeError: the tensors lie on different devices.
+    """
+    if is_recorded():
+        return reference.linear_act(input, weight, bias, activation, negative_slope)
+    result: Tensor = _linear_act(input, weight, bias, activation, negative_slope)
+    return result
+
+
+def mlp(
+    input: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+    negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+) -> Tensor:
+    """A chain of `linear_act`s as one operator, differentiable to any order.
+
+    Args:
+        input: ``(..., in_features)``, as for `linear_act`.
+        weights: one ``(out_features, in_features)`` a layer, each layer's in_features the out_features before it.
+        biases: one ``(out_features,)`` or None a layer; all parameters with dtype and device of ``input``.
+        activations: one name a layer.
+        negative_slope: of every leaky_relu, at least 0.
+
+    Returns:
+        ``(..., out_features)`` of the last layer, contiguous, dtype and device of ``input``.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: as `linear_act`; the message names the layer, as in ``weights[1]``.
+    """
+    if isinstance(activations, str):
+        raise TypeError(f"activations: expected a sequence of names, one a layer, got the string {activations!r}")
+    if is_recorded():
+        return reference.mlp(input, weights, biases, activations, negative_slope)
+    result: Tensor = _mlp(input, weights, biases, activations, negative_slope)
+    return result

@@ -1,0 +1,42 @@
+"""The operators in plain PyTorch, any dtype and device: the truth that tests and benchmarks compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, named
+
+
+def linear_act(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    activation: str = "relu",
+    negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+) -> Tensor:
+    """``activation(input @ weight.T + bias)`` as stock PyTorch computes it; shapes as in `fused_gan.linear_act`."""
+    return named(activation).function(F.linear(input, weight, bias), negative_slope)
+
+
+def mlp(
+    input: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+    negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+) -> Tensor:
+    """A chain of `linear_act`s as stock PyTorch computes it; shapes as in `fused_gan.mlp`."""
+    for weight, bias, activation in zip(weights, biases, activations, strict=True):
+        input = linear_act(input, weight, bias, activation, negative_slope)
+    return input
+
+
+def stock_layers(layer: nn.Linear) -> nn.Sequential:
+    """A `FusedLinear` as the stock layers that it stands for, sharing its parameters."""
+    activation = ACTIVATIONS[getattr(layer, "activation", "identity")]
+    linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
+    linear.weight, linear.bias = layer.weight, layer.bias
+    return nn.Sequential(linear, activation.module(getattr(layer, "negative_slope", DEFAULT_NEGATIVE_SLOPE)))

@@ -1,0 +1,81 @@
+"""The real images of a run, whole in memory, from which batches are taken by index."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fused_gan.data import ImageData
+from fused_gan.data.images import from_uint8
+from fused_gan.systems.config import Place
+
+
+class Batches:
+    """Images and labels, in place for the step.
+
+    On the device, images are kept as the networks take them. At ten thousand steps a second no worker process keeps up
+    with that. On the host they are kept as bytes and converted batch by batch; the values are the same.
+
+    Args:
+        data: what was loaded.
+        value_range: (low, high) that pixels 0…255 are mapped to.
+        dtype: of the images taken.
+        device: of the images and labels taken.
+        place: "device", "host", or "auto" for the device if half of its free memory is enough.
+    """
+
+    def __init__(
+        self,
+        data: ImageData,
+        value_range: tuple[float, float],
+        dtype: torch.dtype,
+        device: torch.device,
+        place: Place = "auto",
+    ) -> None:
+        _, channels, height, width = data.images.shape
+        self.shape = channels, height, width
+        self.device, self.dtype, self._value_range = device, dtype, value_range
+        needed = data.images.numel() * dtype.itemsize
+        self.on_host = place == "host" or (place == "auto" and 2 * needed > free_memory(device))
+        self._images = data.images
+        if not self.on_host:
+            self._images = from_uint8(data.images.to(device), value_range, dtype)
+        elif device.type == "cuda":
+            self._images = data.images.pin_memory()  # copied from without a stop of the device
+        self._labels = None if data.labels is None else data.labels.to(self._images.device)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def draw(self, count: int, random: torch.Generator) -> Tensor:
+        """Indices (count,) drawn with replacement, on the generator's device.
+
+        The losses are expectations over the data, and this needs no epoch and no shuffling.
+        """
+        return self.draw_into(torch.empty(count, dtype=torch.int64, device=random.device), random)
+
+    def draw_into(self, indices: Tensor, random: torch.Generator) -> Tensor:
+        """`draw`, into memory that is there."""
+        return indices.random_(len(self), generator=random)
+
+    def take(self, indices: Tensor) -> Tensor:
+        """Images (B, C, H, W) in the value range, on the device."""
+        if not self.on_host:
+            return self._images.index_select(0, indices)
+        chosen = self._images.index_select(0, indices.to("cpu"))
+        return from_uint8(chosen.to(self.device, non_blocking=True), self._value_range, self.dtype)
+
+    def labels(self, indices: Tensor) -> Tensor:
+        """Class labels (B,) int64, on the device. Only where the data has labels."""
+        assert self._labels is not None
+        return self._labels.index_select(0, indices.to(self._labels.device)).to(self.device)
+
+
+def free_memory(device: torch.device) -> int:
+    """Free bytes of a device's memory."""
+    if device.type == "cuda":
+        free: int = torch.cuda.mem_get_info(device)[0]
+        return free
+    with open("/proc/meminfo", encoding="ascii") as file:
+        facts = dict(line.split(":") for line in file)
+    return int(facts["MemAvailable"].split()[0]) * 1024

@@ -1,0 +1,82 @@
+"""From configurations and data to networks with weights, and a system that trains them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from fused_gan.base.errors import UserError, require
+from fused_gan.base.seeds import stream_seed
+from fused_gan.data import ImageData
+from fused_gan.models import GANModel, VAEModel
+from fused_gan.systems.batches import Batches
+from fused_gan.systems.config import GANTraining, TrainingConfig, VAETraining
+from fused_gan.systems.gan import GAN
+from fused_gan.systems.vae import VAE
+
+
+def build_sampling_network(model: GANModel | VAEModel, image_shape: Sequence[int], classes: int) -> nn.Module:
+    """Return the network that pictures are made with: a generator, or a VAE's encoder and decoder.
+
+    Args:
+        model: which.
+        image_shape: (C, H, W).
+        classes: how many, for a conditional model; 0 for the others.
+    """
+    return model.build(image_shape) if isinstance(model, VAEModel) else model.build_generator(image_shape, classes)
+
+
+def count_classes(model: GANModel | VAEModel, data: ImageData, source: str) -> int:
+    """How many classes a conditional model has to tell apart; 0 for the others.
+
+    Raises:
+        UserError: the data has no labels.
+    """
+    if not model.conditional:
+        return 0
+    require(data.labels is not None, f"data: {source} has no class labels, which a conditional GAN needs")
+    assert data.labels is not None
+    require(data.labels.min().item() >= 0, f"data: {source} has a negative class label")
+    return int(data.labels.max()) + 1
+
+
+def build_system(
+    model: GANModel | VAEModel,
+    config: TrainingConfig,
+    data: ImageData,
+    device: torch.device,
+    accelerator: Accelerator | None = None,
+) -> GAN | VAE:
+    """Networks with weights from `config.seed`, and the data, on `device`.
+
+    The weights are drawn on the CPU, so that a run starts from the same ones on any device; torch's default random
+    stream is left as it was.
+
+    Args:
+        model: which networks.
+        config: how they are trained: a `GANTraining` for a GAN, a `VAETraining` for a VAE.
+        data: the real images.
+        device: where to train.
+        accelerator: of this process, by default one for a single process.
+
+    Raises:
+        UserError: model, training and data do not fit together.
+    """
+    shape, classes = data.images.shape[1:], count_classes(model, data, config.data)
+    batches = Batches(data, model.value_range, config.torch_dtype, device, config.data_place)
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which would seed every CUDA device as well.
+        torch.default_generator.manual_seed(stream_seed(config.seed, "weights"))
+        if isinstance(model, VAEModel):
+            if not isinstance(config, VAETraining):
+                raise UserError(f"training: a VAE needs a VAETraining, got {type(config).__name__}")
+            network = model.build(shape).to(device, config.torch_dtype)
+            return VAE(network, batches, model.z_dim, config, accelerator)
+        if not isinstance(config, GANTraining):
+            raise UserError(f"training: a GAN needs a GANTraining, got {type(config).__name__}")
+        generator = model.build_generator(shape, classes).to(device, config.torch_dtype)
+        discriminator = model.build_discriminator(shape, classes).to(device, config.torch_dtype)
+    return GAN(generator, discriminator, batches, model.z_dim, config, bool(classes), accelerator)

@@ -1,0 +1,234 @@
+"""A GAN in training: generator and discriminator, and the step."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from fused_gan.base.errors import require
+from fused_gan.base.seeds import stream_seed
+from fused_gan.models.losses import ADVERSARIAL, clip_weights, gradient_penalty, r1_penalty
+from fused_gan.systems.batches import Batches
+from fused_gan.systems.config import GANTraining
+from fused_gan.systems.system import System, means
+
+SCORED = 512  # images on each side of the score
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers of one update of the discriminator, in memory of their own."""
+
+    noise: Tensor  # (B, z_dim)
+    chosen: Tensor  # (B,), which images are the real ones
+    blur: Tensor | None  # (2, B, C, H, W), the instance noise of real and fake images
+    mix: Tensor | None  # (B, 1, 1, 1), where between real and fake images the gradient is penalised
+
+
+class GAN(System):
+    """Trains a generator against a discriminator.
+
+    Args:
+        generator: maps noise (B, z_dim), and labels (B,) if conditional, to images (B, C, H, W).
+        discriminator: maps images, and labels if conditional, to logits (B, 1).
+        data: the real images, in the generator's value range.
+        z_dim: length of the noise.
+        config: the objective, optimisation, seed.
+        conditional: whether both networks take labels, which the data then has.
+        accelerator: of this process.
+
+    Raises:
+        UserError: the batch cannot be shared, or a penalty does not fit the discriminator.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        data: Batches,
+        z_dim: int,
+        config: GANTraining,
+        conditional: bool = False,
+        accelerator: Accelerator | None = None,
+    ) -> None:
+        penalised = config.gradient_penalty or config.r1
+        super().__init__(
+            {"generator": generator, "discriminator": discriminator},
+            {"generator": config.lr, "discriminator": config.discriminator_lr or config.lr},
+            ["discriminator_loss", *["penalty"] * bool(penalised), "generator_loss"],
+            data,
+            config,
+            accelerator,
+        )
+        self.generator, self.discriminator = generator, discriminator
+        self.z_dim, self.conditional = z_dim, conditional
+        self.objective = config
+        self.loss = ADVERSARIAL[config.loss]
+        # Real and fake in one batch where no layer mixes the rows: half the calls, and products twice as tall.
+        self._one_batch = not mixes_rows(discriminator)
+        require(
+            self._one_batch or not config.gradient_penalty,
+            "gradient_penalty: it needs a discriminator without BatchNorm, which scores each image by itself",
+        )
+        self._draws = [self._make_draws() for _ in range(config.n_critic)]
+        self._generator_blur = self._make_blur(1)
+
+    @property
+    def noise_deviation(self) -> float:
+        """Standard deviation of the next step's instance noise, which falls to 0 at the configured end."""
+        return self.objective.instance_noise * max(0.0, 1 - self.steps_done / self.objective.steps)
+
+    def draw(self) -> None:
+        """Noise, real images, instance noise and places between images for each update."""
+        for draws in self._draws:
+            draws.noise.normal_(generator=self.random)
+            self.data.draw_into(draws.chosen, self.random)
+            self._draw_blur(draws.blur)
+            if draws.mix is not None:
+                draws.mix.uniform_(generator=self.random)
+        self._draw_blur(self._generator_blur)
+
+    def compute(self) -> Sequence[Tensor]:
+        """Update the discriminator `n_critic` times, then the generator once."""
+        updates: list[list[Tensor]] = []
+        for draws in self._draws:
+            # The generator's own update scores these fakes again, so their graph is kept; unless it would have to be
+            # kept of several parts at once.
+            keeps_graph = draws is self._draws[-1] and len(self.parts) == 1
+            losses, fake = self._update_discriminator(draws, keeps_graph)
+            updates.append(losses)
+        return [*means(updates), self._update_generator(draws, fake)]
+
+    def _update_discriminator(self, draws: Draws, keeps_graph: bool) -> tuple[list[Tensor], Tensor]:
+        """One update of D; returns the loss and, if there is one, the penalty; and the last part's fakes."""
+        noise, chosen, blur = draws.noise, draws.chosen, draws.blur
+        self.optimizers["discriminator"].zero_grad()
+        losses: list[list[Tensor]] = []
+        for part, rows in enumerate(self.parts):
+            labels = self._labels(chosen[rows])
+            with contextlib.nullcontext() if keeps_graph else torch.no_grad():
+                fake = self.calls["generator"](noise[rows], *labels)
+            real = self.data.take(chosen[rows])
+            seen_real, seen_fake = real, fake.detach()
+            if self._one_batch:
+                both = torch.cat((seen_real, seen_fake))
+                if blur is not None:
+                    both += blur[:, rows].reshape_as(both)
+                logits = self._discriminate(both, [label.repeat(2) for label in labels])
+                real_logits, fake_logits = logits.chunk(2)
+                seen_real, seen_fake = both.chunk(2)
+            else:
+                if blur is not None:
+                    seen_real, seen_fake = seen_real + blur[0, rows], seen_fake + blur[1, rows]
+                real_logits, fake_logits = (self._discriminate(seen, labels) for seen in (seen_real, seen_fake))
+            loss = self.loss.discriminator(real_logits, fake_logits)
+            penalty = self._penalty(seen_real, seen_fake, labels, draws.mix, rows)
+            self.backward("discriminator", loss if penalty is None else loss + penalty, part)
+            losses.append([term.detach() for term in (loss, penalty) if term is not None])
+        self.update("discriminator")
+        if self.objective.weight_clip:
+            clip_weights(self._parameters["discriminator"], self.objective.weight_clip)
+        return means(losses), fake
+
+    def _update_generator(self, draws: Draws, fake: Tensor) -> Tensor:
+        """One update of G against the updated D, with the last update's noise; returns the loss."""
+        noise, chosen, blur = draws.noise, draws.chosen, self._generator_blur
+        self.optimizers["generator"].zero_grad()
+        losses: list[list[Tensor]] = []
+        with frozen(self._parameters["discriminator"]):
+            for part, rows in enumerate(self.parts):
+                labels = self._labels(chosen[rows])
+                if len(self.parts) > 1:
+                    fake = self.calls["generator"](noise[rows], *labels)
+                # D itself, not DDP's wrapper, which would wait for gradients that frozen weights do not get.
+                seen = fake if blur is None else fake + blur[0, rows]
+                loss = self.loss.generator(self.discriminator(seen, *labels))
+                self.backward("generator", loss, part)
+                losses.append([loss.detach()])
+        self.update("generator")
+        return means(losses)[0]
+
+    def _discriminate(self, images: Tensor, labels: list[Tensor]) -> Tensor:
+        logits: Tensor = self.calls["discriminator"](images, *labels)
+        return logits
+
+    def _labels(self, chosen: Tensor) -> list[Tensor]:
+        """The labels of the real images, which the fakes get too; none if unconditional."""
+        return [self.data.labels(chosen)] if self.conditional else []
+
+    def _make_draws(self) -> Draws:
+        mix = self.empty(self.batch_size, 1, 1, 1) if self.objective.gradient_penalty else None
+        chosen = torch.empty(self.batch_size, dtype=torch.int64, device=self.data.device)
+        return Draws(self.empty(self.batch_size, self.z_dim), chosen, self._make_blur(2), mix)
+
+    def _make_blur(self, sides: int) -> Tensor | None:
+        return self.empty(sides, self.batch_size, *self.data.shape) if self.objective.instance_noise else None
+
+    def _draw_blur(self, blur: Tensor | None) -> None:
+        """The instance noise of this step, where there is any in this run."""
+        if blur is not None:
+            blur.normal_(generator=self.random).mul_(self.noise_deviation)
+
+    def _penalty(
+        self, real: Tensor, fake: Tensor, labels: list[Tensor], mix: Tensor | None, rows: slice
+    ) -> Tensor | None:
+        """The weighted sum of the penalties on D's gradient, if there are any."""
+        penalty = None
+        if mix is not None:
+            weight = self.objective.gradient_penalty
+            penalty = weight * gradient_penalty(lambda x: self.discriminator(x, *labels), real, fake, mix[rows])
+        if self.objective.r1:
+            r1 = self.objective.r1 * r1_penalty(lambda x: self.discriminator(x, *labels), real)
+            penalty = r1 if penalty is None else penalty + r1
+        return penalty
+
+    def scores(self) -> dict[str, float]:
+        """`sliced_wasserstein`, of always the same noise, real images and directions."""
+        random = torch.Generator().manual_seed(stream_seed(self.config.seed, "scores"))
+        chosen = self.data.draw(SCORED, random).to(self.data.device)
+        noise = torch.randn(SCORED, self.z_dim, generator=random)
+        labels = self.data.labels(chosen) if self.conditional else None
+        fake, real = self.generate(noise, labels), self.data.take(chosen)
+        return {"sliced_wasserstein": sliced_wasserstein(fake, real, random)}
+
+
+def sliced_wasserstein(first: Tensor, second: Tensor, random: torch.Generator, directions: int = 256) -> float:
+    """Distance of two sets of images: the root mean square, over random directions in pixel space, of the 2-Wasserstein
+    distance of their projections (Rabin et al., Wasserstein Barycenter and its Application to Texture Mixing, 2011).
+
+    Needs no trained network and no download. It sees means, contrasts and lost modes, not sharpness.
+
+    Args:
+        first, second: (N, C, H, W), the same N; same dtype and device.
+        random: a generator on the CPU, from which the directions are drawn.
+        directions: how many.
+
+    Returns:
+        At least 0, in the unit of a pixel's value; 0 for equal sets.
+    """
+    pixels = first[0].numel()
+    onto = torch.nn.functional.normalize(torch.randn(pixels, directions, generator=random), dim=0).to(first)
+    ours, theirs = (images.flatten(1).matmul(onto).sort(0).values for images in (first, second))
+    return (ours - theirs).square().mean().sqrt().item()
+
+
+def mixes_rows(network: nn.Module) -> bool:
+    """Whether a layer in it makes one row's output depend on the others."""
+    return any(isinstance(layer, nn.modules.batchnorm._BatchNorm) for layer in network.modules())
+
+
+@contextlib.contextmanager
+def frozen(parameters: Sequence[Tensor]) -> Iterator[None]:
+    """Within it, graphs treat `parameters` as constants: no gradient of theirs is computed only to be thrown away."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -1,0 +1,119 @@
+"""The systems by name: a model and the way it is trained. docs/models.md says where and why not as published."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from fused_gan.base.errors import require
+from fused_gan.base.field_types import is_a, plain, worded
+from fused_gan.models import (
+    CGANConfig,
+    ConvVAEConfig,
+    DCGANConfig,
+    GANModel,
+    MLPGANConfig,
+    MLPVAEConfig,
+    VAEModel,
+    WGANConfig,
+)
+from fused_gan.systems.config import GANTraining, TrainingConfig, VAETraining
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A system: what it is, its networks, and how they are trained."""
+
+    about: str
+    model: GANModel | VAEModel
+    training: TrainingConfig
+
+
+PRESETS = {
+    "mlp-gan": Preset("A GAN of fully connected layers.", MLPGANConfig(), GANTraining()),
+    "leaky-gan": Preset(
+        "A wider GAN of fully connected layers, with LeakyReLU in both networks and a sigmoid output.",
+        MLPGANConfig(generator_widths=(1024, 1024), discriminator_widths=(1024, 1024), output_activation="sigmoid"),
+        GANTraining(instance_noise=0.5),  # the images span [0, 1], half as wide as [−1, 1]
+    ),
+    "dcgan": Preset("A GAN of convolutions.", DCGANConfig(), GANTraining(instance_noise=0.0)),
+    "cgan": Preset("A GAN that is told the class: it needs data with labels.", CGANConfig(), GANTraining()),
+    "wgan": Preset(
+        "A Wasserstein GAN whose critic is bounded by clipping its weights.",
+        WGANConfig(),
+        GANTraining(loss="wasserstein", n_critic=5, weight_clip=0.01, optimizer="rmsprop", lr=5e-5, instance_noise=0.0),
+    ),
+    "wgan-gp": Preset(
+        "A Wasserstein GAN whose critic is bounded by a gradient penalty.",
+        WGANConfig(generator_widths=(256, 512), discriminator_widths=(512, 256)),
+        GANTraining(
+            loss="wasserstein",
+            n_critic=5,
+            gradient_penalty=10.0,
+            lr=5e-4,
+            betas=(0.0, 0.9),
+            lr_schedule="linear",
+            steps=2000,
+            instance_noise=0.0,
+        ),
+    ),
+    "mlp-vae": Preset("A variational autoencoder of fully connected layers.", MLPVAEConfig(), VAETraining()),
+    "conv-vae": Preset("A variational autoencoder of convolutions.", ConvVAEConfig(), VAETraining()),
+}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset of this name.
+
+    Raises:
+        UserError: there is none.
+    """
+    require(name in PRESETS, f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+    return PRESETS[name]
+
+
+def configure(preset: str, /, **fields: Any) -> Preset:
+    """A preset with some fields of its model or its training set to other values; lists are taken as tuples.
+
+    >>> configure("wgan-gp", steps=2000, z_dim=64).training.steps
+    2000
+
+    Raises:
+        UserError: there is no such preset or field, or a value is of another kind or out of range.
+    """
+    found = find_preset(preset)
+    of_model = {field.name for field in dataclasses.fields(found.model)}
+    of_training = {field.name for field in dataclasses.fields(found.training)}
+    unknown = sorted(fields.keys() - of_model - of_training)
+    require(not unknown, f"{', '.join(unknown)}: {preset} has no such field")
+    hints = get_type_hints(type(found.model)) | get_type_hints(type(found.training))
+    values = {name: plain(value) for name, value in fields.items()}
+    for name, value in values.items():
+        require(is_a(value, hints[name]), f"{name}: expected {worded(hints[name])}, got {fields[name]!r}")
+    return dataclasses.replace(
+        found,
+        model=dataclasses.replace(found.model, **{name: values[name] for name in values if name in of_model}),
+        training=dataclasses.replace(found.training, **{name: values[name] for name in values if name in of_training}),
+    )
+
+
+def from_json(preset: str, fields: dict[str, Any]) -> Preset:
+    """`configure` with values as JSON holds them: a path is text.
+
+    Raises:
+        UserError: a field is unknown or its value out of range or of another kind.
+    """
+    if isinstance(fields.get("out"), str):
+        fields = fields | {"out": Path(fields["out"])}
+    return configure(preset, **fields)
+
+
+def to_json(preset: Preset) -> dict[str, dict[str, Any]]:
+    """The fields of model and training as JSON holds them; `from_json` takes both merged."""
+    training = dataclasses.asdict(preset.training)
+    return {
+        "model": dataclasses.asdict(preset.model),
+        "training": training | {"out": None if training["out"] is None else str(training["out"])},
+    }

@@ -1,0 +1,186 @@
+"""Evaluating a run folder: `evaluate(run)`, and the file in which its results are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fused_gan.base.errors import UserError, require
+from fused_gan.base.json_files import numbers, write_json
+from fused_gan.base.lock import locked
+from fused_gan.data import load
+from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, find_extractor
+from fused_gan.evaluation.extractor import described
+from fused_gan.evaluation.inception import Inception
+from fused_gan.evaluation.result import Evaluation, Settings
+from fused_gan.models import VAENetwork
+from fused_gan.ops.library import VERSION
+from fused_gan.systems.config import VAETraining
+from fused_gan.systems.devices import resolve_device
+from fused_gan.systems.presets import Preset, from_json
+from fused_gan.training.checkpoint import Checkpoints, load_checkpoint
+from fused_gan.training.folder import RunFolder
+from fused_gan.training.load import make_sampler
+
+FORMAT = "fused_gan evaluation 1"
+
+
+def evaluate(
+    run: Path | str,
+    *,
+    checkpoint: str = "last",
+    samples: int = SAMPLES,
+    seed: int = 0,
+    extractor: Path | str | None = None,
+    data: str | None = None,
+    inception: Path | None = None,
+    iwae_k: int = IWAE_K,
+    device: str = "auto",
+) -> Evaluation:
+    """Evaluate a run and keep the result in its folder, in evaluation.json beside those of other settings.
+
+    Args:
+        run: the run's folder.
+        checkpoint: "last" or "best" of a finished run, or the name of a file in its folder checkpoints.
+        samples: generated images, and real ones to compare them with.
+        seed: of the noise and the choice of real images.
+        extractor: the name of one that ships, or a file; None takes that of the training, or the
+            one that ships for the data.
+        data: the real images; None takes the data of the training. Others are prepared as those were.
+        inception: a file with Inception's weights, for true FID and Inception Score; it needs torch-fidelity, more than
+            2,048 samples and much time.
+        iwae_k: latents for each image in the IWAE bound of a VAE.
+        device: where to compute: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        UserError: no run folder, an unfinished run, one of another version, no fitting extractor, too few images.
+    """
+    start = time.perf_counter()
+    folder, where = RunFolder(Path(run)), resolve_device(device)
+    network = None if inception is None else Inception(inception, samples, where)
+    path = _checkpoint(folder, checkpoint)
+    _require_keepable(folder.evaluation)
+    loaded = load_checkpoint(path)
+    preset = _preset(folder, loaded.config)
+    sampler = make_sampler(loaded, path, where)
+    training = preset.training
+    source = training.data if data is None else data
+    chosen = training.extractor if extractor is None else str(extractor)
+    found = find_extractor(chosen, source, sampler.image_shape).to(where)
+    images = load(source, training.image_size, training.channels)
+    shape = tuple(images.images.shape[1:])
+    require(
+        shape == sampler.image_shape,
+        f"data: the run makes images of {described(sampler.image_shape)}, {source} has {described(shape)}",
+    )
+    evaluator = Evaluator.of(images, source, found, samples, seed, iwae_k)
+    likelihood = None
+    if isinstance(training, VAETraining):
+        assert isinstance(sampler.network, VAENetwork)
+        likelihood = training.likelihood_of(sampler.network)
+    values, floor = evaluator.scores(sampler, likelihood), evaluator.reference.floor
+    if network is not None:
+        values |= network.scores(evaluator.images, evaluator.generated(sampler))
+        floor = floor | network.scores(evaluator.images, evaluator.others)
+    result = Evaluation(
+        values=values,
+        floor=floor,
+        settings=Settings(
+            checkpoint=path.name,
+            step=loaded.state["steps_done"],
+            samples=samples,
+            seed=seed,
+            reals=source,
+            trained_on=_same_source(source, training.data),
+            extractor=found.name,
+            extractor_sha256=found.hash,
+            extractor_accuracy=found.about.accuracy,
+            preprocessing=found.about.preprocessing,
+            inception_sha256=None if network is None else network.sha256,
+            iwae_k=None if likelihood is None else iwae_k,
+            binarisation=None if likelihood is None else "none",
+        ),
+        seconds=time.perf_counter() - start,
+        versions={"fused_gan": VERSION, "torch": torch.__version__},
+    )
+    _keep(folder.evaluation, result)
+    return result
+
+
+def read_evaluations(file: Path) -> list[Evaluation]:
+    """What is kept in an evaluation.json, in the order in which it came; nothing if there is no such file.
+
+    Raises:
+        UserError: naming the file, if it is broken or another version's.
+    """
+    if not file.is_file():
+        return []
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        require(
+            content.get("format") == FORMAT,
+            f"{file}: expected a file of format {FORMAT!r}, got {content.get('format')!r}; move it away",
+        )
+        return [
+            Evaluation(**numbers(one) | {"settings": Settings(**one["settings"])}) for one in content["evaluations"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file}: broken, move it away to evaluate anew: {error!r}") from error
+
+
+def _require_keepable(file: Path) -> None:
+    """Before the work, raise what would lose its result: a broken file, a folder that cannot be written to."""
+    with locked(_lock(file)):
+        read_evaluations(file)
+
+
+def _keep(file: Path, result: Evaluation) -> None:
+    """Add a result to a file, in the place of an earlier one of the same settings."""
+    with locked(_lock(file)):  # another evaluation may end just now: each is to find what the other wrote
+        kept = [one for one in read_evaluations(file) if one.settings != result.settings]
+        content = {"format": FORMAT, "evaluations": [dataclasses.asdict(one) for one in (*kept, result)]}
+        write_json(file, content)
+
+
+def _lock(file: Path) -> Path:
+    return file.with_name(f".{file.name}.lock")
+
+
+def _checkpoint(folder: RunFolder, name: str) -> Path:
+    """The file that `evaluate` means by `checkpoint`."""
+    config = folder.read_config()
+    store = Checkpoints(folder.checkpoints, keep=1)
+    if name not in ("last", "best"):
+        return folder.checkpoints / name
+    last = store.last()
+    done, steps = store.step(last), config["training"]["steps"]
+    require(
+        done >= steps,
+        f"run: {folder.path} is unfinished, its last checkpoint is of step {done:,} of {steps:,}: go on with "
+        f"fused-gan resume {folder.path}, or evaluate it as it is with --checkpoint {last.name}",
+    )
+    return last if name == "last" else store.best
+
+
+def _preset(folder: RunFolder, config: dict[str, Any]) -> Preset:
+    """What a run was configured with."""
+    try:
+        return from_json(config["preset"], config["model"] | config["training"])
+    except (KeyError, TypeError, AttributeError, UserError) as error:
+        version = config.get("versions", {}).get("fused_gan")
+        raise UserError(
+            f"run: {folder.path} was written by fused_gan {version}, this is {VERSION}, which does not "
+            f"know its configuration ({error}); evaluate it with that version"
+        ) from error
+
+
+def _same_source(one: str, other: str) -> bool:
+    """Whether two names of data, or two paths, mean the same."""
+    if one == other:
+        return True
+    return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)

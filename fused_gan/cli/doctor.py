@@ -13,13 +13,9 @@ from typing import NamedTuple
 
 import torch
 
+from fused_gan.cli.extras import TRAIN
 from fused_gan.ops.library import VERSION, build_info
 from fused_gan.ops.processor import processor
-
-PACKAGES = (
-    "torch", "numpy", "pillow", "rich", "tyro", "safetensors", "mlxtend", "accelerate", "matplotlib", "tensorboard",
-    "torchmetrics",
-)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -50,7 +46,7 @@ def version_rows() -> Iterable[Row]:
     """Versions of Python, this package and what it uses."""
     yield Row(None, "fused_gan", VERSION)
     yield Row(None, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for package in PACKAGES:
+    for package in ("torch", *TRAIN):
         version = _version(package)
         yield Row(version is not None, package, version or "training needs it: pip install 'fused_gan[train]'")
 

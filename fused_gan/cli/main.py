@@ -6,12 +6,9 @@ import sys
 from collections.abc import Sequence
 
 from fused_gan.base.errors import Diverged, UserError
+from fused_gan.cli.extras import TRAIN
 
 BAD_INPUT, FAILED = 2, 1
-EXTRAS = (  # modules of the extra 'train'
-    "numpy", "PIL", "rich", "tyro", "safetensors", "mlxtend", "accelerate", "matplotlib", "tensorboard",
-    "torchmetrics",
-)  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -35,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parse(arguments).run()
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
-        if package not in EXTRAS:
+        if package not in TRAIN.values():
             raise
         return _fail(f"the package {package} is missing; get it with: pip install 'fused_gan[train]'", BAD_INPUT)
     except UserError as error:
@@ -49,7 +46,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _fail(message: str, status: int) -> int:
     print("fused-gan: error:", message.replace("\n", " "), file=sys.stderr)
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -7,24 +7,30 @@ import dataclasses
 import inspect
 from collections.abc import Collection, Iterable
 from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import tyro
 
+from fused_gan.base.errors import require
 
-def explained(value: Any) -> type:
-    """A dataclass with the fields of a dataclass's instance, its values for defaults and its docstrings for help.
+OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
+RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
+
+
+def with_help(value: Any) -> type:
+    """Return a dataclass with the fields of a dataclass's instance, its values for defaults and its docstrings for help.
 
     tyro reads the docstrings by itself, but takes the ends of their lines in the source for ends of paragraphs.
     """
     kind = type(value)
     hints = get_type_hints(kind)
     fields = [(field.name, hints[field.name], getattr(value, field.name)) for field in dataclasses.fields(kind)]
-    return _made(kind, fields, kind.__doc__)
+    return _with_help(kind, fields, kind.__doc__)
 
 
-def anew(kind: type, names: Collection[str], about: str) -> type:
-    """A dataclass with some fields of another, where None, the default, stands for what a field was before.
+def optional_fields(kind: type, names: Collection[str], about: str) -> type:
+    """Return a dataclass with some fields of another, where None, the default, stands for what a field was before.
 
     Args:
         kind: the other.
@@ -33,11 +39,11 @@ def anew(kind: type, names: Collection[str], about: str) -> type:
     """
     hints = get_type_hints(kind)
     own = [field.name for field in dataclasses.fields(kind) if field.name in names]
-    return _made(kind, [(name, hints[name] | None, None) for name in own], about)
+    return _with_help(kind, [(name, hints[name] | None, None) for name in own], about)
 
 
-def _made(kind: type, fields: Iterable[tuple[str, Any, Any]], about: str | None) -> type:
-    """A dataclass with fields of another, each a name, a type and a default."""
+def _with_help(kind: type, fields: Iterable[tuple[str, Any, Any]], about: str | None) -> type:
+    """Return a dataclass with fields of another, each a name, a type and a default."""
     texts = field_docstrings(kind)
     specified = [
         (name, Annotated[hint, tyro.conf.arg(help=texts.get(name))], dataclasses.field(default=default))
@@ -49,7 +55,7 @@ def _made(kind: type, fields: Iterable[tuple[str, Any, Any]], about: str | None)
 
 
 def field_docstrings(kind: type) -> dict[str, str]:
-    """The string below each field of a dataclass or one of its bases, on one line."""
+    """Return the string below each field of a dataclass or one of its bases, on one line."""
     texts = {}
     for base in reversed(kind.__mro__):
         if not dataclasses.is_dataclass(base):
@@ -61,3 +67,17 @@ def field_docstrings(kind: type) -> dict[str, str]:
                 assert isinstance(field.target, ast.Name)
                 texts[field.target.id] = " ".join(str(text.value.value).split())
     return texts
+
+
+def checked_file(file: Path) -> Path:
+    """Return a file to write, after making its folder; called before the work, so that no result is lost."""
+    require(not file.is_dir(), f"out: {file} is a folder, expected a file")
+    made_folder(file.parent)
+    return file
+
+
+def made_folder(folder: Path) -> Path:
+    """Return the folder, after making it if it is not there."""
+    require(not folder.exists() or folder.is_dir(), f"out: {folder} is a file, expected a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,183 @@
+"""The commands that make pictures with a trained system: `sample`, `interpolate`, `reconstruct`."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from fused_gan.base.errors import require
+from fused_gan.cli.options import RunArgument, checked_file, made_folder
+from fused_gan.data import load
+from fused_gan.data.datasets import spread
+from fused_gan.data.images import save_grid, save_pngs, save_samples
+from fused_gan.systems.devices import resolve_device
+from fused_gan.training import RunFolder, Sampler, load_sampler
+from fused_gan.training.checkpoint import Checkpoints
+from fused_gan.training.export import export_dataset
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Generate images with a trained system: a PNG grid and an NPZ."""
+
+    folder: RunArgument
+    """Run folder of the training."""
+
+    count: int = 64
+    """How many images the NPZ gets. Memory does not grow with it."""
+
+    grid: int = 64
+    """How many of them, at most, the PNG shows."""
+
+    seed: int = 0
+    """Image i depends on the seed, its label and i alone. The training's seed gives the images of its own grids."""
+
+    labels: tuple[int, ...] = ()
+    """For a conditional system: classes, dealt out in turn. By default all of them."""
+
+    truncation: float | None = None
+    """Draw the noise from N(0, 1) cut off at this size: below 1, images get more typical and less diverse."""
+
+    pngs: bool = False
+    """Also write each image as a PNG of its own."""
+
+    checkpoint: str | None = None
+    """File in the folder checkpoints, as best.safetensors; by default the last."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    out: Path | None = None
+    """Folder for the files; by default the run folder. Existing files of the same name are replaced."""
+
+    as_dataset: Path | None = None
+    """Instead, write a labelled data set into this new folder: a folder for each class, a PNG for each image, and
+    dataset.json, which says how they were made. For a conditional system."""
+
+    def __post_init__(self) -> None:
+        for name in ("count", "grid"):
+            value = getattr(self, name)
+            require(value > 0, f"{name}: expected a positive integer, got {value}")
+        require(self.seed >= 0, f"seed: expected 0 or a positive integer, got {self.seed}")
+        require(
+            self.truncation is None or self.truncation > 0,
+            f"truncation: expected a number above 0, got {self.truncation}",
+        )
+
+    def run(self) -> int:
+        sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
+        labels = torch.tensor(list(itertools.islice(itertools.cycle(self.labels), self.count))) if self.labels else None
+        if self.as_dataset is not None:
+            return self._export(sampler, labels, self.as_dataset)
+        labels = sampler.check_labels(labels, self.count)
+        stem = made_folder(self.out or self.folder) / f"samples-seed{self.seed}-count{self.count}"
+        shown = min(self.grid, self.count)
+        first = sampler.sample(shown, self.seed, None if labels is None else labels[:shown], self.truncation)
+        save_grid(stem.with_suffix(".png"), first)
+        chunks = sampler.chunks(self.count, self.seed, labels, self.truncation)
+        numbers = None if labels is None else labels.numpy()
+        save_samples(stem.with_suffix(".npz"), chunks, self.count, self.seed, numbers)
+        if self.pngs:
+            made_folder(stem)
+            done = 0
+            for chunk in sampler.chunks(self.count, self.seed, labels, self.truncation):
+                save_pngs(stem, chunk, done)
+                done += len(chunk)
+            print(f"pictures: {stem}")
+        print(f"images: {stem.with_suffix('.npz')}")
+        print(f"samples: {stem.with_suffix('.png')}")
+        return 0
+
+    def _export(self, sampler: Sampler, labels: torch.Tensor | None, folder: Path) -> int:
+        require(
+            self.out is None and not self.pngs,
+            "as_dataset: it takes the place of --out and --pngs, give it without them",
+        )
+        run = RunFolder(self.folder)
+        config = run.read_config()
+        about = {
+            "system": config["preset"],
+            "trained_on": config["training"]["data"],
+            "checkpoint": self.checkpoint or Checkpoints(run.checkpoints, keep=1).last().name,
+        }
+        counts = export_dataset(folder, sampler, self.count, self.seed, labels, self.truncation, about)
+        print(f"{self.count:,} images of {len(counts)} classes")
+        print(f"data set: {folder}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Interpolate:
+    """Go from one sample to another, a row of a PNG grid each."""
+
+    folder: RunArgument
+    """Run folder of the training."""
+
+    rows: int = 8
+    """Pairs of samples."""
+
+    columns: int = 10
+    """Images from one to the other, both included."""
+
+    seed: int = 0
+    """Of the noise."""
+
+    checkpoint: str | None = None
+    """File in the folder checkpoints; by default the last."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    out: Path | None = None
+    """The PNG; by default interpolation-seedN.png in the run folder."""
+
+    def __post_init__(self) -> None:
+        require(self.rows > 0, f"rows: expected a positive integer, got {self.rows}")
+        require(self.columns > 1, f"columns: expected an integer above 1, got {self.columns}")
+
+    def run(self) -> int:
+        sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
+        path = checked_file(self.out or self.folder / f"interpolation-seed{self.seed}.png")
+        save_grid(path, sampler.interpolate(self.rows, self.columns, self.seed), self.columns)
+        print(f"interpolation: {path}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Encode and decode images with a trained VAE: a PNG grid, each image beside its reconstruction."""
+
+    folder: RunArgument
+    """Run folder of the training."""
+
+    data: str | None = None
+    """Where the images come from; by default the data of the training."""
+
+    count: int = 32
+    """How many images, spread evenly over the data."""
+
+    checkpoint: str | None = None
+    """File in the folder checkpoints; by default the last."""
+
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    out: Path | None = None
+    """The PNG; by default reconstructions-countN.png in the run folder."""
+
+    def __post_init__(self) -> None:
+        require(self.count > 0, f"count: expected a positive integer, got {self.count}")
+
+    def run(self) -> int:
+        sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
+        training = RunFolder(self.folder).read_config()["training"]
+        images = load(self.data or training["data"], training["image_size"], training["channels"]).images
+        images = images[spread(self.count, len(images))]
+        path = checked_file(self.out or self.folder / f"reconstructions-count{self.count}.png")
+        pairs = torch.stack((images, torch.from_numpy(sampler.reconstruct(images))), 1).flatten(0, 1)
+        save_grid(path, pairs.numpy(), columns=8)
+        print(f"reconstructions: {path}")
+        return 0

@@ -1,0 +1,68 @@
+"""The commands `fused-gan train` and `fused-gan resume`."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import tyro
+from accelerate import PartialState
+
+from fused_gan.cli.options import RunArgument, optional_fields
+from fused_gan.models import GANModel, VAEModel
+from fused_gan.systems.config import RUNTIME
+from fused_gan.training import RunResult, TrainingConfig, resume, train
+
+STOPPED_BY_VERDICT = 1
+Runtime = optional_fields(
+    TrainingConfig, RUNTIME, "Where it computes, and what it writes when; None leaves it as it was."
+)
+
+
+@dataclass(frozen=True)
+class Train:
+    """How `fused-gan train PRESET` was called."""
+
+    preset: str
+    model: GANModel | VAEModel
+    training: TrainingConfig
+
+    def run(self) -> int:
+        return _finished(train(self.preset, self.model, self.training))
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run that ended early or was killed, as if it had never stopped.
+
+    Where it computes and what it writes when can be given anew, and no other field of the training but steps."""
+
+    folder: RunArgument
+    """Run folder of the training."""
+
+    steps: int | None = None
+    """Train to this step instead of the configured one."""
+
+    checkpoint: str | None = None
+    """File in the folder checkpoints to go on from; by default the last."""
+
+    runtime: Annotated[Any, tyro.conf.arg(constructor=Runtime)] = dataclasses.field(default_factory=Runtime)
+
+    def run(self) -> int:
+        return _finished(resume(self.folder, self.steps, self.checkpoint, **vars(self.runtime)))
+
+
+def _finished(result: RunResult) -> int:
+    """Say how a run ended; return the exit status."""
+    say = PartialState().print  # once, of several processes
+    status = 0
+    if result.stopped_by is not None:
+        say(f"stopped by {result.stopped_by.name} after step {result.steps_done}; everything is saved")
+        say(f"go on with: fused-gan resume {result.folder.path}")
+        status = 128 + result.stopped_by
+    if result.stopped_by_verdict:
+        say(f"stopped by the health monitor after step {result.steps_done}; everything is saved")
+        status = STOPPED_BY_VERDICT
+    say(f"samples: {result.folder.picture}")
+    return status

@@ -89,7 +89,7 @@ endif
 
 # No environment of its own: torch, pytest and the rest are those of $(PYTHON). GPU_FLAGS: see its --help.
 gpu-check:
-	$(PYTHON) -m benchmarks.gpu_check $(GPU_FLAGS)
+	$(PYTHON) -m benchmarks.gpu.check $(GPU_FLAGS)
 
 GPU_ARCH    ?= 9.0a
 GPU_LIBRARY := build/gpu-library

@@ -14,18 +14,18 @@ import fused_gan
 if not torch.cuda.is_available() or fused_gan.build_info()["cuda"] is None:
     pytest.skip("no GPU, or a build without CUDA", allow_module_level=True)
 
-from benchmarks import gpu_bench, gpu_timing
 from benchmarks.cases import CHAINS, LAYERS
-from benchmarks.gpu_cases import PRECISIONS, Case, chain_training, layer_forward
+from benchmarks.gpu import bench, timing
+from benchmarks.gpu.cases import PRECISIONS, Case, chain_training, layer_forward
 
 
 @pytest.fixture(autouse=True)
 def few_and_small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(gpu_timing, "GRAPH_CALLS", 2)
-    monkeypatch.setattr(gpu_timing, "STREAM_SECONDS", 1e-4)
-    monkeypatch.setattr(gpu_timing.seconds, "__defaults__", (2,))
-    monkeypatch.setattr(gpu_timing.peak, "__defaults__", (64,))
-    monkeypatch.setattr(gpu_timing, "cache_bytes", lambda: 2**20)
+    monkeypatch.setattr(timing, "GRAPH_CALLS", 2)
+    monkeypatch.setattr(timing, "STREAM_SECONDS", 1e-4)
+    monkeypatch.setattr(timing.seconds, "__defaults__", (2,))
+    monkeypatch.setattr(timing.peak, "__defaults__", (64,))
+    monkeypatch.setattr(timing, "cache_bytes", lambda: 2**20)
     before = torch.get_float32_matmul_precision()
     yield
     torch.set_float32_matmul_precision(before)
@@ -40,11 +40,11 @@ def few_and_small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     ids=lambda case: case.name,
 )
 def test_a_case_is_measured_both_ways(case: Case) -> None:
-    *_, record = gpu_bench.measure(case, (), {}, math.inf)
-    for way in gpu_timing.WAYS:
+    *_, record = bench.measure(case, (), {}, math.inf)
+    for way in timing.WAYS:
         found = record[way]
         assert found["median"].keys() == {"fused_gan", "eager", "floor"}
         assert found["ratio"].keys() == {"eager", "floor"}
         assert not found["failed"]
         assert not found["not_run"]
-    assert gpu_bench.table([record]).count(case.name) == 2
+    assert bench.table([record]).count(case.name) == 2

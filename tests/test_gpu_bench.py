@@ -1,4 +1,4 @@
-"""`gpu_bench` runs every case that it can, says of the others why not, and its tables show what was measured."""
+"""The GPU benchmark runs every case that it can, says of the others why not, and its tables show what was measured."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu_bench, gpu_cases, gpu_machine, gpu_timing
+from benchmarks.gpu import bench, cases, machine, timing
 
 
-@pytest.mark.parametrize("section", gpu_cases.SECTIONS)
+@pytest.mark.parametrize("section", cases.SECTIONS)
 def test_every_variant_of_the_benchmark_computes(section: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the CPU, the first cases: what a GPU would trip over is not a name that is not there."""
-    monkeypatch.setattr(gpu_cases, "DEVICE", "cpu")
-    monkeypatch.setattr(gpu_timing, "cache_bytes", lambda: 1)
-    for case in islice(gpu_cases.SECTIONS[section](), 3):
+    monkeypatch.setattr(cases, "DEVICE", "cpu")
+    monkeypatch.setattr(timing, "cache_bytes", lambda: 1)
+    for case in islice(cases.SECTIONS[section](), 3):
         assert case.flops > 0
         variants = case.make(())
         assert next(iter(variants)) == "fused_gan"
@@ -40,24 +40,24 @@ def record(name: str, eager: float) -> dict[str, Any]:
 
 
 def benchmark(monkeypatch: pytest.MonkeyPatch, out: Path, names: str, *words: str) -> int:
-    """Run `gpu_bench` on cases of these names."""
-    cases = [gpu_cases.Case(name, gpu_cases.PRECISIONS[0], 1, lambda modes: {}) for name in names]
-    monkeypatch.setattr(gpu_bench, "SECTIONS", {"layers": lambda: cases})
-    monkeypatch.setattr("sys.argv", ["gpu_bench", "layers", "--out", str(out), *words])
-    return gpu_bench.main()
+    """Run the benchmark on cases of these names."""
+    found = [cases.Case(name, cases.PRECISIONS[0], 1, lambda modes: {}) for name in names]
+    monkeypatch.setattr(bench, "SECTIONS", {"layers": lambda: found})
+    monkeypatch.setattr("sys.argv", ["bench", "layers", "--out", str(out), *words])
+    return bench.main()
 
 
 def test_cases_for_which_a_package_is_missing_are_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def measure(case: gpu_cases.Case, *_: object) -> Iterator[dict[str, object]]:
+    def measure(case: cases.Case, *_: object) -> Iterator[dict[str, object]]:
         if case.name == "b":
             import no_such_package  # noqa: F401
         if case.name == "c":
             raise RuntimeError("no")
         yield record(case.name, 2.0)
 
-    monkeypatch.setattr(gpu_bench, "measure", measure)
+    monkeypatch.setattr(bench, "measure", measure)
     assert benchmark(monkeypatch, tmp_path, "ab") == 0
     assert "1 of 2 cases measured, 0 failed; 1 not run: no no_such_package" in capsys.readouterr().out.splitlines()[-1]
     assert json.loads((tmp_path / "layers.json").read_text())["not_run"] == {"b": "no no_such_package"}
@@ -71,7 +71,7 @@ def test_behind_a_fault_of_the_device_a_new_process_goes_on(
     """With what the first one has written, which is in the section's order in the end."""
     begun = []
 
-    def measure(case: gpu_cases.Case, *_: object) -> Iterator[dict[str, object]]:
+    def measure(case: cases.Case, *_: object) -> Iterator[dict[str, object]]:
         begun.append(case.name)
         yield record(case.name, 2.0)
         if len(begun) == 3:
@@ -83,9 +83,9 @@ def test_behind_a_fault_of_the_device_a_new_process_goes_on(
     def go_on(**options: float) -> None:
         raise Restarted(options)
 
-    monkeypatch.setattr(gpu_bench, "measure", measure)
-    monkeypatch.setattr(gpu_bench.gpu_faults, "is_lost", lambda: True)
-    monkeypatch.setattr(gpu_bench.gpu_faults, "go_on", go_on)
+    monkeypatch.setattr(bench, "measure", measure)
+    monkeypatch.setattr(bench.faults, "is_lost", lambda: True)
+    monkeypatch.setattr(bench.faults, "go_on", go_on)
     with pytest.raises(Restarted) as restart:
         benchmark(monkeypatch, tmp_path, "abcdef")
     assert restart.value.args[0]["begin"] == 3
@@ -100,39 +100,39 @@ def test_behind_a_fault_of_the_device_a_new_process_goes_on(
 
 def test_a_program_begins_anew_with_further_options(tmp_path: Path) -> None:
     (tmp_path / "program.py").write_text(
-        "import sys\nfrom benchmarks import gpu_faults\nprint(sys.argv[1:])\n"
-        "if '--begin' not in sys.argv: gpu_faults.go_on(begin=7, seconds=1.5)\n"
+        "import sys\nfrom benchmarks.gpu import faults\nprint(sys.argv[1:])\n"
+        "if '--begin' not in sys.argv: faults.go_on(begin=7, seconds=1.5)\n"
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(gpu_machine.ROOT), str(tmp_path)))}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join((str(machine.ROOT), str(tmp_path)))}
     command = [sys.executable, "-m", "program", "layers"]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=True)
     lines = run.stdout.splitlines()
     assert (lines[0], lines[-1]) == ("['layers']", "['layers', '--begin', '7', '--seconds', '1.5']")
 
 
-def times(seconds: float) -> gpu_timing.Calls:
+def times(seconds: float) -> timing.Calls:
     """A variant whose calls take so long."""
     return [lambda: seconds]
 
 
 def test_a_variant_that_fails_costs_no_other_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def prepare(calls: gpu_timing.Calls) -> gpu_timing.Run:
-        return gpu_timing.Run(calls[0], 1)
+    def prepare(calls: timing.Calls) -> timing.Run:
+        return timing.Run(calls[0], 1)
 
     def no_capture() -> float:
         raise RuntimeError("overwritten")
 
-    def variants(modes: tuple[str, ...]) -> dict[str, gpu_timing.Calls]:
+    def variants(modes: tuple[str, ...]) -> dict[str, timing.Calls]:
         found = {"fused_gan": times(1.0), "eager": times(2.0)}
         return found | {f"compile {mode}": [no_capture] if mode == "reduce-overhead" else times(3.0) for mode in modes}
 
-    monkeypatch.setattr(gpu_timing, "WAYS", dict.fromkeys(gpu_timing.WAYS, prepare))
-    monkeypatch.setattr(gpu_timing, "_elapsed", lambda run: run())
-    case = gpu_cases.Case("a", gpu_cases.PRECISIONS[0], 1, variants)
+    monkeypatch.setattr(timing, "WAYS", dict.fromkeys(timing.WAYS, prepare))
+    monkeypatch.setattr(timing, "_elapsed", lambda run: run())
+    case = cases.Case("a", cases.PRECISIONS[0], 1, variants)
     precision = torch.get_float32_matmul_precision()
     try:
-        *_, found = gpu_bench.measure(case, gpu_cases.MODES, {"bfloat16": 1.0}, time.monotonic() + 60)
-        *_, late = gpu_bench.measure(case, gpu_cases.MODES, {"bfloat16": 1.0}, 0)
+        *_, found = bench.measure(case, cases.MODES, {"bfloat16": 1.0}, time.monotonic() + 60)
+        *_, late = bench.measure(case, cases.MODES, {"bfloat16": 1.0}, 0)
     finally:
         torch.set_float32_matmul_precision(precision)
     captured = {"eager": 2.0, "compile default": 3.0, "compile max-autotune-no-cudagraphs": 3.0}
@@ -141,7 +141,7 @@ def test_a_variant_that_fails_costs_no_other_its_numbers(tmp_path: Path, monkeyp
     assert found["called"]["failed"] == {"compile reduce-overhead": "RuntimeError: overwritten"}
     assert late["called"]["ratio"] == {"eager": 2.0}
     assert set(late["called"]["not_run"].values()) == {"no time left"}
-    results = gpu_bench.Results(tmp_path, "layers", ["a"])
+    results = bench.Results(tmp_path, "layers", ["a"])
     results.records["a"] = found
     results.write()
     text = (tmp_path / "layers.md").read_text()
@@ -159,11 +159,11 @@ def test_graphs_of_torch_compile_find_parameters_where_they_lie(monkeypatch: pyt
         marks.append(["_dynamo_static_input_type" in node.meta.get("tensor_dict", {}) for node in placeholders])
         return graph
 
-    monkeypatch.setattr(gpu_cases, "DEVICE", "cpu")
-    monkeypatch.setattr(gpu_cases, "compiled", lambda function, mode: torch.compile(function, backend=backend))
+    monkeypatch.setattr(cases, "DEVICE", "cpu")
+    monkeypatch.setattr(cases, "compiled", lambda function, mode: torch.compile(function, backend=backend))
     for section, parameters in (("layers", 2), ("chains", 8)):
         marks.clear()
-        variants = next(gpu_cases.SECTIONS[section]()).make(("default",))
+        variants = next(cases.SECTIONS[section]()).make(("default",))
         assert {len(calls) for calls in variants.values()} == {1}
         variants["compile default"][0]()
         (found,) = marks
@@ -173,8 +173,8 @@ def test_graphs_of_torch_compile_find_parameters_where_they_lie(monkeypatch: pyt
 
 def test_every_beginning_of_an_order_is_spread() -> None:
     for count in (0, 1, 2, 3, 120, 132):
-        assert sorted(gpu_cases.spread(range(count))) == list(range(count))
-    beginning = gpu_cases.spread(range(120))[:12]
+        assert sorted(cases.spread(range(count))) == list(range(count))
+    beginning = cases.spread(range(120))[:12]
     assert all(sum(part * 30 <= item < (part + 1) * 30 for item in beginning) >= 2 for part in range(4))
 
 
@@ -182,7 +182,7 @@ def test_tables_hold_rates_and_ratios(tmp_path: Path) -> None:
     only_called = record("e", 4.0)
     del only_called["graph"]  # a step that is a graph itself
     only_called["called"]["not_run"] = {"compile default": "no triton"}
-    results = gpu_bench.Results(tmp_path, "layers", list("abcde"))
+    results = bench.Results(tmp_path, "layers", list("abcde"))
     results.records = {"e": only_called, "b": record("b", 4.0), "a": record("a", 1.0)}
     results.failed["d"] = "RuntimeError: no"
     results.write()
@@ -202,9 +202,9 @@ def test_a_plot_is_drawn(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     only_called = record("c", 2.0)
     del only_called["graph"]
-    gpu_bench.plot(tmp_path / "layers.png", [record("a", 1.0), record("b", 4.0), only_called])
+    bench.plot(tmp_path / "layers.png", [record("a", 1.0), record("b", 4.0), only_called])
     assert (tmp_path / "layers.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_ratios_are_medians_round_by_round() -> None:
-    assert gpu_timing.ratio([1, 2, 4], [2, 6, 8]) == 2
+    assert timing.ratio([1, 2, 4], [2, 6, 8]) == 2

@@ -15,14 +15,15 @@ import pytest
 import torch
 from torch._inductor.exc import TritonMissing
 
-from benchmarks import gpu_check, gpu_machine, gpu_tests
+from benchmarks.gpu import machine, suite
+from benchmarks.gpu.check import PROGRAMS, Check
 
 without_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="here is a GPU")
 
 
 def checked(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks.gpu_check", "--out", str(out), *words]
-    return subprocess.run(command, cwd=gpu_machine.ROOT, capture_output=True, text=True, timeout=120, check=False)
+    command = [sys.executable, "-m", "benchmarks.gpu.check", "--out", str(out), *words]
+    return subprocess.run(command, cwd=machine.ROOT, capture_output=True, text=True, timeout=120, check=False)
 
 
 @without_gpu
@@ -69,29 +70,29 @@ def test_headers_of_cuda_are_those_of_a_toolkit_or_of_pips_packages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def headers(folder: str, *names: str) -> Path:
-        for name in names or gpu_machine.CUDA_HEADERS:
+        for name in names or machine.CUDA_HEADERS:
             path = tmp_path / folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
         return tmp_path / folder
 
-    monkeypatch.setattr(gpu_machine, "TOOLKIT", tmp_path / "toolkit")
+    monkeypatch.setattr(machine, "TOOLKIT", tmp_path / "toolkit")
     monkeypatch.setattr("sys.path", [str(tmp_path / "packages")])
     monkeypatch.setenv("PATH", "")
     monkeypatch.setenv("CUDA_HOME", str(tmp_path / "wrapper"))  # without headers, as where nvcc is a script
     headers("packages/nvidia/cu13/include", "cuda_runtime_api.h")  # half of them
     with pytest.raises(RuntimeError, match=r"no cuda_runtime_api\.h with .*set CUDA_HOME, or pip install"):
-        gpu_machine.cuda_headers()
+        machine.cuda_headers()
     found = headers("packages/triton/backends/nvidia/include")
-    assert gpu_machine.cuda_headers() == f"-idirafter{found}"
+    assert machine.cuda_headers() == f"-idirafter{found}"
     found = headers("packages/nvidia/cu13/include")
-    assert gpu_machine.cuda_headers() == f"-idirafter{found}"
+    assert machine.cuda_headers() == f"-idirafter{found}"
     found = headers("toolkit/include")
-    assert gpu_machine.cuda_headers() == f"-I{found}"
+    assert machine.cuda_headers() == f"-I{found}"
 
 
 def test_a_section_that_takes_too_long_fails(tmp_path: Path) -> None:
-    check = gpu_check.Check(tmp_path, None, 0.5)
+    check = Check(tmp_path, None, 0.5)
     slow = "import time; print('begun', flush=True); time.sleep(60)"
     check.perform("slow", lambda: check.run("sleep", [sys.executable, "-c", slow]), "")
     check.perform("none left", lambda: [time.sleep(0.6), check.run("late", [sys.executable, "-c", "1"])], "")
@@ -121,7 +122,7 @@ def test_a_section_that_takes_too_long_fails(tmp_path: Path) -> None:
 )
 def test_what_a_command_has_started_ends_with_it(then: str, seconds: float, status: str, tmp_path: Path) -> None:
     start = "import os, subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True)"
-    check = gpu_check.Check(tmp_path, None, seconds)
+    check = Check(tmp_path, None, seconds)
     check.perform("starter", lambda: check.run("start", [sys.executable, "-c", f"{start}; {then}"]), "")
     assert [outcome.status for outcome in check.outcomes] == [status]
     child = Path("/proc", (tmp_path / "start.log").read_text().split()[-1])
@@ -136,14 +137,14 @@ def test_what_a_command_has_started_ends_with_it(then: str, seconds: float, stat
 def test_kernels_of_cutlass_are_sanitized_apart(
     content: str, wgmma: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in gpu_check.PROGRAMS:
+    for name in PROGRAMS:
         (tmp_path / name).write_text(content)
     tool = tmp_path / "compute-sanitizer"
     tool.write_text('#!/bin/sh\necho "12 tensors, 0 failures"\necho "$@"\n')
     tool.chmod(0o755)
-    monkeypatch.setattr(gpu_machine, "find_tool", lambda name: str(tool))
-    monkeypatch.setattr(gpu_machine, "nvidia_smi", lambda query: "9.0")
-    check = gpu_check.Check(tmp_path, tmp_path, 60)
+    monkeypatch.setattr(machine, "find_tool", lambda name: str(tool))
+    monkeypatch.setattr(machine, "nvidia_smi", lambda query: "9.0")
+    check = Check(tmp_path, tmp_path, 60)
     check.perform("sanitizer", check.sanitizer, "")
     product = f"--error-exitcode 9 {{}} kns=cutlass {tmp_path / 'test_product'} few"
     counts = {
@@ -164,7 +165,7 @@ def test_later_calls_add_to_the_summary(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
 
     def call(sections: dict[str, str]) -> int:
-        check = gpu_check.Check(tmp_path / "out", None, 60)
+        check = Check(tmp_path / "out", None, 60)
         for section, status in sections.items():
             check.perform(section, lambda section=section, status=status: check.note(section, status), "")
         return check.finish()
@@ -197,10 +198,10 @@ def test_what_a_missing_package_keeps_from_running_is_no_failure(
 ) -> None:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "helper.py").write_text("import no_such_package")
-    monkeypatch.setattr(gpu_tests, "ROOT", tmp_path)
+    monkeypatch.setattr(suite, "ROOT", tmp_path)
     for name, text in TEST_FILES.items():
         (tmp_path / "tests" / f"test_{name}.py").write_text(text)
-    results = list(gpu_tests.run(tmp_path / "out", 300, gpu_tests.files(), {}))
+    results = list(suite.run(tmp_path / "out", 300, suite.files(), {}))
     assert [(result.name, result.status, result.detail) for result in results] == [
         ("test_crash", "failed", "it crashed with status -6, see out/test_crash.log"),
         ("test_crash_at_the_end", "failed", "1 passed; it crashed with status -6, see out/test_crash_at_the_end.log"),
@@ -212,15 +213,13 @@ def test_what_a_missing_package_keeps_from_running_is_no_failure(
 
 def test_a_helper_that_is_not_there_is_a_failure() -> None:
     """Only packages of others can be missing."""
-    assert (
-        gpu_tests.missing_package("ModuleNotFoundError: No module named 'no_such_package.inner'") == "no_such_package"
-    )
+    assert suite.missing_package("ModuleNotFoundError: No module named 'no_such_package.inner'") == "no_such_package"
     without_triton = str(TritonMissing(None))
-    assert gpu_tests.missing_package(without_triton) == ("" if importlib.util.find_spec("triton") else "triton")
+    assert suite.missing_package(without_triton) == ("" if importlib.util.find_spec("triton") else "triton")
     for present in ("fused_gan.gone", "benchmarks.gone", "tolerance", "json.gone"):
-        assert not gpu_tests.missing_package(f"ModuleNotFoundError: No module named '{present}'")
+        assert not suite.missing_package(f"ModuleNotFoundError: No module named '{present}'")
 
 
 def test_no_test_file_begins_when_the_time_is_over(tmp_path: Path) -> None:
-    (result,) = gpu_tests.run(tmp_path, 0, gpu_tests.files()[:1], {})
+    (result,) = suite.run(tmp_path, 0, suite.files()[:1], {})
     assert (result.status, result.detail) == ("not run", "no time left")

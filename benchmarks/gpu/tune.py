@@ -1,6 +1,6 @@
 """Tunes the products of the benchmark's layers on a GPU and keeps what it finds as it goes.
 
-python -m benchmarks.gpu_tune FOLDER [--seconds N]
+python -m benchmarks.gpu.tune FOLDER [--seconds N]
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 
 import fused_gan
-from benchmarks import gpu_faults
-from benchmarks.gpu_cases import PRECISIONS, Precision, spread
+from benchmarks.gpu import faults
+from benchmarks.gpu.cases import PRECISIONS, Precision, spread
 from fused_gan import cuda_plan, tuning
 from fused_gan.tuning import Findings
 from fused_gan.tuning.cuda import products
@@ -75,9 +75,9 @@ def main() -> int:
         except Exception as error:  # the other layers are still worth measuring; the whole fails in the end
             failed += 1
             print(f"FAILED {shape}, {precision.name}: {type(error).__name__}: {error}", flush=True)
-            if gpu_faults.is_lost():
+            if faults.is_lost():
                 seconds = deadline - time.monotonic()
-                gpu_faults.go_on(begin=index + 1, measured=measured, known=known, failed=failed, seconds=seconds)
+                faults.go_on(begin=index + 1, measured=measured, known=known, failed=failed, seconds=seconds)
         torch.cuda.empty_cache()
     left = len(wanted) - measured - known - failed
     print(f"{measured} of {len(wanted)} layers measured, {known} known before, {failed} failed, {left} left")

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.gpu_machine import PACKAGES, ROOT, run_for, stop_all
+from benchmarks.gpu.machine import PACKAGES, ROOT, run_for, stop_all
 
 # These look at the GPU most closely: first, should the time not suffice for all.
 FIRST = ("cuda_device", "cuda_graph", "equivalence", "derivatives", "special_values", "mlp")

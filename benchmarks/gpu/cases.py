@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import fused_gan
 from benchmarks.cases import CHAINS, LAYERS, SLOPE, Chain, ChainCase, Layer, LayerCase, stock_network
-from benchmarks.gpu_timing import Calls, copies
+from benchmarks.gpu.timing import Calls, copies
 from fused_gan import reference
 from fused_gan.models import MLPGANConfig
 

@@ -1,6 +1,6 @@
 """Runs one section of the GPU benchmark and writes its results as it goes, so that a time limit loses only the rest.
 
-python -m benchmarks.gpu_bench SECTION --out FOLDER [--seconds N] [--compile] [-k WORD]
+python -m benchmarks.gpu.bench SECTION --out FOLDER [--seconds N] [--compile] [-k WORD]
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks import gpu_faults, gpu_timing
-from benchmarks.gpu_cases import CAPTURABLE_MODES, MODES, SECTIONS, Case, spread
-from benchmarks.gpu_tests import missing_package
+from benchmarks.gpu import faults, timing
+from benchmarks.gpu.cases import CAPTURABLE_MODES, MODES, SECTIONS, Case, spread
+from benchmarks.gpu.suite import missing_package
 from fused_gan.files import atomic_write
 
 torch._dynamo.config.recompile_limit = 10_000
@@ -41,14 +41,14 @@ def measure(case: Case, modes: tuple[str, ...], peaks: dict[str, float], deadlin
     """
     case.precision.apply()
     if case.precision.name not in peaks:
-        peaks[case.precision.name] = gpu_timing.peak(case.precision.dtype)
+        peaks[case.precision.name] = timing.peak(case.precision.dtype)
     variants = case.make(modes)
     record: dict[str, Any] = {"name": case.name, "flops": case.flops, "peak": peaks[case.precision.name]}
     own = {}
-    for way, prepare in gpu_timing.WAYS.items():
+    for way, prepare in timing.WAYS.items():
         if way == "called" or case.capturable:
             own[way] = prepare(variants[OURS])
-            median = statistics.median(gpu_timing.seconds({OURS: own[way]})[OURS])
+            median = statistics.median(timing.seconds({OURS: own[way]})[OURS])
             record[way] = {"median": {OURS: median}, "ratio": {}, "failed": {}, "not_run": {}}
     # torch.compile last: it takes longest, and may be stopped.
     for name in sorted((name for name in variants if name != OURS), key=lambda name: name.startswith("compile ")):
@@ -60,7 +60,7 @@ def measure(case: Case, modes: tuple[str, ...], peaks: dict[str, float], deadlin
                 record[way]["not_run"][name] = NO_TIME
                 continue
             try:
-                seconds = gpu_timing.seconds({OURS: ours, name: gpu_timing.WAYS[way](variants[name])})
+                seconds = timing.seconds({OURS: ours, name: timing.WAYS[way](variants[name])})
             except Exception as error:
                 words = f"{type(error).__name__}: {error}"
                 if package := missing_package(words):
@@ -68,18 +68,18 @@ def measure(case: Case, modes: tuple[str, ...], peaks: dict[str, float], deadlin
                 else:
                     record[way]["failed"][name] = words
                     print(f"FAILED {case.name}, {name}, {way}: {words}", flush=True)
-                if gpu_faults.is_lost():
+                if faults.is_lost():
                     yield record
                     raise
                 continue
             record[way]["median"][name] = statistics.median(seconds[name])
-            record[way]["ratio"][name] = gpu_timing.ratio(seconds[OURS], seconds[name])
+            record[way]["ratio"][name] = timing.ratio(seconds[OURS], seconds[name])
         yield record
 
 
 def ways(record: dict[str, Any]) -> list[str]:
     """How a case was timed, the GPU's time first."""
-    return [way for way in gpu_timing.WAYS if way in record]
+    return [way for way in timing.WAYS if way in record]
 
 
 def cell(results: dict[str, Any], name: str) -> str:
@@ -103,7 +103,7 @@ def table(records: list[dict[str, Any]]) -> str:
         cells = [record["name"], way, f"{ours * 1e6:.1f}", f"{rate * 1e-12:.2f}", f"{rate / record['peak']:.0%}"]
         lines.append("| " + " | ".join([*cells, *(cell(found, name) for name in names)]) + " |")
     lines.append("")
-    for way in gpu_timing.WAYS:
+    for way in timing.WAYS:
         for name in names:
             ratios = [
                 found["ratio"][name] for _, timed_way, found in timed if timed_way == way and name in found["ratio"]
@@ -224,8 +224,8 @@ def main() -> int:
                 results.failed[case.name] = words
                 print(f"FAILED {case.name}: {words}", flush=True)
             results.write()
-            if gpu_faults.is_lost():
-                gpu_faults.go_on(begin=index + 1, seconds=deadline - time.monotonic())
+            if faults.is_lost():
+                faults.go_on(begin=index + 1, seconds=deadline - time.monotonic())
         else:
             first = record[ways(record)[0]]
             ratios = ", ".join(f"{name} {value:.2f}" for name, value in first["ratio"].items())

@@ -1,6 +1,6 @@
 """One command for a machine with an NVIDIA GPU and no network: build, test, sanitize, tune, benchmark, pack it all up.
 
-python -m benchmarks.gpu_check --out FOLDER [--sections build,tests,...] [--library FOLDER] [--seconds N]
+python -m benchmarks.gpu.check --out FOLDER [--sections build,tests,...] [--library FOLDER] [--seconds N]
 
 Uses the Python environment that is there: torch 2.11 or newer, pytest, numpy, hypothesis, pytest-benchmark. Each
 section is bounded by --seconds, whatever it is made of, and leaves logs; what cannot run is listed as not run and never
@@ -24,8 +24,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks import gpu_machine, gpu_tests
-from benchmarks.gpu_machine import PACKAGE, ROOT
+from benchmarks.gpu import machine, suite
+from benchmarks.gpu.machine import PACKAGE, ROOT
 
 PROGRAMS = ("test_pointwise", "test_product")
 SANITIZERS = ("memcheck", "initcheck", "racecheck", "synccheck")
@@ -82,7 +82,7 @@ class Check:
         with log.open("w") as stream:
             stream.write(" ".join(command) + "\n")
             stream.flush()
-            status = gpu_machine.run_for(limit, command, stream, ROOT, self.environment | (environment or {}))
+            status = machine.run_for(limit, command, stream, ROOT, self.environment | (environment or {}))
         if status is None:
             return self.note(part, "failed", f"longer than {limit:.0f} s, see {log.name}", time.monotonic() - start)
         _, *lines = log.read_text(errors="replace").strip().splitlines()  # the first is the command
@@ -109,7 +109,7 @@ class Check:
     def build(self) -> None:
         """The extension for this machine's GPU alone, or around a library that was built elsewhere."""
         if self.library is None:
-            environment = {"FORCE_CUDA": "1", "MAX_JOBS": str(os.cpu_count()), **gpu_machine.architecture()}
+            environment = {"FORCE_CUDA": "1", "MAX_JOBS": str(os.cpu_count()), **machine.architecture()}
             command = [sys.executable, "setup.py", "build_ext", "--inplace", "--build-temp", str(OBJECTS)]
             built = self.run("build", command, environment)
         else:
@@ -119,7 +119,7 @@ class Check:
                     return
                 if (self.library / name).resolve() != (PACKAGE / name).resolve():
                     shutil.copy2(self.library / name, PACKAGE / name)
-            built = self.run("build", gpu_machine.module_command())
+            built = self.run("build", machine.module_command())
         if not built:
             return
         self.run("import", [sys.executable, str(ROOT / "tests" / "cuda" / "check_import.py")])
@@ -128,12 +128,12 @@ class Check:
 
     def tests(self) -> None:
         """The whole suite. The kernels run on the GPU here, not on a CPU, and by the estimated plan."""
-        if missing := gpu_machine.absent("pytest", "hypothesis", "numpy"):
+        if missing := machine.absent("pytest", "hypothesis", "numpy"):
             self.note("tests", "not run", f"no {missing}")
             return
         folder = self.out / "tests"
         environment = self.environment | {"FUSED_GAN_CUDACPU": "", "FUSED_GAN_PLANS": str(folder / "no-plans")}
-        for result in gpu_tests.run(folder, self.left() - 5, gpu_tests.files(), environment):
+        for result in suite.run(folder, self.left() - 5, suite.files(), environment):
             self.note(f"tests {result.name}", result.status, result.detail[:600], result.seconds)
 
     def programs(self) -> Path | None:
@@ -143,7 +143,7 @@ class Check:
             return folder
         folder = ROOT / "build" / "cuda-device"
         make = ["make", "-C", str(ROOT / "tests" / "cuda"), f"-j{os.cpu_count()}", f"BUILD={folder}"]
-        make += [f"DEVICE={gpu_machine.architecture_code()}", f"CUTLASS={gpu_machine.cutlass()}"]
+        make += [f"DEVICE={machine.architecture_code()}", f"CUTLASS={machine.cutlass()}"]
         make += [f"OBJECTS={OBJECTS}"] if OBJECTS.exists() else []
         return folder if self.run("programs", [*make, *(str(folder / name) for name in PROGRAMS)]) else None
 
@@ -157,14 +157,14 @@ class Check:
     def sanitizer(self) -> None:
         """A few cases of each kernel under compute-sanitizer, those made of CUTLASS's parts apart and last: its tools
         have reports on CUTLASS's own examples too."""
-        if (tool := gpu_machine.find_tool("compute-sanitizer")) is None:
+        if (tool := machine.find_tool("compute-sanitizer")) is None:
             self.note("sanitizer", "not run", "no compute-sanitizer")
             return
         if (folder := self.programs()) is None:
             return
         pointwise, product = (folder / name for name in PROGRAMS)
         checks = [("pointwise", pointwise, []), ("mma", product, ["--kernel-name-exclude", CUTLASS_KERNELS])]
-        if gpu_machine.nvidia_smi("compute_cap") == "9.0" and b"cutlass" in product.read_bytes():
+        if machine.nvidia_smi("compute_cap") == "9.0" and b"cutlass" in product.read_bytes():
             checks.append(("wgmma", product, ["--kernel-name", CUTLASS_KERNELS]))
         else:
             self.note("sanitizer wgmma", "not run", "no such kernels in this build or on this GPU")
@@ -177,16 +177,16 @@ class Check:
 
     def tune(self) -> None:
         """Measured plans for the benchmark's layers, in the folder and in use for the sections that follow."""
-        command = [sys.executable, "-m", "benchmarks.gpu_tune", str(self.out / "plans")]
+        command = [sys.executable, "-m", "benchmarks.gpu.tune", str(self.out / "plans")]
         self.run("tune", [*command, "--seconds", str(self.seconds * 0.85)], self.plans())
 
     def benchmark(self, section: str, compiled: bool = False) -> None:
         """A section of the benchmark, with the plans that `tune` has left."""
         name = f"compile-{section}" if compiled else section
-        if compiled and (missing := gpu_machine.absent("triton")):
+        if compiled and (missing := machine.absent("triton")):
             self.note(f"benchmark {name}", "not run", f"no {missing}")
             return
-        command = [sys.executable, "-m", "benchmarks.gpu_bench", section, "--out", str(self.out / name)]
+        command = [sys.executable, "-m", "benchmarks.gpu.bench", section, "--out", str(self.out / name)]
         command += ["--seconds", str(self.seconds * 0.85), *(["--compile"] if compiled else [])]
         self.run(f"benchmark {name}", command, self.plans())
 
@@ -215,7 +215,7 @@ class Check:
 
     def write(self) -> list[str]:
         """summary.md and summary.json of what has ended so far; the table's lines."""
-        facts = gpu_machine.facts()
+        facts = machine.facts()
         outcomes = [*self.earlier(facts), *self.outcomes]
         rows = [f"| {o.part} | {o.status} | {o.seconds:.0f} | {o.detail.replace('|', '/')} |" for o in outcomes]
         lines = ["| part | | s | |", "| --- | --- | ---: | --- |", *rows]
@@ -280,11 +280,11 @@ def main() -> int:
     if unknown := [name for name in wanted if name not in known]:
         parser.error(f"--sections: expected some of {', '.join(known)}, got {', '.join(unknown)}")
 
-    for name, state in gpu_machine.lacking().items():
+    for name, state in machine.lacking().items():
         check.note(name, "not run", f"{state}: what needs it is left out")
     for name in wanted:
         obstacle = ""
-        if name != "build" and not gpu_machine.nvidia_smi("name"):
+        if name != "build" and not machine.nvidia_smi("name"):
             obstacle = "no NVIDIA GPU is visible"
         elif name not in WITHOUT_PACKAGE and (reason := check.obstacle()):
             obstacle = f"nothing can be computed on the GPU: {reason}"

@@ -1,4 +1,4 @@
-"""The machine that `gpu_check` runs on: its GPU, its tools and packages, and how the extension is built there."""
+"""The machine that `make gpu-check` runs on: its GPU, its tools and packages, and how the extension is built there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import IO
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fused_gan"
 # By the names that they are installed by, and imported by.
 PACKAGES = {

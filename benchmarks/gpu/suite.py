@@ -24,6 +24,7 @@ MISSING = re.compile(
     r"ModuleNotFoundError: No module named '([\w.]+)'|the package (\w+) is missing; get it with"
     r"|Cannot find a working (triton) installation"
 )
+OURS = ("fused_gan", "benchmarks", "helpers")  # these cannot be missing
 ENDED = (0, 1, 2, 5)  # pytest's statuses: passed, failures, not importable, no tests
 PROCESSES = max(1, min(4, (os.cpu_count() or 1) // 4))
 
@@ -58,7 +59,7 @@ class FileResult:
 
 def files() -> list[Path]:
     """Every test file, in the order in which they run."""
-    paths = sorted((ROOT / "tests").glob("test_*.py"))
+    paths = sorted((ROOT / "tests").rglob("test_*.py"))
     return sorted(paths, key=lambda path: path.stem.removeprefix("test_") not in FIRST)
 
 
@@ -81,11 +82,13 @@ def run(folder: Path, seconds: float, paths: list[Path], environment: dict[str, 
 
 
 def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, str]) -> FileResult:
-    result, start = FileResult(path.stem), time.monotonic()
+    name = path.relative_to(ROOT / "tests").with_suffix("")
+    result, start = FileResult(str(name)), time.monotonic()
     if (left := deadline - start) < 1:
         result.skipped["no time left"] = 1
         return result
-    junit, log = folder / f"{path.stem}.xml", folder / f"{path.stem}.log"
+    junit, log = folder / f"{name}.xml", folder / f"{name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     junit.unlink(missing_ok=True)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junitxml={junit}", str(path)]
     with log.open("w") as stream:
@@ -93,7 +96,7 @@ def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, s
     if status is None:
         result.problem = f"stopped after {left:.0f} s, as the section's time was over"
     elif status not in ENDED or not junit.exists():  # perhaps behind the last test, as it gave its device back
-        result.problem = f"it crashed with status {status}, see {folder.name}/{log.name}"
+        result.problem = f"it crashed with status {status}, see {log.relative_to(folder.parent)}"
     result.seconds = time.monotonic() - start
     if junit.exists():
         read(junit, result)
@@ -125,7 +128,6 @@ def missing_package(text: str) -> str:
     or of one that is there."""
     for found in MISSING.finditer(text):
         package = next(filter(None, found.groups())).partition(".")[0]
-        ours = package in ("fused_gan", "benchmarks") or (ROOT / "tests" / f"{package}.py").exists()
-        if not ours and importlib.util.find_spec(package) is None:
+        if package not in OURS and importlib.util.find_spec(package) is None:
             return next((name for name, module in PACKAGES.items() if module == package), package)
     return ""

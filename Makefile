@@ -29,9 +29,8 @@ BIN         := $(VENV)/bin
 
 # Without torch.compile, whose compiler would run under the sanitizers too, and without the last digits of tanh, which
 # rest on fused multiply-adds that an instrumented build does not have. No leak check: Python keeps what it has.
-SANITIZED := test_equivalence.py test_special_values.py test_mlp.py test_properties.py test_determinism.py \
-             test_derivatives.py test_errors.py test_layers.py test_functorch.py test_autocast.py \
-             test_instruction_sets.py test_poisoned_memory.py
+SANITIZED := $(patsubst %,ops/test_%.py,equivalence special_values mlp properties determinism derivatives errors \
+             functorch autocast instruction_sets poisoned_memory) nn/test_layers.py
 NOT_SANITIZED := not compile and not units_of_the_last_place
 
 .PHONY: demo test bench lint format sanitize cuda gpu-check gpu-library clean
@@ -89,7 +88,7 @@ endif
 
 # No environment of its own: torch, pytest and the rest are those of $(PYTHON). GPU_FLAGS: see its --help.
 gpu-check:
-	$(PYTHON) -m benchmarks.gpu_check $(GPU_FLAGS)
+	$(PYTHON) -m benchmarks.gpu.check $(GPU_FLAGS)
 
 GPU_ARCH    ?= 9.0a
 GPU_LIBRARY := build/gpu-library

@@ -25,10 +25,12 @@ import torch
 
 import fused_gan
 
+pytest.register_assert_rewrite("helpers")  # a helper's assert says as much as a test's
+
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() and fused_gan.build_info()["cuda"] else [])
 
 # The same examples on every run, so that a change alone turns a test red. To look for new ones:
-# pytest tests/test_properties.py --hypothesis-profile=explore
+# pytest tests/ops/test_properties.py --hypothesis-profile=explore
 _COMMON = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 _SAME = {"derandomize": True, "database": None, **_COMMON}
 hypothesis.settings.register_profile("same", max_examples=200, **_SAME)
@@ -71,6 +73,14 @@ def use_threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def patches(tmp_path: Path) -> str:
+    """Write a small data set for small runs; return its path."""
+    from helpers.small_runs import write_patches  # takes a second, and few tests train whole runs
+
+    return write_patches(tmp_path / "patches.npz")
 
 
 @pytest.fixture

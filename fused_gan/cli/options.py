@@ -19,7 +19,7 @@ RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", me
 
 
 def with_help(value: Any) -> type:
-    """Return a dataclass with the fields of a dataclass's instance, its values for defaults and its docstrings for help.
+    """Return a dataclass with an instance's fields, its values for defaults and its docstrings for help.
 
     tyro reads the docstrings by itself, but takes the ends of their lines in the source for ends of paragraphs.
     """

@@ -1,0 +1,237 @@
+"""FusedMLP: stock's network under other keys, one operator where that is the same, layer by layer where it is not."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import fully_shard
+
+from fused_gan.nn import FusedLinear, FusedMLP, FusedSequential
+from fused_gan.ops.activations import ACTIVATIONS
+from helpers.networks import assert_same_step, one_process, operators_run, recorded
+
+WIDTHS = [5, 8, 7, 3]
+
+
+def stock_mlp(activation: str = "relu", output_activation: str = "identity", slope: float = 0.01) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for i, name in enumerate([activation, activation, output_activation]):
+        layers += [nn.Linear(WIDTHS[i], WIDTHS[i + 1]), ACTIVATIONS[name].module(slope)]
+    return nn.Sequential(*layers)
+
+
+def x() -> Tensor:
+    return torch.randn(6, 5)
+
+
+@pytest.mark.parametrize("output_activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_is_the_stock_network(activation: str, output_activation: str) -> None:
+    torch.manual_seed(3)
+    ours = FusedMLP(WIDTHS, activation, output_activation, 0.3)
+    after = torch.rand(1)
+    torch.manual_seed(3)
+    stock = stock_mlp(activation, output_activation, 0.3)
+    assert torch.equal(after, torch.rand(1)), "other random numbers were drawn"
+    for (name, value), theirs in zip(ours.state_dict().items(), stock.state_dict().values(), strict=True):
+        assert torch.equal(value, theirs), name
+    assert list(ours.state_dict()) == [f"{i}.{name}" for i in range(3) for name in ("weight", "bias")]
+    inputs = x().double()
+    ours_step, stock_step = ours.double(), nn.Sequential(*stock.double())
+    torch.testing.assert_close(ours_step(inputs), stock_step(inputs))
+
+
+def test_is_one_operator() -> None:
+    assert operators_run(FusedMLP(WIDTHS, "tanh", "sigmoid"), x()) == [["tanh", "tanh", "sigmoid"]]
+    assert operators_run(FusedMLP(WIDTHS, "leaky_relu", "leaky_relu", 0.2), x()) == [["leaky_relu"] * 3]
+
+
+def test_one_layer_and_no_bias() -> None:
+    model = FusedMLP([5, 3], output_activation="sigmoid", bias=False, dtype=torch.float64)
+    assert list(model.state_dict()) == ["0.weight"]
+    inputs = x().double()
+    torch.testing.assert_close(model(inputs), torch.sigmoid(inputs @ model[0].weight.T))
+
+
+def test_parameters_reach_every_layer() -> None:
+    model = FusedMLP(WIDTHS, "leaky_relu", "tanh", 0.3, dtype=torch.bfloat16, device="meta")
+    assert [layer.activation for layer in model] == ["leaky_relu", "leaky_relu", "tanh"]
+    assert all(layer.negative_slope == 0.3 and layer.weight.dtype == torch.bfloat16 for layer in model)
+    assert model(torch.empty(2, 5, dtype=torch.bfloat16, device="meta")).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (([],), "widths: expected at least two numbers"),
+        (([4],), "widths"),
+        (([4, 3], "relu", "gelu"), "activation: expected one of 'identity'.* got 'gelu'"),
+        (([4, 3, 2], "gelu"), "^activation: expected one of 'identity'.* got 'gelu'"),
+        (([4, 2], "gelu"), "^activation: expected one of 'identity'.* got 'gelu'"),
+        (([4, 3, 2], "relu", "gelu"), "^output_activation: expected one of 'identity'.* got 'gelu'"),
+        ((5,), "widths: expected at least two numbers .* got 5"),
+        (([4, 3], "relu", "relu", -0.1), "negative_slope: expected a number ≥ 0, got -0.1"),
+    ],
+)
+def test_bad_arguments(arguments: tuple[object, ...], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        FusedMLP(*arguments)  # type: ignore[arg-type]
+
+
+def test_a_bias_that_broadcasts() -> None:
+    """Stock takes it, the operator does not; it may come and go between two calls."""
+    model, inputs = FusedMLP(WIDTHS, "tanh"), x()
+    model(inputs)
+    bias = model[1].bias
+    for shape in ((1,), (1, 7)):
+        model[1].bias = nn.Parameter(torch.full(shape, 0.5))
+        with pytest.raises(ValueError, match="bias: expected shape"):
+            model(inputs)  # a FusedLinear says so; fuse() steps around stock's
+    model[1].bias = bias
+    assert operators_run(model, inputs) == [["tanh", "tanh", "identity"]]
+
+
+def test_slices_and_items() -> None:
+    model = FusedMLP(WIDTHS, "tanh", "sigmoid")
+    assert isinstance(model[0], FusedLinear)
+    assert type(model[:2]) is FusedSequential
+    inputs = x()
+    torch.testing.assert_close(model[2](model[:2](inputs)), model(inputs))
+    assert operators_run(model[:2], inputs) == [["tanh", "tanh"]]
+
+
+HOOKS = {
+    "forward": lambda m, f: m.register_forward_hook(lambda *_: f()),
+    "forward pre": lambda m, f: m.register_forward_pre_hook(lambda *_: f()),
+    "backward": lambda m, f: m.register_full_backward_hook(lambda *_: f()),
+    "backward pre": lambda m, f: m.register_full_backward_pre_hook(lambda *_: f()),
+    "global forward": lambda m, f: nn.modules.module.register_module_forward_hook(
+        lambda n, *_: f() if n is m else None
+    ),
+    "global forward pre": lambda m, f: nn.modules.module.register_module_forward_pre_hook(
+        lambda n, *_: f() if n is m else None
+    ),
+    "global backward": lambda m, f: nn.modules.module.register_module_full_backward_hook(
+        lambda n, *_: f() if n is m else None
+    ),
+}
+
+
+@pytest.mark.parametrize("register", HOOKS.values(), ids=HOOKS)
+def test_hooks_run_and_leave_no_trace(register) -> None:  # type: ignore[no-untyped-def]
+    model, inputs, seen = FusedMLP(WIDTHS, "tanh"), x().requires_grad_(), []
+    model(inputs)  # a plan without hooks is there already
+    handle = register(model[1], lambda: seen.append(1))
+    try:
+        with recorded() as ran:
+            model(inputs).sum().backward()
+    finally:
+        handle.remove()
+    assert seen == [1]
+    assert all(len(names) < 3 for names in ran), "a chain ran past the hook"
+    assert operators_run(model, inputs) == [["tanh", "tanh", "identity"]]
+
+
+def test_a_hook_changes_the_output() -> None:
+    model, inputs = FusedMLP(WIDTHS, "tanh"), x()
+    before = model(inputs)
+    model[0].register_forward_hook(lambda module, args, output: output * 0)
+    assert not torch.allclose(model(inputs), before)
+
+
+def test_layers_replaced() -> None:
+    model, inputs = FusedMLP(WIDTHS, "tanh").double(), x().double()
+    model(inputs)
+    model[1] = nn.Sequential(nn.Linear(8, 7), nn.GELU()).double()
+    assert_same_step(model, nn.Sequential(*(copy.deepcopy(layer) for layer in model)), inputs)
+    del model[2]
+    assert model(inputs).shape == (6, 7)
+    model.append(nn.Linear(7, 2).double())
+    assert model(inputs).shape == (6, 2)
+
+
+def test_parametrised_layer() -> None:
+    model, inputs = FusedMLP(WIDTHS, "tanh"), x()
+    before = model(inputs)
+    nn.utils.parametrizations.spectral_norm(model[1])
+    with torch.no_grad():
+        model[1].parametrizations.weight.original.mul_(100)
+    assert not torch.allclose(model(inputs), before)
+    expected = inputs
+    for layer in model.eval():
+        expected = layer(expected)
+    torch.testing.assert_close(model(inputs), expected)
+
+
+def test_slopes_that_differ() -> None:
+    model, inputs = FusedMLP(WIDTHS, "leaky_relu", "leaky_relu", 0.2).double(), x().double()
+    model(inputs)
+    model[1].negative_slope = 0.7
+    assert operators_run(model, inputs) == [["leaky_relu"], ["leaky_relu"], ["leaky_relu"]]
+    assert_same_step(model, nn.Sequential(*copy.deepcopy(model)), inputs)
+
+
+def test_activation_changed() -> None:
+    model, inputs = FusedMLP(WIDTHS), x()
+    model(inputs)
+    model[0].activation = "tanh"
+    assert operators_run(model, inputs) == [["tanh", "relu", "identity"]]
+
+
+class Doubled(Tensor):
+    """A tensor subclass with a mind of its own, as quantised weights and DTensors are."""
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        plain = [arg.as_subclass(Tensor) * 2 if isinstance(arg, cls) else arg for arg in args]
+        return func(*plain, **(kwargs or {}))
+
+
+def test_weight_of_another_class() -> None:
+    model, inputs = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 3), nn.Tanh()), x()
+    fused = FusedSequential(*model)
+    fused(inputs)
+    weight = model[2].weight.detach().as_subclass(Doubled)
+    del model[2]._parameters["weight"]
+    model[2].weight = weight
+    assert operators_run(fused, inputs) == [["relu"]]
+    torch.testing.assert_close(fused(inputs), model(inputs))
+
+
+def test_dtypes_that_differ_raise_as_stock() -> None:
+    model = FusedMLP(WIDTHS)
+    model[1].double()
+    with pytest.raises((RuntimeError, TypeError), match="dtype"):
+        model(x())
+
+
+@pytest.mark.parametrize("children", [[], [1], [0, 1, 2]], ids=str)
+def test_sharded_by_fsdp2(children: list[int]) -> None:
+    model, inputs = FusedMLP(WIDTHS, "tanh"), x()
+    stock = copy.deepcopy(model)
+    with one_process() as mesh, recorded() as ran:
+        for child in children:
+            fully_shard(model[child], mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        model(inputs).sum().backward()
+        assert (ran == [["tanh", "tanh", "identity"]]) == (not children), "a chain ran past a child's unsharding"
+        stock(inputs).sum().backward()
+        for ours, theirs in zip(model.parameters(), stock.parameters(), strict=True):
+            torch.testing.assert_close(ours.grad.full_tensor(), theirs.grad)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+def test_copies_have_their_own_weights(copied) -> None:  # type: ignore[no-untyped-def]
+    model, inputs = FusedMLP(WIDTHS, "tanh"), x()
+    before = model(inputs)
+    twin = copied(model)
+    assert type(twin) is FusedMLP
+    assert torch.equal(twin(inputs), before)
+    nn.init.zeros_(twin[2].weight)
+    assert torch.equal(model(inputs), before)
+    assert not torch.equal(twin(inputs), before)
+    assert operators_run(twin, inputs) == [["tanh", "tanh", "identity"]]

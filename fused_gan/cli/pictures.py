@@ -97,10 +97,10 @@ class Sample:
             "as_dataset: it takes the place of --out and --pngs, give it without them",
         )
         run = RunFolder(self.folder)
-        config = run.read_config()
+        description = run.read_config()
         about = {
-            "system": config["preset"],
-            "trained_on": config["training"]["data"],
+            "system": description.preset,
+            "trained_on": description.training["data"],
             "checkpoint": self.checkpoint or Checkpoints(run.checkpoints, keep=1).last().name,
         }
         counts = export_dataset(folder, sampler, self.count, self.seed, labels, self.truncation, about)
@@ -173,7 +173,7 @@ class Reconstruct:
 
     def run(self) -> int:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
-        training = RunFolder(self.folder).read_config()["training"]
+        training = RunFolder(self.folder).read_config().training
         images = load(self.data or training["data"], training["image_size"], training["channels"]).images
         images = images[spread(self.count, len(images))]
         path = checked_file(self.out or self.folder / f"reconstructions-count{self.count}.png")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 
 from fused_gan.ops.library import FACTS, native
@@ -25,10 +27,22 @@ def capability(device: torch.device | str | None) -> tuple[int, int]:
     return 10 * facts.major + facts.minor, facts.multi_processor_count
 
 
+class Product(NamedTuple):
+    """A matrix product as the plan takes it: C (rows, columns) = A (rows, depth) · B."""
+
+    precision: str  # a dtype, "tf32" or "float32 as bfloat16"
+    direction: str  # "forward" or "backward"
+    rows: int
+    columns: int
+    depth: int
+    aligned: bool  # whether every row of every matrix begins at a multiple of 16 bytes
+    epilogue: bool  # whether there is an activation (backward: or a bias gradient)
+
+
 def product(
     dtype: str, direction: str, rows: int, columns: int, depth: int, aligned: bool, epilogue: bool = True
-) -> tuple[str, str, int, int, int, bool, bool]:
-    """A product as the plan takes it; float32 as PyTorch's settings want a product of this size now.
+) -> Product:
+    """Return a product as the plan takes it; float32 as PyTorch's settings want a product of this size now.
 
     Args:
         dtype: "bfloat16", "float16" or "float32".
@@ -37,7 +51,7 @@ def product(
         epilogue: whether there is an activation (backward: or a bias gradient).
     """
     precision = native.cuda_float32(rows, columns, depth) if dtype == "float32" else dtype
-    return precision, direction, rows, columns, depth, aligned, epilogue
+    return Product(precision, direction, rows, columns, depth, aligned, epilogue)
 
 
 def is_aligned(dtype: str, *row_lengths: int) -> bool:
@@ -65,15 +79,15 @@ def explain(dtype: str, shape: tuple[int, int, int], device: torch.device | str 
     return where + describe(forward, facts), where + top + below
 
 
-def describe(what: tuple[str, str, int, int, int, bool, bool], device: tuple[int, int]) -> str:
+def describe(what: Product, device: tuple[int, int]) -> str:
     """The chosen kernel, and why it and not another."""
     kernel, splits, measured = native.cuda_decision(what, device)
     times = {name: time for name, _, time, obstacle in native.cuda_candidates(what, device) if not obstacle}
     cut = f", the depth in {splits} parts, which a second kernel adds" if splits > 1 else ""
     if measured:
-        return f"{NAMES[kernel]}{cut} ({kernel}, {what[0]}): measured to be the fastest on this kind of device"
+        return f"{NAMES[kernel]}{cut} ({kernel}, {what.precision}): measured to be the fastest on this kind of device"
     others = ", ".join(f"{name} {time:.1f}" for name, time in times.items() if name != kernel)
     return (
-        f"{NAMES[kernel]}{cut} ({kernel}, {what[0]}): estimated at {times[kernel]:.1f} µs from assumed rates, not "
-        f"measured (others: {others or 'none can run'}); fused_gan.autotune() measures"
+        f"{NAMES[kernel]}{cut} ({kernel}, {what.precision}): estimated at {times[kernel]:.1f} µs from assumed rates, "
+        f"not measured (others: {others or 'none can run'}); fused_gan.autotune() measures"
     )

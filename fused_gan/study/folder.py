@@ -70,8 +70,7 @@ class JobFolder:
             return dict(every)
         if not self.run.config.is_file():
             return None
-        config = self.run.read_config()
-        return dict(config["model"] | config["training"])
+        return self.run.read_config().fields
 
 
 class StudyFolder:

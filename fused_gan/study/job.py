@@ -50,7 +50,7 @@ def run_job(folder: JobFolder, threads: int, device: str) -> int:
     preset = job.configured(out=folder.run.path, threads=threads, device=device)
     diverged = ""
     try:
-        if not _trained(job.preset, preset, folder.run):
+        if not _trained(preset, folder.run):
             return STOPPED
     except Diverged as error:
         diverged = str(error)
@@ -74,14 +74,14 @@ def run_job(folder: JobFolder, threads: int, device: str) -> int:
     return 0
 
 
-def _trained(name: str, preset: Preset, run: RunFolder) -> bool:
+def _trained(preset: Preset, run: RunFolder) -> bool:
     """Train to the end, from the start or from where an earlier start was stopped; False if this one is, too."""
     config = preset.training
     saved = Checkpoints(run.checkpoints, keep=1).all()
     console = Console(width=120)
     if not saved:  # killed before the first checkpoint
         shutil.rmtree(run.path, ignore_errors=True)
-        return train(name, preset.model, config, console).stopped_by is None
+        return train(preset, console=console).stopped_by is None
     if saved[-1].name == Checkpoints(run.checkpoints, keep=1).path(config.steps).name:
         return True
     return resume(run.path, device=config.device, threads=config.threads, console=console).stopped_by is None

@@ -93,22 +93,22 @@ class GAN(System):
                 draws.mix.uniform_(generator=self.random)
         self._draw_blur(self._generator_blur)
 
-    def compute(self) -> Sequence[Tensor]:
-        """Update the discriminator `n_critic` times, then the generator once."""
-        updates: list[list[Tensor]] = []
+    def compute(self) -> dict[str, Tensor]:
+        """Update the discriminator `n_critic` times, then the generator once; return the losses by name."""
+        updates: list[dict[str, Tensor]] = []
         for draws in self._draws:
             # The generator's own update scores these fakes again, so their graph is kept; unless it would have to be
             # kept of several parts at once.
             keeps_graph = draws is self._draws[-1] and len(self.parts) == 1
             losses, fake = self._update_discriminator(draws, keeps_graph)
             updates.append(losses)
-        return [*means(updates), self._update_generator(draws, fake)]
+        return means(updates) | self._update_generator(draws, fake)
 
-    def _update_discriminator(self, draws: Draws, keeps_graph: bool) -> tuple[list[Tensor], Tensor]:
-        """One update of D; returns the loss and, if there is one, the penalty; and the last part's fakes."""
+    def _update_discriminator(self, draws: Draws, keeps_graph: bool) -> tuple[dict[str, Tensor], Tensor]:
+        """Update D once; return the loss and, if there is one, the penalty; and the last microbatch's fakes."""
         noise, chosen, blur = draws.noise, draws.chosen, draws.blur
         self.optimizers["discriminator"].zero_grad()
-        losses: list[list[Tensor]] = []
+        losses: list[dict[str, Tensor]] = []
         for part, rows in enumerate(self.parts):
             labels = self._labels(chosen[rows])
             with contextlib.nullcontext() if keeps_graph else torch.no_grad():
@@ -129,17 +129,19 @@ class GAN(System):
             loss = self.loss.discriminator(real_logits, fake_logits)
             penalty = self._penalty(seen_real, seen_fake, labels, draws.mix, rows)
             self.backward("discriminator", loss if penalty is None else loss + penalty, part)
-            losses.append([term.detach() for term in (loss, penalty) if term is not None])
+            losses.append({"discriminator_loss": loss.detach()})
+            if penalty is not None:
+                losses[-1]["penalty"] = penalty.detach()
         self.update("discriminator")
         if self.objective.weight_clip:
             clip_weights(self._parameters["discriminator"], self.objective.weight_clip)
         return means(losses), fake
 
-    def _update_generator(self, draws: Draws, fake: Tensor) -> Tensor:
-        """One update of G against the updated D, with the last update's noise; returns the loss."""
+    def _update_generator(self, draws: Draws, fake: Tensor) -> dict[str, Tensor]:
+        """Update G once against the updated D, with the last update's noise; return the loss."""
         noise, chosen, blur = draws.noise, draws.chosen, self._generator_blur
         self.optimizers["generator"].zero_grad()
-        losses: list[list[Tensor]] = []
+        losses: list[dict[str, Tensor]] = []
         with frozen(self._parameters["discriminator"]):
             for part, rows in enumerate(self.parts):
                 labels = self._labels(chosen[rows])
@@ -149,9 +151,9 @@ class GAN(System):
                 seen = fake if blur is None else fake + blur[0, rows]
                 loss = self.loss.generator(self.discriminator(seen, *labels))
                 self.backward("generator", loss, part)
-                losses.append([loss.detach()])
+                losses.append({"generator_loss": loss.detach()})
         self.update("generator")
-        return means(losses)[0]
+        return means(losses)
 
     def _discriminate(self, images: Tensor, labels: list[Tensor]) -> Tensor:
         logits: Tensor = self.calls["discriminator"](images, *labels)

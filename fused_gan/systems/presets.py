@@ -24,28 +24,32 @@ from fused_gan.systems.config import GANTraining, TrainingConfig, VAETraining
 
 @dataclass(frozen=True)
 class Preset:
-    """A system: what it is, its networks, and how they are trained."""
+    """A system: its name, what it is, its networks, and how they are trained."""
 
+    name: str
     about: str
     model: GANModel | VAEModel
     training: TrainingConfig
 
 
-PRESETS = {
-    "mlp-gan": Preset("A GAN of fully connected layers.", MLPGANConfig(), GANTraining()),
-    "leaky-gan": Preset(
+_SYSTEMS = (
+    Preset("mlp-gan", "A GAN of fully connected layers.", MLPGANConfig(), GANTraining()),
+    Preset(
+        "leaky-gan",
         "A wider GAN of fully connected layers, with LeakyReLU in both networks and a sigmoid output.",
         MLPGANConfig(generator_widths=(1024, 1024), discriminator_widths=(1024, 1024), output_activation="sigmoid"),
         GANTraining(instance_noise=0.5),  # the images span [0, 1], half as wide as [−1, 1]
     ),
-    "dcgan": Preset("A GAN of convolutions.", DCGANConfig(), GANTraining(instance_noise=0.0)),
-    "cgan": Preset("A GAN that is told the class: it needs data with labels.", CGANConfig(), GANTraining()),
-    "wgan": Preset(
+    Preset("dcgan", "A GAN of convolutions.", DCGANConfig(), GANTraining(instance_noise=0.0)),
+    Preset("cgan", "A GAN that is told the class: it needs data with labels.", CGANConfig(), GANTraining()),
+    Preset(
+        "wgan",
         "A Wasserstein GAN whose critic is bounded by clipping its weights.",
         WGANConfig(),
         GANTraining(loss="wasserstein", n_critic=5, weight_clip=0.01, optimizer="rmsprop", lr=5e-5, instance_noise=0.0),
     ),
-    "wgan-gp": Preset(
+    Preset(
+        "wgan-gp",
         "A Wasserstein GAN whose critic is bounded by a gradient penalty.",
         WGANConfig(generator_widths=(256, 512), discriminator_widths=(512, 256)),
         GANTraining(
@@ -59,9 +63,10 @@ PRESETS = {
             instance_noise=0.0,
         ),
     ),
-    "mlp-vae": Preset("A variational autoencoder of fully connected layers.", MLPVAEConfig(), VAETraining()),
-    "conv-vae": Preset("A variational autoencoder of convolutions.", ConvVAEConfig(), VAETraining()),
-}
+    Preset("mlp-vae", "A variational autoencoder of fully connected layers.", MLPVAEConfig(), VAETraining()),
+    Preset("conv-vae", "A variational autoencoder of convolutions.", ConvVAEConfig(), VAETraining()),
+)
+PRESETS = {preset.name: preset for preset in _SYSTEMS}
 
 
 def find_preset(name: str) -> Preset:

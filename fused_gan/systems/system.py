@@ -119,8 +119,8 @@ class System(ABC):
         """Fill the memory of this step's random numbers, those of the whole batch, always in the same order."""
 
     @abstractmethod
-    def compute(self) -> Sequence[Tensor]:
-        """Update the networks with what was drawn; returns the losses."""
+    def compute(self) -> dict[str, Tensor]:
+        """Update the networks with what was drawn; return the losses by name."""
 
     @abstractmethod
     def scores(self) -> dict[str, float]:
@@ -169,7 +169,7 @@ class System(ABC):
 
     def _compute(self) -> None:
         losses = self.compute()
-        self._loss_sums += torch.stack([loss.detach().to(self._loss_sums.dtype) for loss in losses])
+        self._loss_sums += torch.stack([losses[name].detach().to(self._loss_sums.dtype) for name in self.losses])
 
     def _finish(self) -> None:
         """Average the weights, count the step."""
@@ -262,9 +262,9 @@ def average_into(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             tensor.copy_(theirs[index])
 
 
-def means(rows: Sequence[Sequence[Tensor]]) -> list[Tensor]:
-    """The mean of each column of scalars; at least one row."""
-    return list(rows[0]) if len(rows) == 1 else [torch.stack(column).mean() for column in zip(*rows, strict=True)]
+def means(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the mean of each named scalar over the rows, at least one, which have the same names."""
+    return rows[0] if len(rows) == 1 else {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:

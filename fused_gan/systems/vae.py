@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from accelerate import Accelerator
 from torch import Tensor
@@ -65,10 +63,10 @@ class VAE(System):
         self.data.draw_into(self._chosen, self.random)
         self._noise.normal_(generator=self.random)
 
-    def compute(self) -> Sequence[Tensor]:
-        """Update encoder and decoder once."""
+    def compute(self) -> dict[str, Tensor]:
+        """Update encoder and decoder once; return the losses by name."""
         self.optimizers["vae"].zero_grad()
-        losses: list[list[Tensor]] = []
+        losses: list[dict[str, Tensor]] = []
         for part, rows in enumerate(self.parts):
             images = self.data.take(self._chosen[rows])
             decoded, mean, log_variance = self.calls["vae"](images, self._noise[rows])
@@ -76,7 +74,13 @@ class VAE(System):
             kl = kl_to_standard_normal(mean, log_variance)
             loss = negative_elbo(reconstruction, kl, self.objective.beta)
             self.backward("vae", loss, part)
-            losses.append([loss.detach(), reconstruction.detach().mean(), kl.detach().sum(1).mean()])
+            losses.append(
+                {
+                    "loss": loss.detach(),
+                    "reconstruction": reconstruction.detach().mean(),
+                    "kl": kl.detach().sum(1).mean(),
+                }
+            )
         self.update("vae")
         return means(losses)
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -22,10 +21,12 @@ from fused_gan.models import VAENetwork
 from fused_gan.ops.library import VERSION
 from fused_gan.systems.config import VAETraining
 from fused_gan.systems.devices import resolve_device
-from fused_gan.systems.presets import Preset, from_json
+from fused_gan.systems.presets import Preset
 from fused_gan.training.checkpoint import Checkpoints, load_checkpoint
+from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.load import make_sampler
+from fused_gan.training.state import RunState
 
 FORMAT = "fused_gan evaluation 1"
 
@@ -66,7 +67,7 @@ def evaluate(
     path = _checkpoint(folder, checkpoint)
     _require_keepable(folder.evaluation)
     loaded = load_checkpoint(path)
-    preset = _preset(folder, loaded.config)
+    preset = _preset(folder, RunDescription.from_json(loaded.config))
     sampler = make_sampler(loaded, path, where)
     training = preset.training
     source = training.data if data is None else data
@@ -92,7 +93,7 @@ def evaluate(
         floor=floor,
         settings=Settings(
             checkpoint=path.name,
-            step=loaded.state["steps_done"],
+            step=RunState.from_dict(loaded.state).steps_done,
             samples=samples,
             seed=seed,
             reals=source,
@@ -153,12 +154,12 @@ def _lock(file: Path) -> Path:
 
 def _checkpoint(folder: RunFolder, name: str) -> Path:
     """The file that `evaluate` means by `checkpoint`."""
-    config = folder.read_config()
+    description = folder.read_config()
     store = Checkpoints(folder.checkpoints, keep=1)
     if name not in ("last", "best"):
         return folder.checkpoints / name
     last = store.last()
-    done, steps = store.step(last), config["training"]["steps"]
+    done, steps = store.step(last), description.training["steps"]
     require(
         done >= steps,
         f"run: {folder.path} is unfinished, its last checkpoint is of step {done:,} of {steps:,}: go on with "
@@ -167,12 +168,12 @@ def _checkpoint(folder: RunFolder, name: str) -> Path:
     return last if name == "last" else store.best
 
 
-def _preset(folder: RunFolder, config: dict[str, Any]) -> Preset:
-    """What a run was configured with."""
+def _preset(folder: RunFolder, description: RunDescription) -> Preset:
+    """Return what a run was configured with."""
     try:
-        return from_json(config["preset"], config["model"] | config["training"])
+        return description.configured()
     except (KeyError, TypeError, AttributeError, UserError) as error:
-        version = config.get("versions", {}).get("fused_gan")
+        version = description.versions.get("fused_gan")
         raise UserError(
             f"run: {folder.path} was written by fused_gan {version}, this is {VERSION}, which does not "
             f"know its configuration ({error}); evaluate it with that version"

@@ -10,6 +10,7 @@ from typing import Any
 from fused_gan.base.errors import UserError, require
 from fused_gan.base.files import atomic_write, remove_leftovers
 from fused_gan.base.json_files import numbers, read_json, to_json_text, write_json
+from fused_gan.training.description import RunDescription
 
 
 class RunFolder:
@@ -60,28 +61,31 @@ class RunFolder:
         require(self.path.is_dir(), f"run: {self.path} is no folder")
         require(self.config.is_file(), f"run: {self.path} is no run folder, it has no {self.config.name}")
 
-    def create(self, config: Mapping[str, Any]) -> None:
-        """Make the folder and write `config` (anything that JSON holds)."""
+    def create(self, description: RunDescription) -> None:
+        """Make the folder and write what is about to be run."""
         self.samples.mkdir(parents=True)
         self.checkpoints.mkdir()
-        self.write_config(config)
+        self.write_config(description)
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
+    def write_config(self, description: RunDescription) -> None:
         """Write what was run."""
-        write_json(self.config, config)
+        write_json(self.config, description.to_json())
 
-    def read_config(self) -> dict[str, Any]:
-        """What was run.
+    def read_config(self) -> RunDescription:
+        """Return what was run.
 
         Raises:
             UserError: the file is broken.
         """
         self.require_run()
         config = read_json(self.config)
-        missing = [name for name in ("preset", "image_shape", "images") if name not in config]
+        missing = [name for name in ("preset", "image_shape", "images", "classes") if name not in config]
         missing += [name for name in ("model", "training") if not isinstance(config.get(name), dict)]
         require(not missing, f"{self.config}: not the configuration of a run, it lacks {', '.join(missing)}")
-        return config
+        try:
+            return RunDescription.from_json(config)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{self.config}: not the configuration of a run: {error!r}") from error
 
     def add_line(self, file: Path, values: Mapping[str, Any]) -> None:
         """Append one line; opened and closed each time, so that a reader, or a crash, finds whole lines."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,7 +11,9 @@ from fused_gan.models.sampler import Sampler
 from fused_gan.systems.build import build_sampling_network
 from fused_gan.systems.presets import from_json
 from fused_gan.training.checkpoint import Checkpoint, CheckpointError, Checkpoints
+from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder
+from fused_gan.training.state import RunState
 
 
 def load_sampler(run: Path, device: torch.device, checkpoint: str | None = None) -> Sampler:
@@ -37,17 +38,15 @@ def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sample
     """The network that makes pictures from a checkpoint that is loaded; `path` is for the message of the UserError that
     is raised when it does not fit."""
     try:
-        config = loaded.config
-        preset = from_json(config["preset"], config["model"])
-        channels, height, width = config["image_shape"]
-        classes: int = config["classes"]
+        description = RunDescription.from_json(loaded.config)
+        shape, classes = description.image_shape, description.classes
+        preset = from_json(description.preset, description.model)  # the training may be of another version
         # On the meta device the modules cost no memory, whatever sizes the file claims; `assign` puts its tensors in.
         with torch.device("meta"):
-            network = build_sampling_network(preset.model, (channels, height, width), classes)
-        state: dict[str, Any] = loaded.state
-        name = preset.model.sampling_network
-        network.load_state_dict(state.get(f"averaged_{name}", state[name]), assign=True)
+            network = build_sampling_network(preset.model, shape, classes)
+        weights = RunState.from_dict(loaded.state).weights(preset.model.sampling_network)
+        network.load_state_dict(weights, assign=True)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, UserError) as error:
         raise CheckpointError(f"{path}: its weights and its configuration do not fit: {error!r}") from error
     network = network.to(device).requires_grad_(False).eval()
-    return Sampler(network, preset.model.z_dim, preset.model.value_range, classes, (channels, height, width))
+    return Sampler(network, preset.model.z_dim, preset.model.value_range, classes, shape)

@@ -11,7 +11,8 @@ import torch
 from fused_gan import tuning
 from fused_gan.systems.config import TrainingConfig
 from fused_gan.systems.devices import resolve_device
-from fused_gan.training.checkpoint import Checkpoint, CheckpointError
+from fused_gan.training.checkpoint import CheckpointError
+from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder
 
 
@@ -28,18 +29,18 @@ def _is_followed_on(findings: tuning.Findings, device: torch.device) -> bool:
 
 
 @contextlib.contextmanager
-def as_begun(loaded: Checkpoint, config: TrainingConfig, folder: RunFolder) -> Iterator[str]:
+def as_begun(description: RunDescription, config: TrainingConfig, folder: RunFolder) -> Iterator[str]:
     """Within it the plan follows the measured choices that the run was begun with, and no others.
 
     On another kind of device than before it follows what was measured there, as it does for a run from before the
     choices were kept in its configuration. Gives, in words, what of them cannot be followed.
     """
     device = resolve_device(config.device)
-    if "plans" not in loaded.config or torch.device(loaded.config["training"]["device"]).type != device.type:
+    if description.plans is None or torch.device(description.training["device"]).type != device.type:
         yield ""
         return
     try:
-        plans = [tuning.from_json(content) for content in loaded.config["plans"]]
+        plans = [tuning.from_json(content) for content in description.plans]
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{folder.checkpoints}: the measured plans in the checkpoint are broken: {error!r}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -20,8 +20,10 @@ from fused_gan.systems.gan import GAN
 from fused_gan.systems.monitor import ACTIVE_KL, Look, Monitor, Verdict, as_json
 from fused_gan.systems.vae import VAE
 from fused_gan.training.checkpoint import Checkpoints
+from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.plots import draw_losses
+from fused_gan.training.state import RunState
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -52,7 +54,7 @@ class Recorder:
         system: GAN | VAE,
         sampler: Sampler,
         folder: RunFolder,
-        description: dict[str, Any],
+        description: RunDescription,
         monitor: Monitor,
         evaluator: Evaluator | None = None,
     ) -> None:
@@ -147,22 +149,21 @@ class Recorder:
         is_best = score < self._best  # never, if it is NaN
         if is_best:
             self._best = score
-        self._checkpoints.save(step, self._description, system.state_dict() | {"run": self._state_dict()}, is_best)
+        self._checkpoints.save(step, self._description.to_json(), self._state().to_dict(), is_best)
 
-    def restore(self, state: dict[str, Any]) -> None:
+    def restore(self, state: RunState) -> None:
         """Go on behind a checkpoint: take over its state, and forget what was written after it."""
-        self._system.load_state_dict(state)
-        run = state["run"]
-        self._best, self._latest = run["best"], dict(run["latest"])
-        self._monitor.load_state_dict(run["monitor"])
+        self._system.load_state_dict(state.system)
+        self._best, self._latest = state.best, dict(state.latest)
+        self._monitor.load_state_dict(state.monitor)
         self._evaluated_at = -1
-        self.rollbacks = max(self.rollbacks, run["rollbacks"])
-        self._logged_at, self._logged_step = time.perf_counter(), run["logged_step"]
-        self._start = time.perf_counter() - run["seconds"]
+        self.rollbacks = max(self.rollbacks, state.rollbacks)
+        self._logged_at, self._logged_step = time.perf_counter(), state.logged_step
+        self._start = time.perf_counter() - state.seconds
         if self._writes:
             self._folder.rewind(self._system.steps_done)
 
-    def roll_back(self, state: dict[str, Any]) -> None:
+    def roll_back(self, state: RunState) -> None:
         """`restore`, and from there on other noise: with the same, the run would fail the same way."""
         self.restore(state)
         self.rollbacks += 1
@@ -171,15 +172,16 @@ class Recorder:
         if self._writes:
             self._checkpoints.forget_after(self._system.steps_done)
 
-    def _state_dict(self) -> dict[str, Any]:
-        return {
-            "best": self._best,
-            "latest": self._latest,
-            "monitor": self._monitor.state_dict(),
-            "rollbacks": self.rollbacks,
-            "logged_step": self._logged_step,
-            "seconds": time.perf_counter() - self._start,
-        }
+    def _state(self) -> RunState:
+        return RunState(
+            system=self._system.state_dict(),
+            best=self._best,
+            latest=self._latest,
+            monitor=self._monitor.state_dict(),
+            rollbacks=self.rollbacks,
+            logged_step=self._logged_step,
+            seconds=time.perf_counter() - self._start,
+        )
 
     def _write(self, values: Mapping[str, float]) -> None:
         if self._writes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import html
 import math
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any
 from fused_gan.base.html_page import figure, image, table, write_page
 from fused_gan.base.json_files import to_json_text
 from fused_gan.base.scores import SCALES, SCORES
+from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder, read_lines
 from fused_gan.training.plots import NO_LOSSES, curves
 
@@ -25,15 +27,15 @@ def write_report(folder: RunFolder, out: Path | None = None) -> Path:
     Raises:
         UserError: no run folder, or a broken file in it.
     """
-    config = folder.read_config()
+    description = folder.read_config()
     path = out or folder.report
-    write_page(path, f"{config['preset']}: {folder.path.name}", _body(folder, config))
+    write_page(path, f"{description.preset}: {folder.path.name}", _body(folder, description))
     return path
 
 
-def _body(folder: RunFolder, config: dict[str, Any]) -> Iterator[str]:
+def _body(folder: RunFolder, description: RunDescription) -> Iterator[str]:
     metrics, looks = read_lines(folder.metrics), read_lines(folder.health)
-    yield f"<p>{html.escape(_summary(config, metrics))}</p>"
+    yield f"<p>{html.escape(_summary(description, metrics))}</p>"
     yield "<h2>Health</h2>"
     yield from _verdicts(looks)
     yield "<h2>Pictures</h2>"
@@ -52,14 +54,14 @@ def _body(folder: RunFolder, config: dict[str, Any]) -> Iterator[str]:
     yield "<h2>Layers at the last look</h2>"
     yield from _layers(looks)
     yield "<h2>Configuration</h2>"
-    shown = {key: value for key, value in config.items() if key != "plans"}  # hundreds of lines of measurements
+    shown = dataclasses.replace(description, plans=None).to_json()  # plans are hundreds of lines of measurements
     yield f"<pre>{html.escape(to_json_text(shown, indent=2))}</pre>"
 
 
-def _summary(config: dict[str, Any], metrics: Sequence[dict[str, Any]]) -> str:
-    training = config["training"]
-    shape = "×".join(map(str, config["image_shape"]))
-    text = f"{config['images']:,} images of {shape} from {training['data']}, "
+def _summary(description: RunDescription, metrics: Sequence[dict[str, Any]]) -> str:
+    training = description.training
+    shape = "×".join(map(str, description.image_shape))
+    text = f"{description.images:,} images of {shape} from {training['data']}, "
     text += f"seed {training['seed']}, {training['device']}. "
     if not metrics:
         return text + "Nothing was logged yet."

@@ -27,14 +27,16 @@ from fused_gan.systems.config import RUNTIME, TrainingConfig
 from fused_gan.systems.devices import cuda_obstacle, resolve_device
 from fused_gan.systems.gan import GAN
 from fused_gan.systems.monitor import Monitor, Verdict
-from fused_gan.systems.presets import Preset, find_preset, from_json, to_json
+from fused_gan.systems.presets import Preset, find_preset
 from fused_gan.systems.processes import launched, make_accelerator
 from fused_gan.systems.vae import VAE
-from fused_gan.training.checkpoint import Checkpoint, CheckpointError, Checkpoints, load_checkpoint
+from fused_gan.training.checkpoint import CheckpointError, Checkpoints, load_checkpoint
+from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.measured_plans import as_begun, followed_plans
 from fused_gan.training.progress import ProgressView, progress_view
 from fused_gan.training.recorder import Recorder
+from fused_gan.training.state import RunState
 from fused_gan.training.stop_signal import StopSignal
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class RunResult:
 
 
 def train(
-    preset: str,
+    preset: Preset | str,
     model: GANModel | VAEModel | None = None,
     config: TrainingConfig | None = None,
     console: Console | None = None,
@@ -72,7 +74,7 @@ def train(
     SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand, with everything saved; `resume` goes on.
 
     Args:
-        preset: the system's name in `PRESETS`.
+        preset: the system, as `configure` makes it, or its name in `PRESETS`.
         model: its networks; by default the preset's.
         config: data, optimisation, intervals and the folder; by default the preset's.
         console: where progress goes; standard output by default.
@@ -82,13 +84,13 @@ def train(
         Diverged: a loss or a weight became infinite or NaN; the last checkpoint is from before.
         OSError: from the file system.
     """
-    found = find_preset(preset)
+    found = find_preset(preset) if isinstance(preset, str) else preset
     chosen = dataclasses.replace(found, model=model or found.model, training=config or found.training)
     console = console or Console()
     device, accelerator = _set_up(chosen.training)
-    folder = RunFolder(_agreed(accelerator, chosen.training.out or _new_folder(preset)))
+    folder = RunFolder(_agreed(accelerator, chosen.training.out or _new_folder(chosen.name)))
     _in_all(folder.require_new)
-    run = _Run(preset, chosen, folder, device, accelerator)
+    run = _Run(chosen, folder, device, accelerator)
     with _alone_in(folder, accelerator, folder.require_new):
         if accelerator.is_main_process:
             folder.create(run.description)
@@ -130,26 +132,29 @@ def resume(
     newest = store.newest()
     loaded = store.load(checkpoint)
     try:
-        name = loaded.config["preset"]
+        description = RunDescription.from_json(loaded.config)
         given = {name: value for name, value in (runtime | {"steps": steps}).items() if value is not None}
-        if "device" in given and loaded.config["training"].get("cuda_graph") == "on":
+        if "device" in given and description.training.get("cuda_graph") == "on":
             given.setdefault("cuda_graph", "auto")  # it may not go there
-        changes = {"out": path} | given
-        preset = from_json(name, loaded.config["model"] | loaded.config["training"] | changes)
-    except (KeyError, TypeError, AttributeError) as error:
+        preset = description.configured(**{"out": path} | given)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(
             f"{folder.checkpoints}: the configuration in the checkpoint is broken: {error!r}"
         ) from error
-    done = loaded.state["steps_done"]
+    try:
+        state = RunState.from_dict(loaded.state)
+        done = state.steps_done
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder.checkpoints}: the state in the checkpoint does not fit: {error!r}") from error
     require(done < preset.training.steps, f"run: {path} has done its {done} steps; give more with --steps")
-    with as_begun(loaded, preset.training, folder) as missing:
-        return _go_on(name, preset, loaded, folder, newest, console, missing)
+    with as_begun(description, preset.training, folder) as missing:
+        return _go_on(preset, description, state, folder, newest, console, missing)
 
 
 def _go_on(
-    name: str,
     preset: Preset,
-    loaded: Checkpoint,
+    begun: RunDescription,
+    state: RunState,
     folder: RunFolder,
     newest: tuple[Path, int] | None,
     console: Console,
@@ -158,16 +163,16 @@ def _go_on(
     """Train on from a checkpoint, if no other process has trained on in the folder since `newest` was its newest.
 
     Args:
+        preset: what is trained from now on.
+        begun, state: what the checkpoint holds.
         missing: what of the run's measured choices cannot be followed, in words.
     """
     store = Checkpoints(folder.checkpoints, keep=1)
     found, accelerator = _set_up(preset.training)
-    run = _Run(name, preset, folder, found, accelerator)
-    if missing:
-        run.description["plans"] = loaded.config["plans"]  # all of them, for a machine that can follow them again
+    # All of the run's measured choices, for a machine that can follow them again.
+    run = _Run(preset, folder, found, accelerator, plans=begun.plans if missing else None)
     require(
-        run.description["image_shape"] == loaded.config["image_shape"]
-        and run.description["images"] == loaded.config["images"],
+        (run.description.image_shape, run.description.images) == (begun.image_shape, begun.images),
         f"data: {preset.training.data} is no longer what the run was begun with",
     )
 
@@ -177,15 +182,15 @@ def _go_on(
 
     with _alone_in(folder, accelerator, require_unchanged):
         try:
-            run.recorder.restore(loaded.state)
+            run.recorder.restore(state)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"{folder.checkpoints}: the state in the checkpoint does not fit: {error!r}"
             ) from error
         if accelerator.is_main_process:
             folder.write_config(run.description)
-            store.forget_after(loaded.state["steps_done"])
-            console.print(f"resuming behind step {loaded.state['steps_done']}", highlight=False)
+            store.forget_after(state.steps_done)
+            console.print(f"resuming behind step {state.steps_done}", highlight=False)
             if missing:
                 console.print(f"not every kernel is the one that the run was begun with: {missing}", highlight=False)
             console.print(run.introduction(), highlight=False, soft_wrap=True)
@@ -196,26 +201,29 @@ class _Run:
     """A system with all that goes on around it."""
 
     def __init__(
-        self, name: str, preset: Preset, folder: RunFolder, device: torch.device, accelerator: Accelerator
+        self,
+        preset: Preset,
+        folder: RunFolder,
+        device: torch.device,
+        accelerator: Accelerator,
+        plans: list[dict[str, Any]] | None = None,
     ) -> None:
-        config = preset.training
-        self.name, self.config, self.folder, self._device = name, config, folder, device
+        config, model = preset.training, preset.model
+        self.name, self.config, self.folder, self._device = preset.name, config, folder, device
         self.accelerator = accelerator
         data = load(config.data, config.image_size, config.channels)
-        self.system: GAN | VAE = build_system(preset.model, config, data, device, accelerator)
-        shape = self.system.data.shape
-        self.description: dict[str, Any] = {
-            "preset": name,
-            **to_json(preset),
-            "image_shape": list(shape),
-            "images": len(data.images),
-            "classes": count_classes(preset.model, data, config.data),
+        self.system: GAN | VAE = build_system(model, config, data, device, accelerator)
+        shape, classes = self.system.data.shape, count_classes(model, data, config.data)
+        self.description = RunDescription.of(
+            preset,
+            {"device": str(device), "out": str(folder.path)},
+            image_shape=shape,
+            images=len(data.images),
+            classes=classes,
             # Another kernel has other last digits: a run goes on with those that it was begun with.
-            "plans": followed_plans(device),
-            "versions": {"fused_gan": VERSION, "torch": torch.__version__},
-        }
-        self.description["training"] |= {"device": str(device), "out": str(folder.path)}
-        model, classes = preset.model, self.description["classes"]
+            plans=followed_plans(device) if plans is None else plans,
+            versions={"fused_gan": VERSION, "torch": torch.__version__},
+        )
         sampler = Sampler(self.system.sampling_network, model.z_dim, model.value_range, classes, shape)
         evaluator = self._evaluator(data, sampler) if config.evaluates and accelerator.is_main_process else None
         self.recorder = Recorder(self.system, sampler, folder, self.description, Monitor(self.system), evaluator)
@@ -303,20 +311,20 @@ class _Run:
             return False, False
         if self.config.on_collapse == "stop" or self.recorder.rollbacks >= ROLLBACKS:
             return True, False
-        sound = self._sound_checkpoint()
+        sound = self._sound_state()
         if sound is None:
             return True, False
         before = self.system.steps_done
-        self.recorder.roll_back(sound.state)
+        self.recorder.roll_back(sound)
         view.tell(f"step {before}: rolled back to step {self.system.steps_done}, going on with other noise")
         return False, True
 
-    def _sound_checkpoint(self) -> Checkpoint | None:
-        """The latest checkpoint from before the monitor suspected anything."""
+    def _sound_state(self) -> RunState | None:
+        """Return the latest state that was kept before the monitor suspected anything."""
         for path in reversed(Checkpoints(self.folder.checkpoints, keep=1).all()):
-            checkpoint = load_checkpoint(path)
-            if not checkpoint.state["run"]["monitor"]["suspicions"]:
-                return checkpoint
+            state = RunState.from_dict(load_checkpoint(path).state)
+            if not state.is_suspicious:
+                return state
         return None
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
+from fused_gan.ops.cuda_plan import Product
 from fused_gan.ops.library import native
 from fused_gan.ops.processor import processor
-from fused_gan.tuning.operands import Operands, Product, rotation
+from fused_gan.tuning.operands import Operands, rotation
 from fused_gan.tuning.plan_files import Facts, Record, layer_product
 
 ROUNDS = 15  # in each of which every kernel is timed: what disturbs the machine disturbs them alike
@@ -36,7 +37,7 @@ class CpuTuner:
             for dtype in dtypes:
                 precision = native.cpu_precision(str(dtype).removeprefix("torch."))
                 for direction, columns, depth in (("forward", outputs, inputs), ("backward", inputs, outputs)):
-                    yield fastest((precision, direction, samples, columns, depth, True, True), dtype)
+                    yield fastest(Product(precision, direction, samples, columns, depth, True, True), dtype)
 
 
 def fastest(product: Product, dtype: torch.dtype) -> Record:
@@ -55,7 +56,7 @@ def fastest(product: Product, dtype: torch.dtype) -> Record:
         took = {}
         for kernel in kernels:
             native.cpu_keep(layer, threads, kernel)
-            took[kernel] = _seconds(operands, product[1], calls)
+            took[kernel] = _seconds(operands, product.direction, calls)
             if index >= 0:
                 seconds[kernel].append(took[kernel])
         if index == -1:  # the round before has warmed everything up

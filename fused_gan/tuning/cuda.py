@@ -11,8 +11,9 @@ from functools import partial
 import torch
 
 from fused_gan.ops import cuda_plan
+from fused_gan.ops.cuda_plan import Product
 from fused_gan.ops.library import FACTS, native
-from fused_gan.tuning.operands import Product, rotation
+from fused_gan.tuning.operands import rotation
 from fused_gan.tuning.plan_files import Facts, Record
 
 SPLITS = (1, 2, 4, 8, 16)
@@ -68,7 +69,7 @@ def fastest(product: Product, dtype: torch.dtype, device: tuple[int, int]) -> Re
             native.cuda_keep(product, device, kernel, parts)
             chosen = native.cuda_decision(product, device)[:2]  # fewer parts where the depth has no more
             if chosen not in times:
-                times[chosen] = microseconds([partial(one.run, product[1], False) for one in operands])
+                times[chosen] = microseconds([partial(one.run, product.direction, False) for one in operands])
     library = times["library", 1]
     kernel, splits = min(times, key=times.__getitem__)
     if times[kernel, splits] > BETTER * library:

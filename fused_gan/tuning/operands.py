@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-Product = tuple[str, str, int, int, int, bool, bool]  # precision, direction, rows, columns, depth, aligned, epilogue
+from fused_gan.ops.cuda_plan import Product
 
 
 class Operands(NamedTuple):
@@ -39,8 +39,8 @@ class Operands(NamedTuple):
 
 
 def rotation(product: Product, dtype: torch.dtype, device: str, cache_bytes: int, most: int) -> list[Operands]:
-    """Sets of operands, at most so many, such that each finds a cache of this size full of the others."""
-    _, direction, rows, columns, depth, _, _ = product
+    """Return at most `most` sets of operands, enough that each has left a cache of `cache_bytes` before its turn."""
+    direction, rows, columns, depth = product.direction, product.rows, product.columns, product.depth
 
     def random(*sizes: int) -> Tensor:
         return torch.randn(sizes, device=device).mul_(sizes[-1] ** -0.5).to(dtype)

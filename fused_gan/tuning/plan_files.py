@@ -18,6 +18,7 @@ from typing import Any
 
 from fused_gan.base.json_files import write_json
 from fused_gan.base.lock import locked
+from fused_gan.ops.cuda_plan import Product
 from fused_gan.ops.library import FACTS, native
 from fused_gan.ops.processor import processor
 
@@ -44,9 +45,9 @@ class Record:
     usual_microseconds: float  # of torch's product and one kernel after it; on CPU of what the plan's table says
 
     @property
-    def product(self) -> tuple[str, str, int, int, int, bool, bool]:
+    def product(self) -> Product:
         """As the plan takes it."""
-        return self.precision, self.direction, self.rows, self.columns, self.depth, self.aligned, self.epilogue
+        return Product(self.precision, self.direction, self.rows, self.columns, self.depth, self.aligned, self.epilogue)
 
 
 @dataclass(frozen=True)
@@ -254,12 +255,8 @@ def _install_file(path: Path) -> None:
         warnings.warn(f"fused_gan: measured plans were left out: {error}", stacklevel=3)
 
 
-def layer_product(product: tuple[str, str, int, int, int, bool, bool]) -> tuple[str, str, int, int, int]:
-    """A product as (precision, direction, samples, inputs, outputs) of the layer that it belongs to.
-
-    Args:
-        product: precision, direction, rows, columns, depth, and two that matter on CUDA alone.
-    """
-    precision, direction, rows, columns, depth, _, _ = product
-    inputs, outputs = (depth, columns) if direction == "forward" else (columns, depth)
-    return precision, direction, rows, inputs, outputs
+def layer_product(product: Product) -> tuple[str, str, int, int, int]:
+    """Return (precision, direction, samples, inputs, outputs) of the layer that a product belongs to."""
+    depth, columns = product.depth, product.columns
+    inputs, outputs = (depth, columns) if product.direction == "forward" else (columns, depth)
+    return product.precision, product.direction, product.rows, inputs, outputs

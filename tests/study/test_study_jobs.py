@@ -98,7 +98,7 @@ def test_a_job_goes_on_with_the_threads_that_it_is_told(tmp_path: Path, monkeypa
             patched.setattr(System, "step", interrupted)
             assert run_job(begun, 1, "cpu") == process.STOPPED
         assert run_job(begun, 2, "cpu") == 0
-        assert torch.get_num_threads() == begun.run.read_config()["training"]["threads"] == 2
+        assert torch.get_num_threads() == begun.run.read_config().training["threads"] == 2
     finally:
         torch.set_num_threads(threads)
 

@@ -49,10 +49,10 @@ def test_the_weights_are_those_of_a_run_left_alone(tmp_path: Path, interrupted: 
     interrupted(20)
     run("mlp-gan", options("mlp-gan", data, tmp_path / "stopped", 40, **changes))
     folder = RunFolder(tmp_path / "stopped")
-    before = folder.read_config()["training"]
+    before = folder.read_config().training
     assert main(["resume", str(folder.path), *words(OTHERS)]) == 0
     assert weights(folder.path) == weights(tmp_path / "straight")
-    assert folder.read_config()["training"] == before | OTHERS
+    assert folder.read_config().training == before | OTHERS
     lines = read_lines(folder.metrics)
     assert [line["step"] for line in lines if "fd" in line] == [30, 40]
     assert [line["step"] for line in lines if "generator_loss" in line] == [5, 10, 15, 20, 24, 28, 32, 36, 40]
@@ -67,7 +67,7 @@ def test_a_run_without_a_graph_stays_so_where_a_device_is_given(tmp_path: Path) 
     data = write_squares(tmp_path / "squares.npz")
     run("mlp-gan", options("mlp-gan", data, folder.path, 10, cuda_graph="off"))
     resume(folder.path, steps=20, console=QUIET, device="cpu")
-    assert folder.read_config()["training"]["cuda_graph"] == "off"
+    assert folder.read_config().training["cuda_graph"] == "off"
 
 
 def words(fields: dict[str, Any]) -> list[str]:

@@ -1,0 +1,62 @@
+"""The state of a run, as a checkpoint holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunState:
+    """All that a run needs to go on as if it had never stopped.
+
+    Attributes:
+        system: what `System.state_dict` gave.
+        best: the best cost so far, by which the best checkpoint is chosen.
+        latest: the latest value of each logged number.
+        monitor: what `Monitor.state_dict` gave.
+        rollbacks: how often the run was rolled back.
+        logged_step: the step of the latest line of metrics.
+        seconds: of training so far.
+    """
+
+    system: dict[str, Any]
+    best: float
+    latest: dict[str, float]
+    monitor: dict[str, Any]
+    rollbacks: int
+    logged_step: int
+    seconds: float
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> RunState:
+        """Return what `to_dict` gave.
+
+        Raises:
+            KeyError, TypeError: a field is missing.
+        """
+        run = content["run"]
+        system = {name: value for name, value in content.items() if name != "run"}
+        return cls(system, **{field.name: run[field.name] for field in fields(cls) if field.name != "system"})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the state as a checkpoint holds it: the system's entries, and the others under "run"."""
+        run = {name: value for name, value in vars(self).items() if name != "system"}
+        return self.system | {"run": run}
+
+    @property
+    def steps_done(self) -> int:
+        """The steps that the system had done."""
+        done: int = self.system["steps_done"]
+        return done
+
+    @property
+    def is_suspicious(self) -> bool:
+        """Whether the health monitor suspected anything."""
+        return bool(self.monitor["suspicions"])
+
+    def weights(self, network: str) -> dict[str, Any]:
+        """Return a network's weights: the averaged ones, where the run averages them."""
+        found: dict[str, Any] = self.system.get(f"averaged_{network}", self.system[network])
+        return found

@@ -223,6 +223,22 @@ def test_every_page_is_in_the_index() -> None:
             assert f"]({page.relative_to(DOCS)})" in index, page
 
 
+def test_every_heading_that_a_link_names_exists() -> None:
+    def anchors(text: str) -> set[str]:
+        headings = re.findall(
+            r"^#+ (.*)$", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE), re.MULTILINE
+        )
+        return {
+            re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings
+        }  # as GitHub makes them
+
+    links = [(page, *found) for page, text in TEXTS.items() for found in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text)]
+    assert len(links) > 10
+    for page, target, anchor in links:
+        text = (ROOT / page).parent / target if target else ROOT / page
+        assert anchor in anchors(text.read_text(encoding="utf-8")), f"{page} links {target}#{anchor}"
+
+
 def files_of_the_repository() -> list[str]:
     paths = [*ROOT.iterdir(), *(path for folder in SOURCE_FOLDERS for path in (ROOT / folder).rglob("*"))]
     return [str(path.relative_to(ROOT)) for path in paths if path.is_file() and "__pycache__" not in path.parts]

@@ -7,6 +7,8 @@
 #        of a CUDA runtime for CPUs, run the tests for CUDA on it, with no GPU
 # gpu-check  on a machine with an NVIDIA GPU, in its Python environment: build, test, sanitize, tune, benchmark
 # gpu-library  what gpu-check --library takes: operators and test programs for $(GPU_ARCH) alone, stripped
+# docs   the API reference, from the docstrings, into build/docs
+# commands  docs/commands.md, from the help of every command
 # clean  remove environments and builds
 #
 # Needed: python3 ≥ 3.10 with venv, make, a C++20 compiler. Everything else is installed into $(VENV).
@@ -33,7 +35,7 @@ SANITIZED := $(patsubst %,ops/test_%.py,equivalence special_values mlp propertie
              functorch autocast instruction_sets poisoned_memory) nn/test_layers.py
 NOT_SANITIZED := not compile and not units_of_the_last_place
 
-.PHONY: demo test bench lint format sanitize cuda gpu-check gpu-library clean
+.PHONY: demo test bench lint format docs commands sanitize cuda gpu-check gpu-library clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -56,6 +58,14 @@ format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $$(git ls-files 'csrc/*' 'tests/*.cu' 'tests/*.cpp' 'tests/*.h')
+
+API := fused_gan $(addprefix fused_gan.,nn ops data models systems training training.evaluate evaluation)
+
+docs: $(VENV)/installed
+	$(BIN)/pdoc --docformat google --output-directory build/docs $(API)
+
+commands: $(VENV)/installed
+	$(BIN)/python docs/commands.py
 
 # AVX-512's masked moves are invisible to AddressSanitizer; AVX2 and portable run the same loops without them.
 sanitize: $(VENV)/installed

@@ -7,7 +7,7 @@
 //       many samples   y (batch, out)   =  x (batch, in)    ·  Wᵀ (in, out)     Wᵀ packed by kPanel outputs
 //     input gradient   dx (batch, in)   =  dz (batch, out)  ·  W (out, in)      W packed where its rows lie badly
 //     weight gradient  dW (out, in)     =  dzᵀ (out, batch) ·  x (batch, in)    both packed where they are large
-// plan.h says where; docs/cpu-kernels.md has the measurements behind it.
+// plan.h says where; docs/design/cpu-kernels.md has the measurements behind it.
 #pragma once
 
 #include <cstdint>

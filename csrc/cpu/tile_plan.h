@@ -46,7 +46,7 @@ inline bool tile_splits_columns(TileForm form, int planes, int64_t rows) {
   return rows <= (planes == 1 ? 64 : 256);
 }
 
-// Measured on a Xeon with 2 MiB of second-level cache a core (docs/cpu-kernels.md).
+// Measured on a Xeon with 2 MiB of second-level cache a core (docs/design/cpu-kernels.md).
 inline cpu::TileBlocking tile_blocking(TileForm form, int planes, bool splits_columns, int64_t rows, int64_t depth) {
   if (planes > 1) return {splits_columns ? 256 : 128, splits_columns ? 1 : 4, 16, false};
   if (form == TileForm::kForwardColumns) return {128, 8, 8, false};
@@ -81,7 +81,7 @@ inline bool tile_planes_hold(int planes, bool half, const cpu::ProductMagnitudes
 
 // One plane always pays, above the size from which stock takes denormal numbers for zero; few rows do not repay packing
 // two. Three are six times the work: faster than AVX-512 where a core has its tiles to itself, slower where the work of
-// another one shares them, as it may on a rented machine (docs/cpu-kernels.md). So they are used only from the
+// another one shares them, as it may on a rented machine (docs/design/cpu-kernels.md). So they are used only from the
 // multiply-adds on that somebody has set.
 inline bool tiles_pay(int planes, int64_t rows, int64_t columns, int64_t depth, int64_t three_planes_from) {
   const int64_t work = rows * columns * depth;

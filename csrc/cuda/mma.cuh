@@ -107,7 +107,7 @@ template <> struct Arithmetic<Precision::kTf32> {
   }
 };
 // Each factor is big + small; small · small is below float32's precision. Tensor cores truncate as they add, so partial
-// sums are promoted into float32 registers, which round, before that shows (docs/cuda.md).
+// sums are promoted into float32 registers, which round, before that shows (docs/design/cuda.md).
 template <> struct Arithmetic<Precision::kFloat32> {
   using Element = float;
   static constexpr bool kPromotes = true;

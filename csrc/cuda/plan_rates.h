@@ -1,6 +1,6 @@
 // The table behind the estimates: TFLOP/s that a kernel reaches when its tiles fill the device, memory bandwidth, and
 // what a kernel costs to launch. ASSUMED, not measured: shares of the data sheets' peaks that kernels of their kind
-// usually reach. docs/cuda.md says what replaces them.
+// usually reach. docs/design/cuda.md says what replaces them.
 #pragma once
 
 #include <array>

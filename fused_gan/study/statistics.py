@@ -133,7 +133,7 @@ def studentised_interval(
     Plans, 1982, section 10.9). None where so many values are equal, as counts may be, that there is none.
 
     With few values it holds the true mean about as often as it says, where the percentile interval does not:
-    docs/study.md has both, measured.
+    docs/design/study.md has both, measured.
 
     Args:
         values: (n,) independent, n ≥ 2.

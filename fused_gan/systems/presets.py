@@ -1,4 +1,4 @@
-"""The systems by name: a model and the way it is trained. docs/models.md says where and why not as published."""
+"""The systems by name: a model and the way it is trained. docs/design/models.md says where and why not as published."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def peaks(chain: Chain, batch: int, dtype: torch.dtype) -> tuple[int, int]:
 
 THREADS = 2
 # Bytes of each thread: operands brought together or widened, and sums in float32. Where operands are packed whole, for
-# tiles or because their rows lie badly, a second-level cache full of them (docs/cpu-kernels.md).
+# tiles or because their rows lie badly, a second-level cache full of them (docs/design/cpu-kernels.md).
 A_THREADS_BLOCKS, A_THREADS_PACKED_BLOCKS = 192 * 1024, 2304 * 1024
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fused_gan.systems.system import System
 from fused_gan.training import Checkpoints, load_checkpoint
+from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import read_lines
+from fused_gan.training.state import RunState
 
 
 def flat(state: Any) -> Any:
@@ -43,3 +47,15 @@ class Payload:
 
     def __reduce__(self) -> Any:
         return (os.mkdir, (str(self.target),))
+
+
+def described(**facts: Any) -> RunDescription:
+    """Return the description of a run of an untrained system, with some facts changed."""
+    usual = {"preset": "mlp-gan", "model": {}, "training": {}, "image_shape": (1, 8, 8), "images": 5, "classes": 0}
+    return RunDescription(**usual | {"plans": None, "versions": {}} | facts)
+
+
+def state_of(system: System) -> dict[str, Any]:
+    """Return the state of a run that has just begun, as a checkpoint holds it."""
+    run = {"best": math.inf, "latest": {}, "monitor": {}, "rollbacks": 0, "logged_step": 0, "seconds": 0.0}
+    return RunState(system.state_dict(), **run).to_dict()

@@ -14,7 +14,8 @@ from fused_gan.base.json_files import read_json, write_json
 from fused_gan.cli.main import main
 from fused_gan.study import StudyFolder, load_study
 from fused_gan.study.folder import JobFolder
-from fused_gan.systems.presets import PRESETS, to_json
+from fused_gan.systems.presets import PRESETS
+from fused_gan.training.description import RunDescription
 from helpers.studies import result, write_grid
 
 CHANGED = "was begun with other fields than grid has now: lr was 0.0002, is 0.0003"
@@ -122,8 +123,8 @@ def test_in_an_older_folder_the_run_says_what_the_defaults_were(
     finish(relu(tmp_path))
     [job] = [job for job in load_study(config).jobs() if job.name == "relu+seed0"]
     run = relu(tmp_path).run
-    about = {"image_shape": [1, 28, 28], "images": 600, "classes": 0, "versions": {}}
-    run.create({"preset": "mlp-gan", **to_json(job.configured(out=run.path, device="cpu", threads=1)), **about})
+    facts = {"image_shape": (1, 28, 28), "images": 600, "classes": 0, "plans": None, "versions": {}}
+    run.create(RunDescription.of(job.configured(out=run.path, device="cpu", threads=1), {}, **facts))
     age(relu(tmp_path))
     status, said = begin(config)
     assert status == 75

@@ -25,7 +25,7 @@ from fused_gan.training import (
     save_checkpoint,
 )
 from fused_gan.training.folder import RunFolder
-from helpers.saved import Payload, flat
+from helpers.saved import Payload, described, flat, state_of
 
 CPU = torch.device("cpu")
 MODEL = MLPGANConfig(z_dim=8, generator_widths=(16, 32), discriminator_widths=(32, 16))
@@ -164,14 +164,15 @@ def test_a_configuration_that_does_not_fit_the_weights_is_refused(
 ) -> None:
     gan = build_system(MODEL, GANTraining(), data, CPU)
     model = {"z_dim": 8, "generator_widths": [16, 32], "discriminator_widths": [32, 16]}
-    config = {"preset": "mlp-gan", "model": model, "image_shape": [1, 8, 8], "classes": 0}
+    description = described(model=model)
+    config, state = description.to_json(), state_of(gan)
     folder = RunFolder(tmp_path / "run")
-    folder.create(config)
+    folder.create(description)
     path = folder.checkpoints / "step-0000001.safetensors"
-    save_checkpoint(path, config, gan.state_dict())
+    save_checkpoint(path, config, state)
     noise = torch.randn(3, 8)
     assert torch.equal(load_sampler(folder.path, CPU).network(noise), gan.generate(noise))
-    save_checkpoint(path, config | change, gan.state_dict())
+    save_checkpoint(path, config | change, state)
     with pytest.raises(CheckpointError, match=r"step-0000001\.safetensors: its weights and its .* do not fit"):
         load_sampler(folder.path, CPU)
 

@@ -23,6 +23,7 @@ from fused_gan.study import Result, StudyFolder, write_study
 from fused_gan.training import RunFolder, load_checkpoint, save_checkpoint
 from fused_gan.training.evaluate import FORMAT
 from fused_gan.training.folder import read_lines
+from helpers.saved import described
 from helpers.studies import result, study
 
 NESTED = {"a": math.nan, "b": [math.inf, {"c": (-math.inf, 1.5, 3)}], "d": None, "e": "words", "f": True, "g": ""}
@@ -89,7 +90,7 @@ def exact() -> Evaluation:
 def test_scores_that_are_not_finite_are_kept_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, found = RunFolder(tmp_path), exact()
     training = {"data": "noise", "seed": 0, "device": "cpu", "steps": 10}
-    folder.create({"preset": "mlp-vae", "training": training, "image_shape": [1, 2, 2], "images": 5, "model": {}})
+    folder.create(described(preset="mlp-vae", training=training, image_shape=(1, 2, 2)))
     write_json(folder.evaluation, {"format": FORMAT, "evaluations": [dataclasses.asdict(found)]})
     strictly(folder.evaluation.read_text())
     [kept] = read_evaluations(folder.evaluation)

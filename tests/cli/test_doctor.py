@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from fused_gan.cli import doctor
+from fused_gan.cli.extras import TRAIN
 from fused_gan.cli.main import main
 
 
@@ -40,3 +44,11 @@ def test_doctor_says_what_keeps_cuda_away(monkeypatch: pytest.MonkeyPatch) -> No
     assert any("finds no working driver and GPU" in row.finding for row in doctor.device_rows())
     monkeypatch.setattr(doctor.shutil, "which", lambda *_, **__: None)
     assert [row.good for row in doctor.tool_rows()] == [False, False, False]
+
+
+def test_the_table_of_the_extra_is_that_of_the_project() -> None:
+    project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
+    [train] = re.findall(r"^train = \[(.*?)\]", project, re.DOTALL | re.MULTILINE)
+    assert re.findall(r'"([A-Za-z0-9_-]+)', train) == list(TRAIN)
+    for module in TRAIN.values():
+        importlib.import_module(module)

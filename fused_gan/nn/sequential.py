@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import inf
+from operator import is_
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ from fused_gan.ops.library import DTYPES, FACTS
 ACTIVATION_MODULES = {type(row.module(DEFAULT_NEGATIVE_SLOPE)): name for name, row in ACTIVATIONS.items()}
 
 RECIPE = "_fused_gan_recipe"  # the attribute that keeps a container's: deriving one takes longer than a small layer
+_PLAIN = (Tensor, nn.Parameter)
 _DEVICES = ("cpu", "meta", "cuda") if FACTS["cuda"] else ("cpu", "meta")
 
 
@@ -117,6 +119,11 @@ class Recipe:
             if isinstance(module, nn.Linear)
             for name in ("weight", "bias")
         ]
+        self.weights = [
+            (parameters, parameters["weight"].layout, parameters["weight"].dim())
+            for parameters, name, kind in self.tensors
+            if name == "weight" and kind in _PLAIN
+        ]
         self.biases = [
             (parameters, parameters["bias"].shape)
             for parameters, name, _ in self.tensors
@@ -143,15 +150,22 @@ class Recipe:
         for parameters, name, kind in self.tensors:
             if type(parameters.get(name)) is not kind:
                 return False
+        for parameters, layout, dimensions in self.weights:
+            weight = parameters["weight"]
+            if weight.layout is not layout or weight.dim() != dimensions:
+                return False
         for parameters, shape in self.biases:
             if parameters["bias"].shape != shape:
                 return False
         for module, value in self.in_place:
             if works_in_place(module) != value:
                 return False
+        for walked, children in zip((container, *self.nested), self.children, strict=True):
+            # Identity: a module's own __eq__ may call another one equal.
+            if len(children) != len(walked._modules) or not all(map(is_, children, walked._modules.values())):
+                return False
         return (
-            self.children == [list(walked._modules.values()) for walked in (container, *self.nested)]
-            and self.kinds == list(map(type, self.leaves))
+            self.kinds == list(map(type, self.leaves))
             and all(map(is_touched, self.touched))
             and (self.hooked is None or is_touched(container) == self.hooked)
         )
@@ -335,7 +349,7 @@ def parameter(linear: nn.Module, name: str) -> Any:
 
 def _is_plain(tensor: Any) -> bool:
     """Not a subclass (DTensor, quantised, fx.Proxy), not sparse, not nested."""
-    return type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided and not tensor.is_nested
+    return type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.is_nested
 
 
 def takes(input: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ from fused_gan.ops import (
     reference,
 )
 from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE
+
+
+class ArgumentValueError(ValueError, RuntimeError):
+    """A shape, an activation or a slope is wrong. Stock raises RuntimeError for a wrong shape, so it is this too."""
+
+
+class ArgumentTypeError(TypeError, RuntimeError):
+    """A dtype or layout is wrong. Stock raises RuntimeError for a wrong dtype, so it is this too."""
+
 
 # Looked up once: on small layers it shows.
 _linear_act = torch.ops.fused_gan.linear_act.default
@@ -54,8 +64,7 @@ def linear_act(
     """
     if is_recorded():
         return reference.linear_act(input, weight, bias, activation, negative_slope)
-    result: Tensor = _linear_act(input, weight, bias, activation, negative_slope)
-    return result
+    return _called(_linear_act, input, weight, bias, activation, negative_slope)
 
 
 def mlp(
@@ -84,5 +93,19 @@ def mlp(
         raise TypeError(f"activations: expected a sequence of names, one a layer, got the string {activations!r}")
     if is_recorded():
         return reference.mlp(input, weights, biases, activations, negative_slope)
-    result: Tensor = _mlp(input, weights, biases, activations, negative_slope)
+    return _called(_mlp, input, weights, biases, activations, negative_slope)
+
+
+def _called(operator: Any, *args: Any) -> Tensor:
+    """Call an operator; its errors are those of stock as well."""
+    result: Tensor
+    if is_dynamo_compiling():  # it raises errors of its own
+        result = operator(*args)
+        return result
+    try:
+        result = operator(*args)
+    except ValueError as error:
+        raise ArgumentValueError(*error.args) from None
+    except TypeError as error:
+        raise ArgumentTypeError(*error.args) from None
     return result

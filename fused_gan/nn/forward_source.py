@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
+from torch.compiler import is_dynamo_compiling
 from torch.nn import functional as F
 from torch.nn.modules.module import _has_any_global_hook
 
-from fused_gan.nn.sequential import ACTIVATION_MODULES, is_slope, obstacle, takes
+from fused_gan.nn.sequential import ACTIVATION_MODULES, is_intercepted, is_slope, obstacle, takes
 from fused_gan.ops import linear_act
 from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
 from fused_gan.ops.functional import is_recorded
@@ -52,6 +53,7 @@ class Rewritten(NamedTuple):
 def call(activation: Any, linear: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
     """``activation(linear(input), *args, **kwargs)``, as one operator where that is the same."""
     called = _has_any_global_hook() or is_recorded()  # type: ignore[no-untyped-call]
+    called = called or (not is_dynamo_compiling() and is_intercepted())
     if type(linear) is nn.Linear and not called and takes(input) and obstacle(linear) is None:
         name, slope = _name_and_slope(activation, args, kwargs)
         if name != "identity":

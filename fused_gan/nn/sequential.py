@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch._C import _is_torch_function_mode_enabled
 from torch.nn.modules.module import _has_any_global_hook
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
 from fused_gan.nn.linear import FusedLinear
 from fused_gan.ops import linear_act, mlp
@@ -27,6 +30,7 @@ ACTIVATION_MODULES = {type(row.module(DEFAULT_NEGATIVE_SLOPE)): name for name, r
 
 RECIPE = "_fused_gan_recipe"  # the attribute that keeps a container's: deriving one takes longer than a small layer
 _PLAIN = (Tensor, nn.Parameter)
+_MODULE_CALL = nn.Module.__call__
 _DEVICES = ("cpu", "meta", "cuda") if FACTS["cuda"] else ("cpu", "meta")
 
 
@@ -180,10 +184,25 @@ def steps(container: nn.Sequential) -> Steps:
         return list(container)
     if torch.compiler.is_dynamo_compiling():  # guards what it reads by itself
         return Recipe(container).steps
+    if is_intercepted():
+        return list(container)
     recipe: Recipe | None = vars(container).get(RECIPE)
     if recipe is None or not recipe.holds(container):
         recipe = vars(container)[RECIPE] = Recipe(container)
     return recipe.steps
+
+
+def is_intercepted() -> bool:
+    """Whether somebody gets to see each call of a module or of one of torch's functions, and may change it.
+
+    Somebody who replaced ``nn.Module.__call__``, or a ``TorchFunctionMode``. The mode of ``torch.device`` as a context
+    and of ``torch.set_default_device`` does not count: it changes nothing but where new tensors are made.
+    """
+    if nn.Module.__call__ is not _MODULE_CALL:
+        return True
+    return _is_torch_function_mode_enabled() and any(
+        type(mode) is not DeviceContext for mode in _get_current_function_mode_stack()
+    )
 
 
 def obstacle(module: nn.Module) -> str | None:

@@ -200,9 +200,10 @@ def is_intercepted() -> bool:
     """
     if nn.Module.__call__ is not _MODULE_CALL:
         return True
-    return _is_torch_function_mode_enabled() and any(
-        type(mode) is not DeviceContext for mode in _get_current_function_mode_stack()
-    )
+    if not _is_torch_function_mode_enabled():
+        return False
+    modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    return any(type(mode) is not DeviceContext for mode in modes)
 
 
 def obstacle(module: nn.Module) -> str | None:
@@ -212,7 +213,9 @@ def obstacle(module: nn.Module) -> str | None:
         for name in ("weight", "bias"):
             tensor = parameter(module, name)
             if tensor is not None and not _is_plain(tensor):
-                return f"its {name} is a {type(tensor).__name__}, {tensor.layout}"
+                # A stand-in (torch's expanded weights) may refuse to be asked for its layout.
+                layout = f", {tensor.layout}" if type(tensor) in _PLAIN else ""
+                return f"its {name} is a {type(tensor).__name__}{layout}"
         weight, bias = parameter(module, "weight"), parameter(module, "bias")
         if weight is None or weight.dim() != 2:
             return "its weight is no matrix"

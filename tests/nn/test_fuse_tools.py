@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 from torch.func import functional_call, jvp, vmap
+from torch.nn.utils._per_sample_grad import call_for_per_sample_grads
 from torch.utils.checkpoint import checkpoint
 
 from fused_gan.nn.fusing import fuse
@@ -137,3 +138,14 @@ def test_fully_shard(name: str) -> None:
         stock(inputs).sum().backward()
         for ours, theirs in zip(fused.parameters(), stock.parameters(), strict=True):
             torch.testing.assert_close(ours.grad.full_tensor(), theirs.grad)
+
+
+def test_expanded_weights_give_the_gradients_of_each_sample() -> None:
+    """torch's expanded weights, as Opacus uses them, put stand-ins in the place of parameters."""
+    stock = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.Tanh())
+    fused = fuse(stock)
+    x = torch.randn(3, 6)
+    for model in (stock, fused):
+        call_for_per_sample_grads(model, loss_reduction="sum")(x).sum().backward()
+    for expected, got in zip(stock.parameters(), fused.parameters(), strict=True):
+        torch.testing.assert_close(got.grad_sample, expected.grad_sample)

@@ -3,7 +3,7 @@
 // T is float or double, or a vector of them (cpu/vec.h): comparisons then select lane by lane. Every gradient is a
 // function of the output y alone, which the next layer keeps anyway, so no pre-activation is ever stored. Where
 // PyTorch selects, these select too (never a product with 0 or 1), so that NaN and Inf go the same way as in PyTorch.
-// To add an activation: one struct and one name in `Activations` here, its form in ATen's operators in differentiable.h
+// To add an activation: one struct and one name in `Activations` here, its form in ATen's operators in aten_forms.h
 // (a missing one does not compile), and one row in fused_gan/activations.py (a test misses it).
 #pragma once
 

@@ -3,7 +3,7 @@
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
-#include "lists.h"
+#include "ops.h"
 
 namespace fused_gan {
 namespace {

@@ -9,10 +9,9 @@
 
 #include <algorithm>
 
+#include "aten_forms.h"
 #include "checks.h"
-#include "differentiable.h"
-#include "lists.h"
-#include "mlp.h"
+#include "layerwise.h"
 
 namespace fused_gan {
 namespace {

@@ -1,11 +1,9 @@
 // Every operator schema, and the operators as functions. The kernels register themselves beside their code:
-// cpu/*.cpp, cuda/linear_act.cpp, meta.cpp, mlp.cpp, autograd.cpp, autocast.cpp.
+// cpu/*.cpp, cuda/linear_act.cpp, meta.cpp, layerwise.cpp, autograd.cpp, autocast.cpp.
 #include "ops.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/library.h>
-
-#include "lists.h"
 
 namespace fused_gan {
 
@@ -65,7 +63,7 @@ std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain)
 static ChainGradients call_backward(const c10::TypedOperatorHandle<lists::MlpBackward>& op, const at::Tensor& grad,
                                     const std::vector<at::Tensor>& outputs, const at::Tensor& input, const Chain& chain,
                                     const ChainWanted& wanted) {
-  return lists::spread(op.call(grad, outputs, input, chain.weights, lists::of(chain.activations), chain.negative_slope,
+  return lists::unpack(op.call(grad, outputs, input, chain.weights, lists::of(chain.activations), chain.negative_slope,
                                wanted.input, lists::of(wanted.weights), lists::of(wanted.biases)),
                        wanted);
 }

@@ -5,10 +5,11 @@
 
 #include <array>
 #include <optional>
-#include <string>
 #include <string_view>
 #include <tuple>
 #include <vector>
+
+#include "chain.h"
 
 namespace fused_gan {
 
@@ -23,35 +24,6 @@ at::Tensor linear_act(const at::Tensor& input, const at::Tensor& weight, const s
 Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output,
                               const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
                               std::string_view activation, double negative_slope, std::array<bool, 3> wanted);
-
-// A chain of layers as every operator on it sees it. Biases may be undefined.
-struct Chain {
-  std::vector<at::Tensor> weights;
-  std::vector<std::optional<at::Tensor>> biases;
-  std::vector<std::string> activations;
-  double negative_slope;
-
-  size_t depth() const { return weights.size(); }
-};
-
-// Which gradients of a chain are asked for.
-struct ChainWanted {
-  bool input;
-  std::vector<bool> weights, biases;
-
-  // Whether layer i's input gradient leads to anything asked for.
-  bool below(size_t i) const {
-    bool any = input;
-    for (size_t j = 0; j < i; ++j) any = any || weights[j] || biases[j];
-    return any;
-  }
-};
-
-// Undefined where not asked for.
-struct ChainGradients {
-  at::Tensor input;
-  std::vector<at::Tensor> weights, biases;
-};
 
 // The chain's result.
 at::Tensor mlp(const at::Tensor& input, const Chain& chain);

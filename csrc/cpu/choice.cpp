@@ -129,7 +129,8 @@ std::string obstacle(Kernel kernel, const LayerProduct& p) {
       if (!tiles()) return "this processor has no tiles, or they are not in use";
       if (p.precision == Precision::kFloat64) return "tiles do not multiply float64";
       if (planes_of(p.precision) == 1)
-        return plan::pairs(p.samples * p.inputs * p.outputs) ? "" : "it is too small: tiles lose denormal numbers";
+        return plan::worth_pairing(p.samples * p.inputs * p.outputs) ? ""
+                                                                     : "it is too small: tiles lose denormal numbers";
       return least >= 16 ? "" : "it is too small: fewer than 16 samples, inputs or outputs";
     case Kernel::kLibrary:
       if (p.precision == Precision::kFloat32 || p.precision == Precision::kFloat64) return {};
@@ -183,7 +184,7 @@ std::string gradient_pass(const std::string& set) {
 
 Words blocks_of_16_bits(at::ScalarType dtype, int64_t samples, int64_t inputs, int64_t outputs) {
   const std::string set = std::string(" (") + kernels().name + ")";
-  if (!plan::pairs(samples * inputs * outputs)) return {dots(set), gradient_pass(set) + "torch's products"};
+  if (!plan::worth_pairing(samples * inputs * outputs)) return {dots(set), gradient_pass(set) + "torch's products"};
   const bool paired = dtype == at::kBFloat16 && paired_kernels();
   const std::string how = paired ? " (avx512_bf16), sums in float32" : set + ", widened to float32 on the way";
   const bool rows = plan::paired_forward(samples, inputs) == plan::Forward::kRows;

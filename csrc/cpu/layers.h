@@ -1,10 +1,10 @@
-// What linear_act.cpp and mlp.cpp share on CPU: tensors as pointers, the split over threads, one layer's forward.
+// What linear_act.cpp and chain.cpp share on CPU: tensors as pointers, the split over threads, one layer's forward.
 #pragma once
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include "kernels.h"
+#include "kernel_table.h"
 #include "plan.h"
 
 namespace fused_gan::cpu {

@@ -10,7 +10,7 @@
 #include <optional>
 #include <utility>
 
-#include "kernels.h"
+#include "kernel_table.h"
 
 namespace fused_gan::plan {
 
@@ -51,7 +51,7 @@ inline Forward forward(int64_t samples, int64_t depth, int64_t outputs, int64_t 
 
 // The instruction takes denormal numbers for zero. Stock uses it too (through oneDNN), for products above this size.
 // Smaller ones, in 16-bit types, are rows against rows: calls into torch would cost more than the arithmetic.
-inline bool pairs(int64_t work) { return work > 16 * 16 * 16; }
+inline bool worth_pairing(int64_t work) { return work > 16 * 16 * 16; }
 
 // 16-bit types, paired or widened. kRows packs W again in every thread, kPanel transposes y: 5.6 samples' worth of
 // multiply-adds a thread against 11 of the depth.

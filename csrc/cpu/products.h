@@ -17,7 +17,7 @@ using NoAutocast = c10::impl::ExcludeDispatchKeyGuard;
 
 // Null where there is no such instruction, or too little work.
 inline const PairedKernels* paired_kernels_for(at::ScalarType dtype, int64_t work) {
-  return dtype == at::kBFloat16 && plan::pairs(work) ? paired_kernels() : nullptr;
+  return dtype == at::kBFloat16 && plan::worth_pairing(work) ? paired_kernels() : nullptr;
 }
 
 // Of products that pack their operands, one a thread; none if the size is 0.
@@ -68,7 +68,7 @@ inline at::Tensor product(at::Tensor a, const at::Tensor& b, bool down_columns =
   if (a.scalar_type() == at::kDouble) return blocked_product<double>(a, with_dense_rows(b), down_columns);
   if (const PairedKernels* paired = paired_kernels_for(a.scalar_type(), a.numel() * b.size(1)))
     return paired_product(*paired, std::move(a), b);
-  if (plan::pairs(a.numel() * b.size(1)))
+  if (plan::worth_pairing(a.numel() * b.size(1)))
     return a.scalar_type() == at::kBFloat16 ? widened_product<BFloat16>(a, b) : widened_product<Float16>(a, b);
   return library_product(a, b);
 }

@@ -7,7 +7,7 @@
 #include <atomic>
 
 #include "../activations.h"
-#include "kernels.h"
+#include "kernel_facts.h"
 #include "mma.cuh"
 #include "storage.cuh"
 

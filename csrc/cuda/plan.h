@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels.h"
+#include "kernel_facts.h"
 
 namespace fused_gan::cuda::plan {
 

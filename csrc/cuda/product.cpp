@@ -1,7 +1,7 @@
 // A product from its kernels: the one that multiplies, and those that finish what it was cut into.
 #include "product.h"
 
-#include "kernels.h"
+#include "kernel_facts.h"
 
 namespace fused_gan::cuda {
 namespace {

@@ -1,9 +1,45 @@
-// Between the lists that the dispatcher passes and the structs that the code works with.
+// A chain of layers: the structs that the code works with, and the lists that the dispatcher passes in their place.
 #pragma once
 
+#include <ATen/ATen.h>
 #include <ATen/core/List.h>
 
-#include "ops.h"
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace fused_gan {
+
+// A chain of layers as every operator on it sees it. Biases may be undefined.
+struct Chain {
+  std::vector<at::Tensor> weights;
+  std::vector<std::optional<at::Tensor>> biases;
+  std::vector<std::string> activations;
+  double negative_slope;
+
+  size_t depth() const { return weights.size(); }
+};
+
+// Which gradients of a chain are asked for.
+struct ChainWanted {
+  bool input;
+  std::vector<bool> weights, biases;
+
+  // Whether layer i's input gradient leads to anything asked for.
+  bool below(size_t i) const {
+    bool any = input;
+    for (size_t j = 0; j < i; ++j) any = any || weights[j] || biases[j];
+    return any;
+  }
+};
+
+// Undefined where not asked for.
+struct ChainGradients {
+  at::Tensor input;
+  std::vector<at::Tensor> weights, biases;
+};
+
+}  // namespace fused_gan
 
 namespace fused_gan::lists {
 
@@ -44,7 +80,7 @@ inline std::vector<at::Tensor> pack(const ChainGradients& gradients) {
   return packed;
 }
 
-inline ChainGradients spread(const std::vector<at::Tensor>& packed, const ChainWanted& wanted) {
+inline ChainGradients unpack(const std::vector<at::Tensor>& packed, const ChainWanted& wanted) {
   ChainGradients gradients;
   auto next = packed.begin();
   const auto take = [&](bool asked) { return asked ? *next++ : at::Tensor(); };

@@ -1,5 +1,5 @@
 // What the CPU kernels offer, and the choice of instruction set. Kernels know pointers, sizes and strides, no torch;
-// linear_act.cpp and mlp.cpp check, layers.h allocates and spreads them over threads.
+// linear_act.cpp and chain.cpp check, layers.h allocates and spreads them over threads.
 //
 // All three products of a linear layer are one kernel, C = A B, with the vectors along B's and C's rows and A read
 // element by element in any stride:

@@ -1,12 +1,11 @@
 // A chain layer by layer through linear_act: what every device and dtype can do, and what Meta traces with. Where a
-// device has a kernel of its own for the whole chain (cpu/mlp.cpp), that one comes first.
-#include "mlp.h"
+// device has a kernel of its own for the whole chain (cpu/chain.cpp, cuda/chain.cpp), that one comes first.
+#include "layerwise.h"
 
 #include <c10/core/impl/LocalDispatchKeySet.h>
 #include <torch/library.h>
 
 #include "checks.h"
-#include "lists.h"
 
 namespace fused_gan {
 

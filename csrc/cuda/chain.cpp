@@ -1,12 +1,10 @@
 // A chain on CUDA: one operator call, no synchronisation, scratch memory from torch's caching allocator, so that it can
 // be captured in a graph. Backward, what leaves a layer's product is dz of the layer below, with its bias gradient. The
 // weight gradients wait for dz, but nothing in the chain waits for them.
-#include "../mlp.h"
-
 #include <torch/library.h>
 
 #include "../checks.h"
-#include "../lists.h"
+#include "../layerwise.h"
 #include "branch.h"
 #include "layers.h"
 

@@ -2,12 +2,10 @@
 // blocks of W or on tiles; backward, the gradient that leaves a layer's product is multiplied by the activation
 // gradient and summed for the bias below while it is in the cache, and shares its threads with the weight gradient
 // beside it.
-#include "../mlp.h"
-
 #include <torch/library.h>
 
 #include "../checks.h"
-#include "../lists.h"
+#include "../layerwise.h"
 #include "layer_forward.h"
 
 namespace fused_gan {

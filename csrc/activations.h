@@ -18,7 +18,7 @@
 
 namespace fused_gan {
 
-// What an activation needs beyond arithmetic; cpu/kernels.inl specialises it for vectors.
+// What an activation needs beyond arithmetic. cpu/isa.h specialises it for vectors.
 template <class T> struct Math;
 template <> struct Math<float> {
   FUSED_GAN_FUNCTION static float tanh(float z) { return ::tanhf(z); }
@@ -93,5 +93,12 @@ template <class... Acts> struct ActivationList {
 };
 
 using Activations = ActivationList<Identity, Relu, LeakyRelu, Tanh, Sigmoid>;
+
+// A layer's activation as kernels take it. T: the type of the slope.
+template <class T> struct ActivationIn {
+  int index;  // into Activations
+  T slope;    // of leaky_relu
+};
+using Activation = ActivationIn<double>;
 
 }  // namespace fused_gan

@@ -11,7 +11,6 @@
 namespace fused_gan {
 namespace {
 
-using cpu::Activation;
 using cpu::Kernel;
 
 template <class S>

@@ -67,11 +67,6 @@ template <class T> struct Strided {
   int64_t row, column;
 };
 
-struct Activation {
-  int index;     // into Activations (activations.h)
-  double slope;  // of leaky_relu
-};
-
 // Kernels for every storage type S.
 template <class S> struct StorageKernels {
   // y[i] = act(y[i]) for `count` elements in place.

@@ -7,8 +7,6 @@
 namespace fused_gan {
 namespace {
 
-using cpu::Activation;
-
 at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                           std::string_view activation, double negative_slope) {
   const Activation act{check_linear_act(input, weight, bias, activation, negative_slope), negative_slope};

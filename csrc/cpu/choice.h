@@ -10,7 +10,7 @@
 namespace fused_gan::cpu {
 
 enum class Kernel {
-  kBlocks,   // kernels.inl: blocks of vectors, pairs, widened blocks, dots
+  kBlocks,   // kernels.inl, paired.inl: blocks of vectors, pairs, widened blocks, dots
   kTiles,    // tile_products.inl
   kLibrary,  // torch's product, then one pass
 };

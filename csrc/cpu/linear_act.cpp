@@ -1,4 +1,5 @@
-// linear_act and its backward on CPU: checks and memory. layers.h spreads the work, kernels.inl does it.
+// linear_act and its backward on CPU: checks and memory. layers.h spreads the work, the kernels of kernel_table.h do
+// it.
 #include <torch/library.h>
 
 #include "../checks.h"

@@ -76,8 +76,8 @@ Decision decide_anew(const Key& key) {
 
 double estimate(const Shape& shape, const Device& device, Choice choice) {
   const Rates& rates = rates_for(device.capability);
-  const double rate = rates.rates[size_t(shape.precision)][size_t(choice.kernel)] * 1e6;  // operations a µs
-  const double bandwidth = rates.bandwidth * 1e6;                                         // bytes a µs
+  const double rate = rates.in(shape.precision).of(choice.kernel) * 1e6;  // operations per µs
+  const double bandwidth = rates.bandwidth * 1e6;                         // bytes per µs
   const double rows = double(shape.rows), columns = double(shape.columns), depth = double(shape.depth);
   const double operations = 2 * rows * columns * depth, element = element_bytes(shape.precision);
   const double result = rows * columns * element;

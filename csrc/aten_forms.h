@@ -5,6 +5,7 @@
 #include <ATen/ATen.h>
 
 #include "checks.h"
+#include "ops.h"
 
 namespace fused_gan {
 

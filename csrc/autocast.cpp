@@ -3,6 +3,7 @@
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
+#include "checks.h"
 #include "ops.h"
 
 namespace fused_gan {
@@ -29,7 +30,7 @@ template <c10::DeviceType kDevice>
 at::Tensor mlp_autocast(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
                         const lists::Names& activations, double negative_slope) {
   return with_cast<kDevice>([&](const auto& cast) {
-    Chain chain = lists::chain(weights, biases, activations, negative_slope);
+    Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
     for (auto& weight : chain.weights) weight = cast(weight);
     for (auto& bias : chain.biases)
       if (bias) bias = cast(*bias);

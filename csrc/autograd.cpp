@@ -12,6 +12,7 @@
 #include "aten_forms.h"
 #include "checks.h"
 #include "layerwise.h"
+#include "ops.h"
 
 namespace fused_gan {
 namespace {
@@ -25,11 +26,13 @@ bool in_functorch() {
 
 // Whether a result has to know how it came from these tensors: for the next backward, or for a tangent in forward mode.
 // ATen's operators and the Functions see to that, the kernels do not.
-template <class... Lists> bool is_differentiated(const Lists&... lists) {
-  const auto asks = [](const at::Tensor& tensor) {
-    return tensor.defined() &&
-           ((at::GradMode::is_enabled() && tensor.requires_grad()) || tensor._fw_grad(/*level=*/0).defined());
-  };
+bool is_differentiated(const at::Tensor& tensor) {
+  return tensor.defined() &&
+         ((at::GradMode::is_enabled() && tensor.requires_grad()) || tensor._fw_grad(/*level=*/0).defined());
+}
+bool is_differentiated(const std::optional<at::Tensor>& tensor) { return tensor && is_differentiated(*tensor); }
+template <class... Lists> bool any_is_differentiated(const Lists&... lists) {
+  const auto asks = [](const auto& tensor) { return is_differentiated(tensor); };
   return in_functorch() || (std::any_of(lists.begin(), lists.end(), asks) || ...);
 }
 
@@ -74,7 +77,7 @@ at::Tensor linear_act_autograd(const at::Tensor& input, const at::Tensor& weight
   const int index = check_linear_act(input, weight, bias, activation, negative_slope);
   if (in_functorch()) return composite_forward(input, weight, bias, index, negative_slope);
   const std::array<at::Tensor, 3> tensors = {input, weight, given(bias)};
-  if (is_differentiated(tensors)) return LinearAct::apply(input, weight, bias, activation, negative_slope);
+  if (any_is_differentiated(tensors)) return LinearAct::apply(input, weight, bias, activation, negative_slope);
   at::AutoDispatchBelowADInplaceOrView below;
   return linear_act(input, weight, bias, activation, negative_slope);
 }
@@ -84,7 +87,7 @@ Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::option
                                        const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
                                        std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
   const std::array<at::Tensor, 4> tensors = {grad, given(output), given(input), given(weight)};
-  if (is_differentiated(tensors)) {
+  if (any_is_differentiated(tensors)) {
     const int index = check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
     // As the kernels: in the dtype of the arguments, whatever region is open by now.
     const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
@@ -116,13 +119,13 @@ class Mlp : public torch::autograd::Function<Mlp> {
     for (size_t i = first; i < depth; ++i) saved.push_back(keep(to_input || i > first, chain.weights[i]));
     for (size_t i = first; i < depth; ++i) {
       const bool read_above = i + 1 < depth && requires_grad(chain.weights[i + 1]);
-      saved.push_back(keep(read_above || chain.activations[i] != Identity::kName, outputs[i]));
+      saved.push_back(keep(read_above || !chain.is_identity(i), outputs[i]));
     }
     context->save_for_backward(std::move(saved));
     context->set_materialize_grads(false);  // most inner outputs have none
     std::vector<bool> has_bias;
     for (const auto& bias : chain.biases) has_bias.push_back(present(bias));
-    context->saved_data["activations"] = lists::of(chain.activations);
+    context->saved_data["activations"] = chain.activations;
     context->saved_data["has_bias"] = lists::of(has_bias);
     context->saved_data["negative_slope"] = chain.negative_slope;
     context->saved_data["hooked"] = at::SavedTensorDefaultHooks::get_hooks().has_value();
@@ -132,21 +135,20 @@ class Mlp : public torch::autograd::Function<Mlp> {
   // `grads`: of the outputs, undefined where there is none.
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const variable_list saved = context->get_saved_variables();
-    const auto names = context->saved_data["activations"].toListRef();
+    const std::vector<int64_t> activations = context->saved_data["activations"].toIntVector();
     const auto has_bias = context->saved_data["has_bias"].toBoolList();
     const size_t depth = has_bias.size(), count = grads.size(), first = depth - count;
 
     const auto weights = saved.begin() + 1, outputs = weights + count;
     Chain chain{{weights, outputs},
                 std::vector<std::optional<at::Tensor>>(count),
-                {},
+                {activations.begin() + first, activations.end()},
                 context->saved_data["negative_slope"].toDouble()};
     ChainWanted wanted{context->needs_input_grad(0), {}, {}};
     for (size_t i = 0, next_bias = 1 + depth; i < depth; ++i) {
       const bool bias_wanted = has_bias[i] && context->needs_input_grad(next_bias);
       next_bias += has_bias[i];
       if (i < first) continue;
-      chain.activations.push_back(names[i].toStringRef());
       wanted.weights.push_back(context->needs_input_grad(1 + i));
       wanted.biases.push_back(bias_wanted);
     }
@@ -175,7 +177,7 @@ class Mlp : public torch::autograd::Function<Mlp> {
     if (torch::autograd::get_current_graph_task_keep_graph() || context->saved_data["hooked"].toBool()) return false;
     const auto ours = [](const at::Tensor& output) { return !output.defined() || output.storage().use_count() == 2; };
     const auto is_wrapped = [](const at::Tensor& tensor) { return tensor.defined() && isTensorSubclassLike(tensor); };
-    return !is_differentiated(grads, saved) && std::none_of(grads.begin(), grads.end(), is_wrapped) &&
+    return !any_is_differentiated(grads, saved) && std::none_of(grads.begin(), grads.end(), is_wrapped) &&
            std::none_of(saved.begin(), saved.end(), is_wrapped) &&
            std::all_of(saved.end() - grads.size(), saved.end() - 1, ours);
   }
@@ -188,8 +190,8 @@ class Mlp : public torch::autograd::Function<Mlp> {
     if (!grad.defined() || std::any_of(grads.begin(), grads.end() - 1, defined))
       return mlp_backward_layerwise(grads, outputs, input, chain, wanted);
 
-    // The operator wants everything in its shape. What was not saved because no gradient reads it is stood in for by a
-    // tensor of that shape whose elements are all in one place.
+    // The operator checks every shape. A tensor that was not saved, because no gradient reads it, is replaced by one
+    // element expanded to the tensor's shape (strides of 0).
     const auto stand_in = [&](c10::SymIntArrayRef sizes) {
       return at::empty({1}, grad.options()).expand_symint(sizes);
     };
@@ -200,39 +202,27 @@ class Mlp : public torch::autograd::Function<Mlp> {
     if (!input.defined()) input = stand_in(with_last(grad, weight.defined() ? weight.sym_size(1) : c10::SymInt(0)));
     if (!weight.defined())
       weight = stand_in({chain.depth() == 1 ? grad.sym_size(-1) : chain.weights[1].sym_size(1), input.sym_size(-1)});
+    // Once more after forward: a parameter whose `.data` was replaced has any shape.
+    check_mlp_backward(grad, outputs, input, chain, wanted);
     if (!spends) return mlp_backward(grad, outputs, input, chain, wanted);
     at::AutoDispatchBelowADInplaceOrView below;
     return mlp_backward_(grad, outputs, input, chain, wanted);
   }
 };
 
-at::Tensor mlp_autograd(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                        const lists::Names& activations, double negative_slope) {
-  const Chain chain = lists::chain(weights, biases, activations, negative_slope);
-  const std::vector<int> indices = check_mlp(input, chain);
-  if (in_functorch()) {
-    at::Tensor y = input;
-    for (size_t i = 0; i < chain.depth(); ++i)
-      y = composite_forward(y, chain.weights[i], chain.biases[i], indices[i], negative_slope);
-    return y;
-  }
-  std::vector<at::Tensor> tensors = {input};
-  tensors.insert(tensors.end(), chain.weights.begin(), chain.weights.end());
-  for (const auto& bias : chain.biases)
-    if (present(bias)) tensors.push_back(*bias);
-  if (is_differentiated(tensors)) return Mlp::apply(at::TensorList(tensors), chain).back();
-  at::AutoDispatchBelowADInplaceOrView below;
-  return mlp_forward(input, chain).back();
+at::Tensor mlp_autograd_of_lists(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
+                                 const lists::Names& activations, double negative_slope) {
+  return mlp_autograd(input, make_chain(weights, biases.vec(), activations, negative_slope));
 }
 
 std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::TensorList weights,
                                              const lists::Biases& biases, const lists::Names& activations,
                                              double negative_slope) {
-  const Chain chain = lists::chain(weights, biases, activations, negative_slope);
+  const Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
   check_mlp(input, chain);
   std::vector<at::Tensor> tensors = {input};
   for (const auto& bias : chain.biases) tensors.push_back(given(bias));
-  if (is_differentiated(tensors, weights)) return mlp_forward_layerwise(input, chain);
+  if (any_is_differentiated(tensors, weights)) return mlp_forward_layerwise(input, chain);
   at::AutoDispatchBelowADInplaceOrView below;
   return mlp_forward(input, chain);
 }
@@ -241,10 +231,10 @@ std::vector<at::Tensor> mlp_backward_autograd(const at::Tensor& grad, at::Tensor
                                               at::TensorList weights, const lists::Names& activations,
                                               double negative_slope, bool input_wanted,
                                               const lists::Flags& weights_wanted, const lists::Flags& biases_wanted) {
-  const Chain chain = lists::chain(weights, activations, negative_slope);
+  const Chain chain = make_chain(weights, activations, negative_slope);
   const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
   check_mlp_backward(grad, outputs, input, chain, wanted);
-  if (is_differentiated(std::array<at::Tensor, 2>{grad, input}, outputs, weights))
+  if (any_is_differentiated(std::array<at::Tensor, 2>{grad, input}, outputs, weights))
     return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted));
   at::AutoDispatchBelowADInplaceOrView below;
   return lists::pack(mlp_backward(grad, outputs.vec(), input, chain, wanted));
@@ -266,7 +256,7 @@ Gradients linear_act_backward_batched(const at::Tensor& grad, const std::optiona
 std::vector<at::Tensor> mlp_forward_batched(const at::Tensor& input, at::TensorList weights,
                                             const lists::Biases& biases, const lists::Names& activations,
                                             double negative_slope) {
-  return mlp_forward_layerwise(input, lists::chain(weights, biases, activations, negative_slope));
+  return mlp_forward_layerwise(input, make_chain(weights, biases.vec(), activations, negative_slope));
 }
 
 at::Tensor mlp_batched(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
@@ -279,7 +269,7 @@ std::vector<at::Tensor> mlp_backward_batched(const at::Tensor& grad, at::TensorL
                                              double negative_slope, bool input_wanted,
                                              const lists::Flags& weights_wanted, const lists::Flags& biases_wanted) {
   return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input,
-                                            lists::chain(weights, activations, negative_slope),
+                                            make_chain(weights, activations, negative_slope),
                                             {input_wanted, weights_wanted.vec(), biases_wanted.vec()}));
 }
 
@@ -293,10 +283,29 @@ void register_batched(torch::Library& m) {
 
 }  // namespace
 
+at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain) {
+  check_mlp(input, chain);
+  if (in_functorch()) {
+    at::Tensor y = input;
+    for (size_t i = 0; i < chain.depth(); ++i)
+      y = composite_forward(y, chain.weights[i], chain.biases[i], int(chain.activations[i]), chain.negative_slope);
+    return y;
+  }
+  if (any_is_differentiated(at::TensorList(input), chain.weights, chain.biases)) {
+    std::vector<at::Tensor> tensors = {input};
+    tensors.insert(tensors.end(), chain.weights.begin(), chain.weights.end());
+    for (const auto& bias : chain.biases)
+      if (present(bias)) tensors.push_back(*bias);
+    return Mlp::apply(at::TensorList(tensors), chain).back();
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return mlp_forward(input, chain).back();
+}
+
 TORCH_LIBRARY_IMPL(fused_gan, Autograd, m) {
   m.impl("linear_act", linear_act_autograd);
   m.impl("linear_act_backward", linear_act_backward_autograd);
-  m.impl("mlp", mlp_autograd);
+  m.impl("mlp", mlp_autograd_of_lists);
   m.impl("mlp_forward", mlp_forward_autograd);
   m.impl("mlp_backward", mlp_backward_autograd);
 }

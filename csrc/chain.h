@@ -4,20 +4,26 @@
 #include <ATen/ATen.h>
 #include <ATen/core/List.h>
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "activations.h"
+
 namespace fused_gan {
 
-// A chain of layers as every operator on it sees it. Biases may be undefined.
+// make_chain (checks.h) makes one from the dispatcher's lists.
 struct Chain {
   std::vector<at::Tensor> weights;
-  std::vector<std::optional<at::Tensor>> biases;
-  std::vector<std::string> activations;
+  std::vector<std::optional<at::Tensor>> biases;  // may be undefined
+  std::vector<int64_t> activations;               // indices into Activations
   double negative_slope;
 
   size_t depth() const { return weights.size(); }
+  Activation activation(size_t i) const { return {int(activations[i]), negative_slope}; }
+  const char* activation_name(size_t i) const { return Activations::kNames[activations[i]]; }
+  bool is_identity(size_t i) const { return activations[i] == Activations::index_of<Identity>(); }
 };
 
 // Which gradients of a chain are asked for.
@@ -39,6 +45,30 @@ struct ChainGradients {
   std::vector<at::Tensor> weights, biases;
 };
 
+// What mlp_backward and mlp_backward_ do with an inner output that no gradient reads any more. The tensor that is
+// released stays, with no memory behind it.
+enum class Spent { kKept, kReleased };
+inline void spend(const at::Tensor& output, Spent spent) {
+  if (spent == Spent::kKept) return;
+  output.storage().set_data_ptr_noswap(at::DataPtr(nullptr, output.device()));
+  output.storage().set_nbytes(0);
+}
+
+// A device's way to compute a whole chain, from arguments that check_mlp and check_mlp_backward have let through.
+struct ChainKernels {
+  // Returns every layer's output, the result last.
+  std::vector<at::Tensor> (*forward)(const at::Tensor& input, const Chain& chain);
+  // Returns the first derivatives, from forward's outputs. The chain's biases are not looked at.
+  ChainGradients (*backward)(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+                             const Chain& chain, const ChainWanted& wanted, Spent spent);
+};
+namespace cpu {
+extern const ChainKernels kChainKernels;  // cpu/chain.cpp
+}
+namespace cuda {
+extern const ChainKernels kChainKernels;  // cuda/chain.cpp, in builds with CUDA
+}
+
 }  // namespace fused_gan
 
 namespace fused_gan::lists {
@@ -59,13 +89,11 @@ template <class T> c10::List<T> of(const std::vector<T>& values) {
   return list;
 }
 
-inline Chain chain(at::TensorList weights, const Biases& biases, const Names& activations, double negative_slope) {
-  return {weights.vec(), biases.vec(), activations.vec(), negative_slope};
-}
-
-// As the backward sees it, without biases.
-inline Chain chain(at::TensorList weights, const Names& activations, double negative_slope) {
-  return {weights.vec(), std::vector<std::optional<at::Tensor>>(weights.size()), activations.vec(), negative_slope};
+inline Names names(const Chain& chain) {
+  Names names;
+  names.reserve(chain.depth());
+  for (size_t i = 0; i < chain.depth(); ++i) names.push_back(chain.activation_name(i));
+  return names;
 }
 
 // Only what was asked for travels: a list cannot hold undefined tensors.

@@ -3,9 +3,9 @@
 #include "layerwise.h"
 
 #include <c10/core/impl/LocalDispatchKeySet.h>
-#include <torch/library.h>
 
-#include "checks.h"
+#include "chain_operators.h"
+#include "ops.h"
 
 namespace fused_gan {
 
@@ -15,7 +15,7 @@ std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Cha
   std::vector<at::Tensor> outputs;
   for (size_t i = 0; i < chain.depth(); ++i)
     outputs.push_back(linear_act(i == 0 ? input : outputs.back(), chain.weights[i], chain.biases[i],
-                                 chain.activations[i], chain.negative_slope));
+                                 chain.activation_name(i), chain.negative_slope));
   return outputs;
 }
 
@@ -31,7 +31,7 @@ ChainGradients mlp_backward_layerwise(const std::vector<at::Tensor>& grads, cons
     if (!dy.defined()) continue;
     std::tie(dy, gradients.weights[i], gradients.biases[i]) = linear_act_backward(
         dy, i < outputs.size() ? std::optional(outputs[i]) : std::nullopt, i == 0 ? input : outputs[i - 1],
-        chain.weights[i], chain.activations[i], chain.negative_slope, {below, wanted.weights[i], wanted.biases[i]});
+        chain.weights[i], chain.activation_name(i), chain.negative_slope, {below, wanted.weights[i], wanted.biases[i]});
     if (i + 1 < chain.depth()) spend(outputs[i], spent);
   }
   if (wanted.input) gradients.input = dy;
@@ -46,38 +46,18 @@ ChainGradients mlp_backward_layerwise(const at::Tensor& grad, const std::vector<
   return mlp_backward_layerwise(grads, outputs, input, chain, wanted, spent);
 }
 
-namespace {
-
-at::Tensor mlp_last(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                    const lists::Names& activations, double negative_slope) {
-  return mlp_forward(input, lists::chain(weights, biases, activations, negative_slope)).back();
-}
-
-std::vector<at::Tensor> mlp_forward_any(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                                        const lists::Names& activations, double negative_slope) {
-  const Chain chain = lists::chain(weights, biases, activations, negative_slope);
+static at::Tensor mlp_last(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
+                           const lists::Names& activations, double negative_slope) {
+  const Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
   check_mlp(input, chain);
-  return mlp_forward_layerwise(input, chain);
+  return mlp_forward(input, chain).back();
 }
 
-template <Spent spent>
-std::vector<at::Tensor> mlp_backward_any(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
-                                         at::TensorList weights, const lists::Names& activations, double negative_slope,
-                                         bool input_wanted, const lists::Flags& weights_wanted,
-                                         const lists::Flags& biases_wanted) {
-  const Chain chain = lists::chain(weights, activations, negative_slope);
-  const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
-  check_mlp_backward(grad, outputs, input, chain, wanted);
-  return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted, spent));
-}
-
-}  // namespace
+static constexpr ChainKernels kLayerwise{mlp_forward_layerwise, mlp_backward_layerwise};
 
 TORCH_LIBRARY_IMPL(fused_gan, CompositeExplicitAutograd, m) {
   m.impl("mlp", mlp_last);
-  m.impl("mlp_forward", mlp_forward_any);
-  m.impl("mlp_backward", mlp_backward_any<Spent::kKept>);
-  m.impl("mlp_backward_", mlp_backward_any<Spent::kReleased>);
+  ChainOperators<kLayerwise>::register_in(m);
 }
 
 }  // namespace fused_gan

@@ -1,18 +1,9 @@
 // A chain layer by layer through linear_act.
 #pragma once
 
-#include "ops.h"
+#include "chain.h"
 
 namespace fused_gan {
-
-// What mlp_backward and mlp_backward_ do with an inner output that no gradient reads any more. The tensor that is
-// released stays, with no memory behind it.
-enum class Spent { kKept, kReleased };
-inline void spend(const at::Tensor& output, Spent spent) {
-  if (spent == Spent::kKept) return;
-  output.storage().set_data_ptr_noswap(at::DataPtr(nullptr, output.device()));
-  output.storage().set_nbytes(0);
-}
 
 std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Chain& chain);
 

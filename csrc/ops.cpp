@@ -1,8 +1,9 @@
 // Every operator schema, and the operators as functions. The kernels register themselves beside their code:
-// cpu/*.cpp, cuda/linear_act.cpp, meta.cpp, layerwise.cpp, autograd.cpp, autocast.cpp.
+// cpu/*.cpp, cuda/*.cpp, meta.cpp, layerwise.cpp, autograd.cpp, autocast.cpp.
 #include "ops.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/record_function.h>
 #include <torch/library.h>
 
 namespace fused_gan {
@@ -50,34 +51,83 @@ Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Te
   return op.call(grad, output, input, weight, activation, negative_slope, wanted);
 }
 
+// ---- chains: past the dispatcher where it has nothing to do ----
+// To the dispatcher a chain has to be made into lists, and its names into strings, which the other side turns back and
+// checks again. A call on plain tensors, with nothing else active, is spared that.
+//
+// The dispatcher picks the first key of those that the tensors have, after what modes and guards of this thread add and
+// take away. `next_key` asks the dispatcher's own function, so a mode (TorchDispatchMode, FakeTensorMode,
+// functionalize, tracing, export), a functorch transform, a tensor subclass and a lazy view each come out as a key of
+// their own, and the call goes through the dispatcher. A profiler adds no key, but records the operators that the
+// dispatcher calls. Not seen is one thing: a kernel that somebody else registers for mlp_forward or mlp_backward_ on
+// CPU or CUDA is called where the operator is, but not from within mlp.
+namespace {
+
+void add_keys(c10::DispatchKeySet& keys, const at::Tensor& tensor) { keys = keys | tensor.key_set(); }
+void add_keys(c10::DispatchKeySet& keys, const std::optional<at::Tensor>& tensor) {
+  if (tensor) add_keys(keys, *tensor);
+}
+template <class Tensor> void add_keys(c10::DispatchKeySet& keys, const std::vector<Tensor>& tensors) {
+  for (const auto& tensor : tensors) add_keys(keys, tensor);
+}
+
+// The key that the dispatcher would give a call with these tensors to; Undefined where the call has to be recorded. The
+// two keys left out are on every call and fall through, as these operators have no kernel for them.
+template <class... Arguments> c10::DispatchKey next_key(const Arguments&... arguments) {
+  if (at::getStepCallbacksUnlessEmpty(at::RecordScope::FUNCTION)) return c10::DispatchKey::Undefined;
+  constexpr c10::DispatchKeySet kKeys =
+      c10::DispatchKeySet(c10::DispatchKeySet::FULL) -
+      c10::DispatchKeySet({c10::DispatchKey::BackendSelect, c10::DispatchKey::ADInplaceOrView});
+  c10::DispatchKeySet keys;
+  (add_keys(keys, arguments), ...);
+  return c10::impl::computeDispatchKeySet(keys, kKeys).highestPriorityTypeId();
+}
+
+// The kernels that are registered for a key; null where the dispatcher has to be asked.
+const ChainKernels* kernels_of(c10::DispatchKey key) {
+  if (key == c10::DispatchKey::CPU) return &cpu::kChainKernels;
+#ifdef FUSED_GAN_WITH_CUDA
+  if (key == c10::DispatchKey::CUDA) return &cuda::kChainKernels;
+#endif
+  return nullptr;
+}
+
+ChainGradients call_backward(const c10::TypedOperatorHandle<lists::MlpBackward>& op, const at::Tensor& grad,
+                             const std::vector<at::Tensor>& outputs, const at::Tensor& input, const Chain& chain,
+                             const ChainWanted& wanted, Spent spent) {
+  if (const ChainKernels* kernels = kernels_of(next_key(grad, outputs, input, chain.weights)))
+    return kernels->backward(grad, outputs, input, chain, wanted, spent);
+  return lists::unpack(op.call(grad, outputs, input, chain.weights, lists::names(chain), chain.negative_slope,
+                               wanted.input, lists::of(wanted.weights), lists::of(wanted.biases)),
+                       wanted);
+}
+
+}  // namespace
+
 at::Tensor mlp(const at::Tensor& input, const Chain& chain) {
+  const c10::DispatchKey key = next_key(input, chain.weights, chain.biases);
+  if (key == c10::DispatchKey::AutogradCPU || key == c10::DispatchKey::AutogradCUDA) return mlp_autograd(input, chain);
   static const auto op = find<lists::Mlp>("fused_gan::mlp");
-  return op.call(input, chain.weights, lists::of(chain.biases), lists::of(chain.activations), chain.negative_slope);
+  return op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain), chain.negative_slope);
 }
 
 std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain) {
+  if (const ChainKernels* kernels = kernels_of(next_key(input, chain.weights, chain.biases)))
+    return kernels->forward(input, chain);
   static const auto op = find<lists::MlpForward>("fused_gan::mlp_forward");
-  return op.call(input, chain.weights, lists::of(chain.biases), lists::of(chain.activations), chain.negative_slope);
-}
-
-static ChainGradients call_backward(const c10::TypedOperatorHandle<lists::MlpBackward>& op, const at::Tensor& grad,
-                                    const std::vector<at::Tensor>& outputs, const at::Tensor& input, const Chain& chain,
-                                    const ChainWanted& wanted) {
-  return lists::unpack(op.call(grad, outputs, input, chain.weights, lists::of(chain.activations), chain.negative_slope,
-                               wanted.input, lists::of(wanted.weights), lists::of(wanted.biases)),
-                       wanted);
+  return op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain), chain.negative_slope);
 }
 
 ChainGradients mlp_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
                             const Chain& chain, const ChainWanted& wanted) {
   static const auto op = find<lists::MlpBackward>("fused_gan::mlp_backward");
-  return call_backward(op, grad, outputs, input, chain, wanted);
+  return call_backward(op, grad, outputs, input, chain, wanted, Spent::kKept);
 }
 
 ChainGradients mlp_backward_(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
                              const Chain& chain, const ChainWanted& wanted) {
   static const auto op = find<lists::MlpBackward>("fused_gan::mlp_backward_");
-  return call_backward(op, grad, outputs, input, chain, wanted);
+  return call_backward(op, grad, outputs, input, chain, wanted, Spent::kReleased);
 }
 
 }  // namespace fused_gan

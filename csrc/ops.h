@@ -1,4 +1,5 @@
-// The operators as C++ calls them; ops.cpp has their schemas. Each call goes through the dispatcher.
+// The operators as C++ calls them; ops.cpp has their schemas. A call goes through the dispatcher, but for chains where
+// the dispatcher would do nothing but call the next function.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -27,6 +28,12 @@ Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Te
 
 // The chain's result.
 at::Tensor mlp(const at::Tensor& input, const Chain& chain);
+
+// What mlp does at the Autograd key (autograd.cpp).
+at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain);
+
+// The functions below take arguments that check_mlp and check_mlp_backward have let through: where they call a device's
+// kernels directly, nobody checks again.
 
 // Every layer's output, the result last.
 std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain);

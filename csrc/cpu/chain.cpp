@@ -4,8 +4,9 @@
 // beside it.
 #include <torch/library.h>
 
-#include "../checks.h"
-#include "../layerwise.h"
+#include "../chain.h"
+
+#include "../chain_operators.h"
 #include "layer_forward.h"
 
 namespace fused_gan {
@@ -13,8 +14,7 @@ namespace {
 
 using cpu::Kernel;
 
-template <class S>
-std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chain, const std::vector<int>& indices) {
+template <class S> std::vector<at::Tensor> forward(const at::Tensor& input, const Chain& chain) {
   std::vector<at::Tensor> outputs;
   at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const int64_t samples = x.size(0);
@@ -37,14 +37,13 @@ std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chai
     const at::Tensor& weight = chain.weights[i];
     const auto& given = chain.biases[i];
     const at::Tensor bias = present(given) ? given->contiguous() : at::Tensor();
-    const Activation activation{indices[i], chain.negative_slope};
     outputs.push_back(
         at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(i == 0 ? input : outputs.back(), weight)), input.options()));
     const at::Tensor y = outputs.back().view({samples, weight.size(0)});
     cpu::PackedBatch next;
     if (takes_tiles(i) && takes_tiles(i + 1)) next.tiles = cpu::TiledBatch(samples, weight.size(0));
     if (takes_panels(i) && takes_panels(i + 1)) next.panels = cpu::panels_for(samples, weight.size(0), input.options());
-    cpu::forward<S>(kernels[i], activation, x, weight, bias, y, batch, next);
+    cpu::forward<S>(kernels[i], chain.activation(i), x, weight, bias, y, batch, next);
     x = y;
     batch = std::move(next);
   }
@@ -152,12 +151,10 @@ template <class S> Result step_down_in_any_way(const Step& step, at::Tensor dz) 
 }
 
 template <class S>
-ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
-                              const Chain& chain, const std::vector<int>& indices, const ChainWanted& wanted,
-                              Spent spent) {
+ChainGradients backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+                        const Chain& chain, const ChainWanted& wanted, Spent spent) {
   const size_t depth = chain.depth(), last = depth - 1;
   ChainGradients gradients{{}, std::vector<at::Tensor>(depth), std::vector<at::Tensor>(depth)};
-  const auto activation = [&](size_t i) { return Activation{indices[i], chain.negative_slope}; };
   const auto output = [&](size_t i) { return cpu::with_dense_rows(as_matrix(outputs[i])); };
   const auto bias_gradient = [&](size_t i) {
     if (wanted.biases[i]) gradients.biases[i] = at::empty({chain.weights[i].size(0)}, input.options());
@@ -165,11 +162,11 @@ ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tens
   };
 
   at::Tensor dz = cpu::with_dense_rows(as_matrix(grad));
-  const bool changes = chain.activations[last] != Identity::kName;  // otherwise dz is dy
+  const bool changes = !chain.is_identity(last);  // otherwise dz is dy
   if (changes || wanted.biases[last]) {
     const at::Tensor dy = dz, y = changes ? output(last) : at::Tensor();
     if (changes) dz = at::empty(dy.sizes(), dy.options());
-    cpu::gradient_pass<S>(activation(last), dy.size(0), dy.size(1), cpu::rows_of<S>(dy), cpu::rows_of<S>(y),
+    cpu::gradient_pass<S>(chain.activation(last), dy.size(0), dy.size(1), cpu::rows_of<S>(dy), cpu::rows_of<S>(y),
                           changes ? cpu::mutable_data<S>(dz) : nullptr, cpu::mutable_data<S>(bias_gradient(last)));
   }
   for (size_t i = depth; i-- > 0 && (wanted.below(i) || wanted.weights[i]);) {
@@ -181,7 +178,7 @@ ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tens
                     reads_x ? cpu::with_dense_rows(x) : x,
                     wanted.weights[i],
                     x_wanted,
-                    to_layer ? std::optional(activation(i - 1)) : std::nullopt,
+                    to_layer ? std::optional(chain.activation(i - 1)) : std::nullopt,
                     to_layer ? bias_gradient(i - 1) : at::Tensor()};
     Result result = step_down_in_any_way<S>(step, std::move(dz));
     if (i > 0) spend(outputs[i - 1], spent);
@@ -192,33 +189,21 @@ ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tens
   return gradients;
 }
 
-std::vector<at::Tensor> mlp_forward_cpu(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                                        const lists::Names& activations, double negative_slope) {
-  const Chain chain = lists::chain(weights, biases, activations, negative_slope);
-  const std::vector<int> indices = check_mlp(input, chain);
-  return cpu::with_storage(input.scalar_type(),
-                           [&](auto storage) { return chain_forward<decltype(storage)>(input, chain, indices); });
+std::vector<at::Tensor> forward_any(const at::Tensor& input, const Chain& chain) {
+  return cpu::with_storage(input.scalar_type(), [&](auto storage) { return forward<decltype(storage)>(input, chain); });
 }
 
-template <Spent spent>
-std::vector<at::Tensor> mlp_backward_cpu(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
-                                         at::TensorList weights, const lists::Names& activations, double negative_slope,
-                                         bool input_wanted, const lists::Flags& weights_wanted,
-                                         const lists::Flags& biases_wanted) {
-  const Chain chain = lists::chain(weights, activations, negative_slope);
-  const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
-  const std::vector<int> indices = check_mlp_backward(grad, outputs, input, chain, wanted);
+ChainGradients backward_any(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+                            const Chain& chain, const ChainWanted& wanted, Spent spent) {
   return cpu::with_storage(input.scalar_type(), [&](auto storage) {
-    return lists::pack(chain_backward<decltype(storage)>(grad, outputs.vec(), input, chain, indices, wanted, spent));
+    return backward<decltype(storage)>(grad, outputs, input, chain, wanted, spent);
   });
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(fused_gan, CPU, m) {
-  m.impl("mlp_forward", mlp_forward_cpu);
-  m.impl("mlp_backward", mlp_backward_cpu<Spent::kKept>);
-  m.impl("mlp_backward_", mlp_backward_cpu<Spent::kReleased>);
-}
+constexpr ChainKernels cpu::kChainKernels{forward_any, backward_any};
+
+TORCH_LIBRARY_IMPL(fused_gan, CPU, m) { ChainOperators<cpu::kChainKernels>::register_in(m); }
 
 }  // namespace fused_gan

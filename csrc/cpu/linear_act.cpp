@@ -3,6 +3,7 @@
 #include <torch/library.h>
 
 #include "../checks.h"
+#include "../ops.h"
 #include "layer_forward.h"
 
 namespace fused_gan {

@@ -1,5 +1,5 @@
-// What each product kernel is called and asks of its arguments, and how a product is cut for it. Pure arithmetic on the
-// host: the launchers and the plan ask here.
+// The name of each product kernel, what it asks of its arguments, and how a product is cut for it. Pure arithmetic on
+// the host, for the launchers and the plan.
 #pragma once
 
 #include <algorithm>

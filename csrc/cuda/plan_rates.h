@@ -127,7 +127,7 @@ constexpr std::array kRates = {
                        {Kernel::kMma64x64, 42},
                        {Kernel::kMma32x32, 20},
                        {Kernel::kMmaAny, 9}}}},
-    Rates{.least_capability = 100,  // B200, where mma is no more than a way to run at all
+    Rates{.least_capability = 100,  // B200, where mma is merely a way to run at all
           .multiprocessors = 148,
           .bandwidth = 7.0,
           .launch = 2,

@@ -6,7 +6,7 @@
 namespace fused_gan::cuda {
 namespace {
 
-// What of the scratch memory holds what.
+// How the scratch memory is divided.
 struct Layout {
   int64_t row_tiles;   // whose column sums are added at the end
   int64_t sum_stride;  // elements

@@ -56,8 +56,8 @@ template <class T, int kCount> struct ActivationGradient<cutlass::Array<T, kCoun
   }
 };
 
-// Of floats the copy engine makes tf32, rounded to nearest, on their way to shared memory; told that they are tf32
-// already, it would leave them as they are, and wgmma would cut them off.
+// The copy engine rounds floats to the nearest tf32 on their way to shared memory. Told that they are tf32 already, it
+// would leave their bits as they are, and wgmma would cut them off.
 template <Precision> struct Elements;
 template <> struct Elements<Precision::kBFloat16> {
   using Type = cutlass::bfloat16_t;
@@ -135,7 +135,7 @@ struct Gemm {
     const auto params = Kernel::to_underlying_arguments(arguments, /*workspace=*/nullptr);
 
     constexpr int kSharedBytes = Kernel::SharedStorageSize;
-    static std::atomic<uint64_t> allowed = 0;  // asked for once a device: a bit each
+    static std::atomic<uint64_t> allowed = 0;  // requested once per device, one bit for each
     const uint64_t bit = uint64_t(1) << device % 64;
     if (!(allowed.load() & bit)) {
       const cudaError_t error = cudaFuncSetAttribute(cutlass::device_kernel<Kernel>,

@@ -1,5 +1,5 @@
-// Under autocast the arguments are cast as F.linear's are (weights once, the cast kept for the region). An operator
-// without such a kernel would stay in float32, or meet arguments of two dtypes and raise.
+// Under autocast the arguments are cast as those of F.linear are. The cast of a weight is kept for the whole region.
+// Without these kernels the operators would compute in float32, or raise for arguments of two dtypes.
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 

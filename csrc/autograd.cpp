@@ -1,4 +1,4 @@
-// The autograd Functions: what forward keeps and what backward asks for.
+// The autograd Functions: what forward saves, and which gradients backward computes.
 #include <ATen/SavedTensorHooks.h>
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/grad_mode.h>
@@ -24,8 +24,8 @@ bool in_functorch() {
   return c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
 }
 
-// Whether a result has to know how it came from these tensors: for the next backward, or for a tangent in forward mode.
-// ATen's operators and the Functions see to that, the kernels do not.
+// Whether autograd has to record what is computed from these tensors: for the next backward, or for a tangent in
+// forward mode. ATen's operators and the Functions record it, the kernels do not.
 bool is_differentiated(const at::Tensor& tensor) {
   return tensor.defined() &&
          ((at::GradMode::is_enabled() && tensor.requires_grad()) || tensor._fw_grad(/*level=*/0).defined());
@@ -40,7 +40,7 @@ bool requires_grad(const std::optional<at::Tensor>& tensor) { return present(ten
 
 at::Tensor given(const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); }
 
-// What backward will not read is not saved, as in stock PyTorch: it may change or go.
+// A tensor that backward will not read is not saved, as in stock PyTorch. The user may change it or free it.
 at::Tensor keep(bool needed, const at::Tensor& tensor) { return needed ? tensor : at::Tensor(); }
 
 // ---- linear_act ----
@@ -82,14 +82,14 @@ at::Tensor linear_act_autograd(const at::Tensor& input, const at::Tensor& weight
   return linear_act(input, weight, bias, activation, negative_slope);
 }
 
-// The derivative as an operator has derivatives too.
+// linear_act_backward is an operator, so it has derivatives too.
 Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::optional<at::Tensor>& output,
                                        const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
                                        std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
   const std::array<at::Tensor, 4> tensors = {grad, given(output), given(input), given(weight)};
   if (any_is_differentiated(tensors)) {
     const int index = check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
-    // As the kernels: in the dtype of the arguments, whatever region is open by now.
+    // Like the kernels it computes in the dtype of its arguments, also within an autocast region.
     const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
     return differentiable_backward(tensors[0], tensors[1], tensors[2], tensors[3], index, negative_slope, wanted);
   }
@@ -98,9 +98,9 @@ Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::option
 }
 
 // ---- mlp ----
-// Each layer's output is an output of the Function, though nobody but backward sees the inner ones: saved as constants
-// they would give a right first derivative and wrong ones above it. Of the first layers, as far as no gradient goes
-// down, nothing is saved or returned.
+// The Function returns every layer's output, although only backward sees the inner ones. If it saved them without
+// returning them, autograd would take them for constants: first derivatives would be right, higher ones wrong. The
+// first layers, down to which no gradient goes, are neither saved nor returned.
 class Mlp : public torch::autograd::Function<Mlp> {
  public:
   // `tensors`: the input, the weights, the biases that exist.
@@ -132,7 +132,7 @@ class Mlp : public torch::autograd::Function<Mlp> {
     return {outputs.begin() + first, outputs.end()};
   }
 
-  // `grads`: of the outputs, undefined where there is none.
+  // `grads`: the gradients of the outputs, each undefined where there is none.
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const variable_list saved = context->get_saved_variables();
     const std::vector<int64_t> activations = context->saved_data["activations"].toIntVector();
@@ -170,9 +170,9 @@ class Mlp : public torch::autograd::Function<Mlp> {
   }
 
  private:
-  // Stock frees each layer's output when the gradients that read it are done. A chain is one node, which autograd frees
-  // as a whole at its end, so backward does it itself: where autograd will not come back, and nobody but autograd and
-  // this call holds the memory.
+  // Stock frees each layer's output as soon as the gradients that read it are done. A chain is one node, and autograd
+  // frees its saved tensors only when the whole node is done. So backward frees them itself, provided that autograd
+  // will not run the node again and that only autograd and this call hold the memory.
   static bool may_spend(AutogradContext* context, const variable_list& grads, const variable_list& saved) {
     if (torch::autograd::get_current_graph_task_keep_graph() || context->saved_data["hooked"].toBool()) return false;
     const auto ours = [](const at::Tensor& output) { return !output.defined() || output.storage().use_count() == 2; };
@@ -185,7 +185,7 @@ class Mlp : public torch::autograd::Function<Mlp> {
   static ChainGradients backward(const variable_list& grads, std::vector<at::Tensor> outputs, at::Tensor input,
                                  Chain chain, const ChainWanted& wanted, bool spends) {
     const at::Tensor& grad = grads.back();
-    // Inner outputs get gradients from the second order only, through what backward made of them.
+    // Only higher derivatives give gradients to the inner outputs, because only backward reads those.
     const auto defined = [](const at::Tensor& tensor) { return tensor.defined(); };
     if (!grad.defined() || std::any_of(grads.begin(), grads.end() - 1, defined))
       return mlp_backward_layerwise(grads, outputs, input, chain, wanted);
@@ -202,7 +202,7 @@ class Mlp : public torch::autograd::Function<Mlp> {
     if (!input.defined()) input = stand_in(with_last(grad, weight.defined() ? weight.sym_size(1) : c10::SymInt(0)));
     if (!weight.defined())
       weight = stand_in({chain.depth() == 1 ? grad.sym_size(-1) : chain.weights[1].sym_size(1), input.sym_size(-1)});
-    // Once more after forward: a parameter whose `.data` was replaced has any shape.
+    // Checked once more, as forward's check may no longer hold: `.data` of a parameter can be replaced by any shape.
     check_mlp_backward(grad, outputs, input, chain, wanted);
     if (!spends) return mlp_backward(grad, outputs, input, chain, wanted);
     at::AutoDispatchBelowADInplaceOrView below;

@@ -1,5 +1,5 @@
-// Argument checks and output shapes, shared by CPU, CUDA and Meta: every message names the argument, what was expected
-// and what came. Sizes are symbolic so that the same checks serve torch.compile's dynamic shapes.
+// Argument checks and output shapes, shared by CPU, CUDA and Meta. Every message names the argument, what was expected
+// and what came. Sizes are symbolic, so the same checks serve torch.compile's dynamic shapes.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -129,7 +129,7 @@ inline void check_mlp(const at::Tensor& input, const Chain& chain) {
   }
 }
 
-// What has the shape of a layer's output.
+// A tensor with the shape of a layer's output: the output itself, or its gradient.
 inline void check_output(const at::Tensor& tensor, ArgumentName name, const at::Tensor& input,
                          const at::Tensor& weight) {
   check_tensor(tensor, name, input);
@@ -173,7 +173,7 @@ inline int check_linear_act_backward(const at::Tensor& grad, const std::optional
   return index;
 }
 
-// `outputs`: of every layer; the last may be left out where its activation is identity.
+// `outputs`: every layer's output. The last one may be left out where its activation is identity.
 inline void check_mlp_backward(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
                                const Chain& chain, const ChainWanted& wanted) {
   check_mlp(input, chain);
@@ -200,7 +200,8 @@ inline c10::SymDimVector output_sizes(const at::Tensor& input, const at::Tensor&
   return with_last(input, weight.sym_size(0));
 }
 
-// (..., features) -> (rows, features), a view where strides allow; rows are counted, for sizes of 0 leave -1 undefined.
+// (..., features) -> (rows, features), a view where strides allow. The rows are counted, because reshape cannot infer a
+// dimension of -1 beside a size of 0.
 inline at::Tensor as_matrix(const at::Tensor& tensor) {
   if (tensor.dim() == 2) return tensor;
   c10::SymInt rows = 1;

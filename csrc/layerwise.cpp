@@ -1,5 +1,5 @@
-// A chain layer by layer through linear_act: what every device and dtype can do, and what Meta traces with. Where a
-// device has a kernel of its own for the whole chain (cpu/chain.cpp, cuda/chain.cpp), that one comes first.
+// A chain layer by layer through linear_act, on any device and in any dtype. Meta tensors are traced with it. CPU and
+// CUDA have kernels for a whole chain (cpu/chain.cpp, cuda/chain.cpp), which the dispatcher prefers.
 #include "layerwise.h"
 
 #include <c10/core/impl/LocalDispatchKeySet.h>
@@ -10,7 +10,7 @@
 namespace fused_gan {
 
 std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Chain& chain) {
-  // mlp has cast the arguments where they were to be cast.
+  // Autocast has cast the arguments of mlp already.
   const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
   std::vector<at::Tensor> outputs;
   for (size_t i = 0; i < chain.depth(); ++i)

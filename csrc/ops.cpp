@@ -27,8 +27,8 @@ TORCH_LIBRARY(fused_gan, m) {
       "mlp_backward(Tensor grad, Tensor[] outputs, Tensor input, Tensor[] weights, str[] activations, "
       "float negative_slope, bool input_wanted, bool[] weights_wanted, bool[] biases_wanted) -> Tensor[]",
       tags);
-  // The same, but each inner output that a gradient reads is given back to the allocator as soon as none does any more:
-  // nothing is left of it.
+  // The same, but it frees the memory of each inner output that a gradient reads, as soon as no gradient reads it any
+  // more. Such an output is empty afterwards.
   m.def(
       "mlp_backward_(Tensor grad, Tensor(a!)[] outputs, Tensor input, Tensor[] weights, str[] activations, "
       "float negative_slope, bool input_wanted, bool[] weights_wanted, bool[] biases_wanted) -> Tensor[]");

@@ -1,5 +1,5 @@
-// The operators as C++ calls them; ops.cpp has their schemas. A call goes through the dispatcher, but for chains where
-// the dispatcher would do nothing but call the next function.
+// The operators as C++ calls them; ops.cpp has their schemas. A call goes through the dispatcher, except on a chain for
+// which the dispatcher would only call the next function.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -20,8 +20,8 @@ using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;  // of input, 
 at::Tensor linear_act(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                       std::string_view activation, double negative_slope);
 
-// First derivatives, from the output. `wanted`: of input, weight, bias. Only what is needed must be there: the output
-// for every activation but identity, the weight for the input's gradient, the input for the weight's.
+// First derivatives, from the output. `wanted`: those of input, weight, bias. The output is needed for every activation
+// but identity, the weight for the input's gradient, the input for the weight's gradient. The others may be missing.
 Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output,
                               const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
                               std::string_view activation, double negative_slope, std::array<bool, 3> wanted);
@@ -42,7 +42,7 @@ std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain)
 ChainGradients mlp_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
                             const Chain& chain, const ChainWanted& wanted);
 
-// The same, but gives the memory of each inner output back as soon as no gradient reads it any more.
+// The same, but frees the memory of each inner output as soon as no gradient reads it any more.
 ChainGradients mlp_backward_(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
                              const Chain& chain, const ChainWanted& wanted);
 

@@ -1,10 +1,10 @@
-// A chain on CPU. Forward, the tile of yᵀ that one layer finishes is the next one's packed operand where both run on
-// blocks of W or on tiles; backward, the gradient that leaves a layer's product is multiplied by the activation
-// gradient and summed for the bias below while it is in the cache, and shares its threads with the weight gradient
-// beside it.
-#include <torch/library.h>
-
+// A chain on CPU. Forward, where two neighbouring layers both run on blocks of W or on tiles, the first one leaves its
+// output packed as the second one reads it. Backward, the gradient from a layer's product is multiplied by the
+// activation gradient and summed for the bias below while it is in the cache. That product and the weight gradient
+// share one parallel section.
 #include "../chain.h"
+
+#include <torch/library.h>
 
 #include "../chain_operators.h"
 #include "layer_forward.h"
@@ -21,7 +21,7 @@ template <class S> std::vector<at::Tensor> forward(const at::Tensor& input, cons
   std::vector<Kernel> kernels;  // of each layer
   for (const at::Tensor& w : chain.weights)
     kernels.push_back(cpu::kernel_for<S>(cpu::Direction::kForward, samples, w.size(1), w.size(0)));
-  // Whether a layer reads its batch packed, and the layer before can leave it so: in tiles, or in panels.
+  // Whether a layer reads its batch packed, so that the layer before it may leave it packed: in tiles, or in panels.
   const auto takes_tiles = [&](size_t i) {
     return std::is_same_v<S, cpu::BFloat16> && i < chain.depth() && kernels[i] == Kernel::kTiles &&
            plan::tile_forward(true, samples, chain.weights[i].size(1)) == plan::TileForm::kForwardColumns;
@@ -111,7 +111,7 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
   return result;
 }
 
-// One product after the other, then a pass: in 16 bits, and by torch's products.
+// One product after the other, then a pass. For 16-bit types, and by torch's products.
 template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz, bool library) {
   const int64_t rows = dz.size(0), ins = step.weight.size(1);
   Result result;
@@ -127,7 +127,7 @@ template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz, b
   return result;
 }
 
-// On tiles: both products in the same parallel sections. Nothing if the numbers do not allow it.
+// On tiles, both products in the same parallel sections. Returns nothing if the numbers do not allow it.
 template <class S> std::optional<Result> step_down_on_tiles(const Step& step, const at::Tensor& dz) {
   const int64_t rows = dz.size(0), outs = dz.size(1), ins = step.weight.size(1);
   Result result;
@@ -171,7 +171,7 @@ ChainGradients backward(const at::Tensor& grad, const std::vector<at::Tensor>& o
   }
   for (size_t i = depth; i-- > 0 && (wanted.below(i) || wanted.weights[i]);) {
     const bool x_wanted = wanted.below(i), to_layer = i > 0 && x_wanted;
-    // What no gradient reads may be a stand-in, which is not to be brought into any order.
+    // A tensor that no gradient reads may be one expanded element. Making its rows dense would copy it for nothing.
     const bool reads_x = wanted.weights[i] || to_layer;
     const at::Tensor x = as_matrix(i == 0 ? input : outputs[i - 1]);
     const Step step{x_wanted ? cpu::with_dense_rows(chain.weights[i]) : chain.weights[i],

@@ -52,15 +52,16 @@ Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Te
 }
 
 // ---- chains: past the dispatcher where it has nothing to do ----
-// To the dispatcher a chain has to be made into lists, and its names into strings, which the other side turns back and
-// checks again. A call on plain tensors, with nothing else active, is spared that.
+// For the dispatcher a chain is made into lists, and its activations into names. The other side turns both back and
+// checks the arguments again. On plain tensors, with nothing else active, a call is spared that: 1.4 µs of 11 for three
+// small layers on CPU, called from Python.
 //
-// The dispatcher picks the first key of those that the tensors have, after what modes and guards of this thread add and
-// take away. `next_key` asks the dispatcher's own function, so a mode (TorchDispatchMode, FakeTensorMode,
-// functionalize, tracing, export), a functorch transform, a tensor subclass and a lazy view each come out as a key of
-// their own, and the call goes through the dispatcher. A profiler adds no key, but records the operators that the
-// dispatcher calls. Not seen is one thing: a kernel that somebody else registers for mlp_forward or mlp_backward_ on
-// CPU or CUDA is called where the operator is, but not from within mlp.
+// The dispatcher picks the first of the keys that the tensors have, after the modes and guards of the thread have added
+// theirs and taken some away. `next_key` computes that by the dispatcher's own function. A mode (TorchDispatchMode,
+// FakeTensorMode, functionalization, tracing, export), a functorch transform, a tensor subclass and a lazy view each
+// have a key of their own before CPU and CUDA, and then the call goes through the dispatcher. A profiler has no key,
+// but records the operators that the dispatcher calls, so it is asked for too. One thing is not seen: a kernel that
+// somebody else registers for mlp_forward or mlp_backward_ on CPU or CUDA is not called from within mlp.
 namespace {
 
 void add_keys(c10::DispatchKeySet& keys, const at::Tensor& tensor) { keys = keys | tensor.key_set(); }

@@ -2,8 +2,8 @@
 //
 // T is float or double, or a vector of them (cpu/vec.h): comparisons then select lane by lane. Every gradient is a
 // function of the output y alone, which the next layer keeps anyway, so no pre-activation is ever stored. Where
-// PyTorch selects, these select too (never a product with 0 or 1), so that NaN and Inf go the same way as in PyTorch.
-// To add an activation: one struct and one name in `Activations` here, its form in ATen's operators in differentiable.h
+// PyTorch selects, these select too and never multiply by 0 or 1, so NaN and Inf propagate as in PyTorch.
+// To add an activation: one struct and one name in `Activations` here, its form in ATen's operators in aten_forms.h
 // (a missing one does not compile), and one row in fused_gan/ops/activations.py (a test misses it).
 #pragma once
 
@@ -18,7 +18,7 @@
 
 namespace fused_gan {
 
-// What an activation needs beyond arithmetic; cpu/kernels.inl specialises it for vectors.
+// What an activation needs beyond arithmetic. cpu/isa.h specialises it for vectors.
 template <class T> struct Math;
 template <> struct Math<float> {
   FUSED_GAN_FUNCTION static float tanh(float z) { return ::tanhf(z); }
@@ -59,7 +59,7 @@ struct Sigmoid {
   template <class T> FUSED_GAN_FUNCTION static T gradient(T dy, T y, T) { return dy * (1 - y) * y; }
 };
 
-// An activation's index is its place in the list; nobody writes one down.
+// An activation's index is its place in the list. No index is written out anywhere.
 template <class... Acts> struct ActivationList {
   static constexpr int kCount = sizeof...(Acts);
   static constexpr const char* kNames[] = {Acts::kName...};
@@ -71,7 +71,8 @@ template <class... Acts> struct ActivationList {
     return index;
   }
 
-  // Run-time choice inside a kernel: costs a branch that all threads take alike, and saves a kernel per activation.
+  // Choice at run time inside a kernel. It costs a branch that all threads take alike, and saves one kernel per
+  // activation.
   template <class T> FUSED_GAN_FUNCTION static T forward(int index, T z, T slope) {
     T y = z;
     int at = 0;
@@ -93,5 +94,12 @@ template <class... Acts> struct ActivationList {
 };
 
 using Activations = ActivationList<Identity, Relu, LeakyRelu, Tanh, Sigmoid>;
+
+// A layer's activation as kernels take it. T: the type of the slope.
+template <class T> struct ActivationIn {
+  int index;  // into Activations
+  T slope;    // of leaky_relu
+};
+using Activation = ActivationIn<double>;
 
 }  // namespace fused_gan

@@ -1,9 +1,10 @@
-// Under autocast the arguments are cast as F.linear's are (weights once, the cast kept for the region). An operator
-// without such a kernel would stay in float32, or meet arguments of two dtypes and raise.
+// Under autocast the arguments are cast as those of F.linear are. The cast of a weight is kept for the whole region.
+// Without these kernels the operators would compute in float32, or raise for arguments of two dtypes.
 #include <ATen/autocast_mode.h>
 #include <torch/library.h>
 
-#include "lists.h"
+#include "checks.h"
+#include "ops.h"
 
 namespace fused_gan {
 namespace {
@@ -29,7 +30,7 @@ template <c10::DeviceType kDevice>
 at::Tensor mlp_autocast(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
                         const lists::Names& activations, double negative_slope) {
   return with_cast<kDevice>([&](const auto& cast) {
-    Chain chain = lists::chain(weights, biases, activations, negative_slope);
+    Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
     for (auto& weight : chain.weights) weight = cast(weight);
     for (auto& bias : chain.biases)
       if (bias) bias = cast(*bias);

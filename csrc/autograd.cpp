@@ -1,4 +1,4 @@
-// The autograd Functions: what forward keeps and what backward asks for.
+// The autograd Functions: what forward saves, and which gradients backward computes.
 #include <ATen/SavedTensorHooks.h>
 #include <ATen/TensorSubclassLikeUtils.h>
 #include <ATen/core/grad_mode.h>
@@ -9,10 +9,10 @@
 
 #include <algorithm>
 
+#include "aten_forms.h"
 #include "checks.h"
-#include "differentiable.h"
-#include "lists.h"
-#include "mlp.h"
+#include "layerwise.h"
+#include "ops.h"
 
 namespace fused_gan {
 namespace {
@@ -24,13 +24,21 @@ bool in_functorch() {
   return c10::impl::tls_is_dispatch_key_included(c10::DispatchKey::FuncTorchDynamicLayerFrontMode);
 }
 
-// Whether a result has to know how it came from these tensors: for the next backward, or for a tangent in forward mode.
-// ATen's operators and the Functions see to that, the kernels do not.
-template <class... Lists> bool is_differentiated(const Lists&... lists) {
-  const auto asks = [](const at::Tensor& tensor) {
-    return tensor.defined() &&
-           ((at::GradMode::is_enabled() && tensor.requires_grad()) || tensor._fw_grad(/*level=*/0).defined());
-  };
+// Whether autograd has to record what is computed from these tensors: for the next backward, or for a tangent in
+// forward mode. ATen's operators and the Functions record it, the kernels do not.
+bool has_tangent(const at::Tensor& tensor) { return tensor.defined() && tensor._fw_grad(/*level=*/0).defined(); }
+bool has_tangent(const std::optional<at::Tensor>& tensor) { return tensor && has_tangent(*tensor); }
+bool is_differentiated(const at::Tensor& tensor) {
+  return tensor.defined() && ((at::GradMode::is_enabled() && tensor.requires_grad()) || has_tangent(tensor));
+}
+bool is_differentiated(const std::optional<at::Tensor>& tensor) { return tensor && is_differentiated(*tensor); }
+// A Function has no forward mode, ATen's operators have.
+template <class... Lists> bool any_has_tangent(const Lists&... lists) {
+  const auto asks = [](const auto& tensor) { return has_tangent(tensor); };
+  return (std::any_of(lists.begin(), lists.end(), asks) || ...);
+}
+template <class... Lists> bool any_is_differentiated(const Lists&... lists) {
+  const auto asks = [](const auto& tensor) { return is_differentiated(tensor); };
   return in_functorch() || (std::any_of(lists.begin(), lists.end(), asks) || ...);
 }
 
@@ -38,7 +46,7 @@ bool requires_grad(const std::optional<at::Tensor>& tensor) { return present(ten
 
 at::Tensor given(const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); }
 
-// What backward will not read is not saved, as in stock PyTorch: it may change or go.
+// A tensor that backward will not read is not saved, as in stock PyTorch. The user may change it or free it.
 at::Tensor keep(bool needed, const at::Tensor& tensor) { return needed ? tensor : at::Tensor(); }
 
 // ---- linear_act ----
@@ -73,21 +81,21 @@ class LinearAct : public torch::autograd::Function<LinearAct> {
 at::Tensor linear_act_autograd(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                                std::string_view activation, double negative_slope) {
   const int index = check_linear_act(input, weight, bias, activation, negative_slope);
-  if (in_functorch()) return composite_forward(input, weight, bias, index, negative_slope);
   const std::array<at::Tensor, 3> tensors = {input, weight, given(bias)};
-  if (is_differentiated(tensors)) return LinearAct::apply(input, weight, bias, activation, negative_slope);
+  if (in_functorch() || any_has_tangent(tensors)) return composite_forward(input, weight, bias, index, negative_slope);
+  if (any_is_differentiated(tensors)) return LinearAct::apply(input, weight, bias, activation, negative_slope);
   at::AutoDispatchBelowADInplaceOrView below;
   return linear_act(input, weight, bias, activation, negative_slope);
 }
 
-// The derivative as an operator has derivatives too.
+// linear_act_backward is an operator, so it has derivatives too.
 Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::optional<at::Tensor>& output,
                                        const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
                                        std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
   const std::array<at::Tensor, 4> tensors = {grad, given(output), given(input), given(weight)};
-  if (is_differentiated(tensors)) {
+  if (any_is_differentiated(tensors)) {
     const int index = check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
-    // As the kernels: in the dtype of the arguments, whatever region is open by now.
+    // Like the kernels it computes in the dtype of its arguments, also within an autocast region.
     const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
     return differentiable_backward(tensors[0], tensors[1], tensors[2], tensors[3], index, negative_slope, wanted);
   }
@@ -96,9 +104,9 @@ Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::option
 }
 
 // ---- mlp ----
-// Each layer's output is an output of the Function, though nobody but backward sees the inner ones: saved as constants
-// they would give a right first derivative and wrong ones above it. Of the first layers, as far as no gradient goes
-// down, nothing is saved or returned.
+// The Function returns every layer's output, although only backward sees the inner ones. If it saved them without
+// returning them, autograd would take them for constants: first derivatives would be right, higher ones wrong. The
+// first layers, down to which no gradient goes, are neither saved nor returned.
 class Mlp : public torch::autograd::Function<Mlp> {
  public:
   // `tensors`: the input, the weights, the biases that exist.
@@ -117,37 +125,36 @@ class Mlp : public torch::autograd::Function<Mlp> {
     for (size_t i = first; i < depth; ++i) saved.push_back(keep(to_input || i > first, chain.weights[i]));
     for (size_t i = first; i < depth; ++i) {
       const bool read_above = i + 1 < depth && requires_grad(chain.weights[i + 1]);
-      saved.push_back(keep(read_above || chain.activations[i] != Identity::kName, outputs[i]));
+      saved.push_back(keep(read_above || !chain.is_identity(i), outputs[i]));
     }
     context->save_for_backward(std::move(saved));
     context->set_materialize_grads(false);  // most inner outputs have none
     std::vector<bool> has_bias;
     for (const auto& bias : chain.biases) has_bias.push_back(present(bias));
-    context->saved_data["activations"] = lists::of(chain.activations);
+    context->saved_data["activations"] = chain.activations;
     context->saved_data["has_bias"] = lists::of(has_bias);
     context->saved_data["negative_slope"] = chain.negative_slope;
     context->saved_data["hooked"] = at::SavedTensorDefaultHooks::get_hooks().has_value();
     return {outputs.begin() + first, outputs.end()};
   }
 
-  // `grads`: of the outputs, undefined where there is none.
+  // `grads`: the gradients of the outputs, each undefined where there is none.
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const variable_list saved = context->get_saved_variables();
-    const auto names = context->saved_data["activations"].toListRef();
+    const std::vector<int64_t> activations = context->saved_data["activations"].toIntVector();
     const auto has_bias = context->saved_data["has_bias"].toBoolList();
     const size_t depth = has_bias.size(), count = grads.size(), first = depth - count;
 
     const auto weights = saved.begin() + 1, outputs = weights + count;
     Chain chain{{weights, outputs},
                 std::vector<std::optional<at::Tensor>>(count),
-                {},
+                {activations.begin() + first, activations.end()},
                 context->saved_data["negative_slope"].toDouble()};
     ChainWanted wanted{context->needs_input_grad(0), {}, {}};
     for (size_t i = 0, next_bias = 1 + depth; i < depth; ++i) {
       const bool bias_wanted = has_bias[i] && context->needs_input_grad(next_bias);
       next_bias += has_bias[i];
       if (i < first) continue;
-      chain.activations.push_back(names[i].toStringRef());
       wanted.weights.push_back(context->needs_input_grad(1 + i));
       wanted.biases.push_back(bias_wanted);
     }
@@ -169,14 +176,14 @@ class Mlp : public torch::autograd::Function<Mlp> {
   }
 
  private:
-  // Stock frees each layer's output when the gradients that read it are done. A chain is one node, which autograd frees
-  // as a whole at its end, so backward does it itself: where autograd will not come back, and nobody but autograd and
-  // this call holds the memory.
+  // Stock frees each layer's output as soon as the gradients that read it are done. A chain is one node, and autograd
+  // frees its saved tensors only when the whole node is done. So backward frees them itself, provided that autograd
+  // will not run the node again and that only autograd and this call hold the memory.
   static bool may_spend(AutogradContext* context, const variable_list& grads, const variable_list& saved) {
     if (torch::autograd::get_current_graph_task_keep_graph() || context->saved_data["hooked"].toBool()) return false;
     const auto ours = [](const at::Tensor& output) { return !output.defined() || output.storage().use_count() == 2; };
     const auto is_wrapped = [](const at::Tensor& tensor) { return tensor.defined() && isTensorSubclassLike(tensor); };
-    return !is_differentiated(grads, saved) && std::none_of(grads.begin(), grads.end(), is_wrapped) &&
+    return !any_is_differentiated(grads, saved) && std::none_of(grads.begin(), grads.end(), is_wrapped) &&
            std::none_of(saved.begin(), saved.end(), is_wrapped) &&
            std::all_of(saved.end() - grads.size(), saved.end() - 1, ours);
   }
@@ -184,13 +191,13 @@ class Mlp : public torch::autograd::Function<Mlp> {
   static ChainGradients backward(const variable_list& grads, std::vector<at::Tensor> outputs, at::Tensor input,
                                  Chain chain, const ChainWanted& wanted, bool spends) {
     const at::Tensor& grad = grads.back();
-    // Inner outputs get gradients from the second order only, through what backward made of them.
+    // Only higher derivatives give gradients to the inner outputs, because only backward reads those.
     const auto defined = [](const at::Tensor& tensor) { return tensor.defined(); };
     if (!grad.defined() || std::any_of(grads.begin(), grads.end() - 1, defined))
       return mlp_backward_layerwise(grads, outputs, input, chain, wanted);
 
-    // The operator wants everything in its shape. What was not saved because no gradient reads it is stood in for by a
-    // tensor of that shape whose elements are all in one place.
+    // The operator checks every shape. A tensor that was not saved, because no gradient reads it, is replaced by one
+    // element expanded to the tensor's shape (strides of 0).
     const auto stand_in = [&](c10::SymIntArrayRef sizes) {
       return at::empty({1}, grad.options()).expand_symint(sizes);
     };
@@ -201,39 +208,27 @@ class Mlp : public torch::autograd::Function<Mlp> {
     if (!input.defined()) input = stand_in(with_last(grad, weight.defined() ? weight.sym_size(1) : c10::SymInt(0)));
     if (!weight.defined())
       weight = stand_in({chain.depth() == 1 ? grad.sym_size(-1) : chain.weights[1].sym_size(1), input.sym_size(-1)});
+    // Checked once more, as forward's check may no longer hold: `.data` of a parameter can be replaced by any shape.
+    check_mlp_backward(grad, outputs, input, chain, wanted);
     if (!spends) return mlp_backward(grad, outputs, input, chain, wanted);
     at::AutoDispatchBelowADInplaceOrView below;
     return mlp_backward_(grad, outputs, input, chain, wanted);
   }
 };
 
-at::Tensor mlp_autograd(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                        const lists::Names& activations, double negative_slope) {
-  const Chain chain = lists::chain(weights, biases, activations, negative_slope);
-  const std::vector<int> indices = check_mlp(input, chain);
-  if (in_functorch()) {
-    at::Tensor y = input;
-    for (size_t i = 0; i < chain.depth(); ++i)
-      y = composite_forward(y, chain.weights[i], chain.biases[i], indices[i], negative_slope);
-    return y;
-  }
-  std::vector<at::Tensor> tensors = {input};
-  tensors.insert(tensors.end(), chain.weights.begin(), chain.weights.end());
-  for (const auto& bias : chain.biases)
-    if (present(bias)) tensors.push_back(*bias);
-  if (is_differentiated(tensors)) return Mlp::apply(at::TensorList(tensors), chain).back();
-  at::AutoDispatchBelowADInplaceOrView below;
-  return mlp_forward(input, chain).back();
+at::Tensor mlp_autograd_of_lists(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
+                                 const lists::Names& activations, double negative_slope) {
+  return mlp_autograd(input, make_chain(weights, biases.vec(), activations, negative_slope));
 }
 
 std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::TensorList weights,
                                              const lists::Biases& biases, const lists::Names& activations,
                                              double negative_slope) {
-  const Chain chain = lists::chain(weights, biases, activations, negative_slope);
+  const Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
   check_mlp(input, chain);
   std::vector<at::Tensor> tensors = {input};
   for (const auto& bias : chain.biases) tensors.push_back(given(bias));
-  if (is_differentiated(tensors, weights)) return mlp_forward_layerwise(input, chain);
+  if (any_is_differentiated(tensors, weights)) return mlp_forward_layerwise(input, chain);
   at::AutoDispatchBelowADInplaceOrView below;
   return mlp_forward(input, chain);
 }
@@ -242,10 +237,10 @@ std::vector<at::Tensor> mlp_backward_autograd(const at::Tensor& grad, at::Tensor
                                               at::TensorList weights, const lists::Names& activations,
                                               double negative_slope, bool input_wanted,
                                               const lists::Flags& weights_wanted, const lists::Flags& biases_wanted) {
-  const Chain chain = lists::chain(weights, activations, negative_slope);
+  const Chain chain = make_chain(weights, activations, negative_slope);
   const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
   check_mlp_backward(grad, outputs, input, chain, wanted);
-  if (is_differentiated(std::array<at::Tensor, 2>{grad, input}, outputs, weights))
+  if (any_is_differentiated(std::array<at::Tensor, 2>{grad, input}, outputs, weights))
     return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted));
   at::AutoDispatchBelowADInplaceOrView below;
   return lists::pack(mlp_backward(grad, outputs.vec(), input, chain, wanted));
@@ -267,7 +262,7 @@ Gradients linear_act_backward_batched(const at::Tensor& grad, const std::optiona
 std::vector<at::Tensor> mlp_forward_batched(const at::Tensor& input, at::TensorList weights,
                                             const lists::Biases& biases, const lists::Names& activations,
                                             double negative_slope) {
-  return mlp_forward_layerwise(input, lists::chain(weights, biases, activations, negative_slope));
+  return mlp_forward_layerwise(input, make_chain(weights, biases.vec(), activations, negative_slope));
 }
 
 at::Tensor mlp_batched(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
@@ -280,7 +275,7 @@ std::vector<at::Tensor> mlp_backward_batched(const at::Tensor& grad, at::TensorL
                                              double negative_slope, bool input_wanted,
                                              const lists::Flags& weights_wanted, const lists::Flags& biases_wanted) {
   return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input,
-                                            lists::chain(weights, activations, negative_slope),
+                                            make_chain(weights, activations, negative_slope),
                                             {input_wanted, weights_wanted.vec(), biases_wanted.vec()}));
 }
 
@@ -294,10 +289,29 @@ void register_batched(torch::Library& m) {
 
 }  // namespace
 
+at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain) {
+  check_mlp(input, chain);
+  if (in_functorch() || any_has_tangent(at::TensorList(input), chain.weights, chain.biases)) {
+    at::Tensor y = input;
+    for (size_t i = 0; i < chain.depth(); ++i)
+      y = composite_forward(y, chain.weights[i], chain.biases[i], int(chain.activations[i]), chain.negative_slope);
+    return y;
+  }
+  if (any_is_differentiated(at::TensorList(input), chain.weights, chain.biases)) {
+    std::vector<at::Tensor> tensors = {input};
+    tensors.insert(tensors.end(), chain.weights.begin(), chain.weights.end());
+    for (const auto& bias : chain.biases)
+      if (present(bias)) tensors.push_back(*bias);
+    return Mlp::apply(at::TensorList(tensors), chain).back();
+  }
+  at::AutoDispatchBelowADInplaceOrView below;
+  return mlp_forward(input, chain).back();
+}
+
 TORCH_LIBRARY_IMPL(fused_gan, Autograd, m) {
   m.impl("linear_act", linear_act_autograd);
   m.impl("linear_act_backward", linear_act_backward_autograd);
-  m.impl("mlp", mlp_autograd);
+  m.impl("mlp", mlp_autograd_of_lists);
   m.impl("mlp_forward", mlp_forward_autograd);
   m.impl("mlp_backward", mlp_backward_autograd);
 }

@@ -1,17 +1,19 @@
-// Argument checks and output shapes, shared by CPU, CUDA and Meta: every message names the argument, what was expected
-// and what came. Sizes are symbolic so that the same checks serve torch.compile's dynamic shapes.
+// Argument checks and output shapes, shared by CPU, CUDA and Meta. Every message names the argument, what was expected
+// and what came. Sizes are symbolic, so the same checks serve torch.compile's dynamic shapes.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include <array>
 #include <optional>
+#include <ostream>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "activations.h"
-#include "ops.h"
+#include "chain.h"
 
 namespace fused_gan {
 
@@ -37,9 +39,19 @@ inline int check_activation(std::string_view name, double negative_slope) {
 // By value: torch 2.11 returns temporaries, later ones views of constants.
 inline std::string dtype_name(at::ScalarType dtype) { return std::string(c10::getDtypeNames(dtype).first); }
 
+// An argument, or one place of a list, as messages call it. No text is made unless there is a message.
+struct ArgumentName {
+  const char* name;
+  std::optional<size_t> place = {};
+};
+inline std::ostream& operator<<(std::ostream& stream, const ArgumentName& argument) {
+  stream << argument.name;
+  return argument.place ? stream << '[' << *argument.place << ']' : stream;
+}
+
 // `like`: the argument that dtype and device have to agree with.
-inline void check_tensor(const at::Tensor& tensor, const char* name, const at::Tensor& like,
-                         const char* like_name = "input") {
+inline void check_tensor(const at::Tensor& tensor, ArgumentName name, const at::Tensor& like,
+                         ArgumentName like_name = {"input"}) {
   TORCH_CHECK_TYPE(tensor.defined(), name, ": expected a tensor, got None");
   TORCH_CHECK_TYPE(tensor.layout() == at::kStrided && !tensor.is_nested(), name,
                    ": expected a dense (strided) tensor, got ",
@@ -54,13 +66,13 @@ inline void check_tensor(const at::Tensor& tensor, const char* name, const at::T
 }
 
 inline void check_input(const at::Tensor& input) {
-  check_tensor(input, "input", input);
+  check_tensor(input, {"input"}, input);
   TORCH_CHECK_VALUE(input.dim() >= 1, "input: expected shape (..., in_features), got a scalar");
 }
 
 // One layer's parameters: weight (out, in), bias (out) or none. The names are for the messages.
-inline void check_parameters(const at::Tensor& input, const at::Tensor& weight, const char* weight_name,
-                             const std::optional<at::Tensor>& bias, const char* bias_name) {
+inline void check_parameters(const at::Tensor& input, const at::Tensor& weight, ArgumentName weight_name,
+                             const std::optional<at::Tensor>& bias, ArgumentName bias_name) {
   check_tensor(weight, weight_name, input);
   TORCH_CHECK_VALUE(weight.dim() == 2, weight_name, ": expected shape (out_features, in_features), got ",
                     weight.sym_sizes());
@@ -76,39 +88,49 @@ inline int check_linear_act(const at::Tensor& input, const at::Tensor& weight, c
                             std::string_view activation, double negative_slope) {
   const int index = check_activation(activation, negative_slope);
   check_input(input);
-  check_parameters(input, weight, "weight", bias, "bias");
+  check_parameters(input, weight, {"weight"}, bias, {"bias"});
   TORCH_CHECK_VALUE(input.sym_size(-1) == weight.sym_size(1), "input: expected last dimension ", weight.sym_size(1),
                     " (weight's in_features), got shape ", input.sym_sizes());
   return index;
 }
 
-// A chain: input (..., in), weights (out, in) one after the other, each with its bias or none and its activation.
-// Returns the activations' indices.
-inline std::vector<int> check_mlp(const at::Tensor& input, const Chain& chain) {
-  const size_t depth = chain.depth();
+// Returns a chain from the dispatcher's lists. Its numbers of layers agree, and its activations are known.
+inline Chain make_chain(at::TensorList weights, std::vector<std::optional<at::Tensor>> biases,
+                        const lists::Names& activations, double negative_slope) {
+  const size_t depth = weights.size();
   TORCH_CHECK_VALUE(depth > 0, "weights: expected at least one, got none");
-  TORCH_CHECK_VALUE(chain.biases.size() == depth, "biases: expected one (or None) for each of the ", depth,
-                    " weights, got ", chain.biases.size());
-  TORCH_CHECK_VALUE(chain.activations.size() == depth, "activations: expected one for each of the ", depth,
-                    " weights, got ", chain.activations.size());
+  TORCH_CHECK_VALUE(biases.size() == depth, "biases: expected one (or None) for each of the ", depth, " weights, got ",
+                    biases.size());
+  TORCH_CHECK_VALUE(activations.size() == depth, "activations: expected one for each of the ", depth, " weights, got ",
+                    activations.size());
+  Chain chain{weights.vec(), std::move(biases), {}, negative_slope};
+  chain.activations.reserve(depth);
+  for (size_t i = 0; i < depth; ++i) chain.activations.push_back(check_activation(activations.get(i), negative_slope));
+  return chain;
+}
+
+// The same as a backward sees it, without biases.
+inline Chain make_chain(at::TensorList weights, const lists::Names& activations, double negative_slope) {
+  return make_chain(weights, std::vector<std::optional<at::Tensor>>(weights.size()), activations, negative_slope);
+}
+
+// input (..., in), weights (out, in) one after the other, each with its bias or none.
+inline void check_mlp(const at::Tensor& input, const Chain& chain) {
   check_input(input);
-  std::vector<int> indices;
   c10::SymInt features = input.sym_size(-1);
-  for (size_t i = 0; i < depth; ++i) {
-    const std::string place = "[" + std::to_string(i) + "]";
+  for (size_t i = 0; i < chain.depth(); ++i) {
     const at::Tensor& weight = chain.weights[i];
-    indices.push_back(check_activation(chain.activations[i], chain.negative_slope));
-    check_parameters(input, weight, ("weights" + place).c_str(), chain.biases[i], ("biases" + place).c_str());
-    TORCH_CHECK_VALUE(weight.sym_size(1) == features, "weights", place, ": expected in_features ", features,
+    const ArgumentName name{"weights", i};
+    check_parameters(input, weight, name, chain.biases[i], {"biases", i});
+    TORCH_CHECK_VALUE(weight.sym_size(1) == features, name, ": expected in_features ", features,
                       i == 0 ? " (input's last dimension)" : " (the out_features before it)", ", got shape ",
                       weight.sym_sizes());
     features = weight.sym_size(0);
   }
-  return indices;
 }
 
-// What has the shape of a layer's output.
-inline void check_output(const at::Tensor& tensor, const char* name, const at::Tensor& input,
+// A tensor with the shape of a layer's output: the output itself, or its gradient.
+inline void check_output(const at::Tensor& tensor, ArgumentName name, const at::Tensor& input,
                          const at::Tensor& weight) {
   check_tensor(tensor, name, input);
   TORCH_CHECK_VALUE(tensor.dim() == input.dim() && tensor.sym_size(-1) == weight.sym_size(0) &&
@@ -125,24 +147,24 @@ inline int check_linear_act_backward(const at::Tensor& grad, const std::optional
                                      const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
                                      std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
   const int index = check_activation(activation, negative_slope);
-  check_tensor(grad, "grad", grad);
+  check_tensor(grad, {"grad"}, grad);
   TORCH_CHECK_VALUE(grad.dim() >= 1, "grad: expected shape (..., out_features), got a scalar");
   const auto leading = [](const at::Tensor& tensor) { return tensor.sym_sizes().slice(0, tensor.dim() - 1); };
   if (std::string_view(Identity::kName) != activation) {
     TORCH_CHECK_VALUE(present(output), "output: expected a tensor for activation '", activation, "', got None");
-    check_tensor(*output, "output", grad, "grad");
+    check_tensor(*output, {"output"}, grad, {"grad"});
     TORCH_CHECK_VALUE(output->sym_sizes() == grad.sym_sizes(), "output: expected grad's shape ", grad.sym_sizes(),
                       ", got ", output->sym_sizes());
   }
   if (wanted[0]) {
     TORCH_CHECK_VALUE(present(weight), "weight: expected a tensor, as input's gradient is wanted, got None");
-    check_tensor(*weight, "weight", grad, "grad");
+    check_tensor(*weight, {"weight"}, grad, {"grad"});
     TORCH_CHECK_VALUE(weight->dim() == 2 && weight->sym_size(0) == grad.sym_size(-1), "weight: expected shape (",
                       grad.sym_size(-1), ", in_features), got ", weight->sym_sizes());
   }
   if (wanted[1]) {
     TORCH_CHECK_VALUE(present(input), "input: expected a tensor, as weight's gradient is wanted, got None");
-    check_tensor(*input, "input", grad, "grad");
+    check_tensor(*input, {"input"}, grad, {"grad"});
     TORCH_CHECK_VALUE(input->dim() == grad.dim() && leading(*input) == leading(grad),
                       "input: expected grad's leading dimensions, ", leading(grad), ", got shape ", input->sym_sizes());
     TORCH_CHECK_VALUE(!wanted[0] || input->sym_size(-1) == weight->sym_size(1), "input: expected last dimension ",
@@ -151,20 +173,19 @@ inline int check_linear_act_backward(const at::Tensor& grad, const std::optional
   return index;
 }
 
-// `outputs`: of every layer; the last may be left out where its activation is identity.
-inline std::vector<int> check_mlp_backward(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
-                                           const Chain& chain, const ChainWanted& wanted) {
-  const std::vector<int> indices = check_mlp(input, chain);
+// `outputs`: every layer's output. The last one may be left out where its activation is identity.
+inline void check_mlp_backward(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
+                               const Chain& chain, const ChainWanted& wanted) {
+  check_mlp(input, chain);
   const size_t depth = chain.depth();
   TORCH_CHECK_VALUE(wanted.weights.size() == depth && wanted.biases.size() == depth,
                     "weights_wanted and biases_wanted: expected ", depth, " flags each, got ", wanted.weights.size(),
                     " and ", wanted.biases.size());
-  const bool needs_last = chain.activations.back() != Identity::kName;
+  const bool needs_last = !chain.is_identity(depth - 1);
   TORCH_CHECK_VALUE(outputs.size() == depth || (outputs.size() + 1 == depth && !needs_last), "outputs: expected ",
                     depth, ", one a layer, got ", outputs.size());
-  check_output(grad, "grad", input, chain.weights.back());
-  for (size_t i = 0; i < outputs.size(); ++i) check_output(outputs[i], "outputs", input, chain.weights[i]);
-  return indices;
+  check_output(grad, {"grad"}, input, chain.weights.back());
+  for (size_t i = 0; i < outputs.size(); ++i) check_output(outputs[i], {"outputs"}, input, chain.weights[i]);
 }
 
 // (..., anything) -> (..., features)
@@ -179,7 +200,8 @@ inline c10::SymDimVector output_sizes(const at::Tensor& input, const at::Tensor&
   return with_last(input, weight.sym_size(0));
 }
 
-// (..., features) -> (rows, features), a view where strides allow; rows are counted, for sizes of 0 leave -1 undefined.
+// (..., features) -> (rows, features), a view where strides allow. The rows are counted, because reshape cannot infer a
+// dimension of -1 beside a size of 0.
 inline at::Tensor as_matrix(const at::Tensor& tensor) {
   if (tensor.dim() == 2) return tensor;
   c10::SymInt rows = 1;

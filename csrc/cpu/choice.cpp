@@ -3,10 +3,9 @@
 #include <ATen/Parallel.h>
 
 #include <atomic>
-#include <mutex>
 #include <optional>
-#include <unordered_map>
 
+#include "../measured_choices.h"
 #include "layers.h"
 #include "paired.h"
 
@@ -37,25 +36,13 @@ struct Key {
   LayerProduct product;
   int threads;
   bool operator==(const Key&) const = default;
-};
-struct Hash {
-  size_t operator()(const Key& key) const {
-    const LayerProduct& p = key.product;
-    uint64_t hash = 14695981039346656037u;  // FNV-1a, a word at a time
-    for (const uint64_t word : {uint64_t(p.precision) << 1 | uint64_t(p.direction), uint64_t(p.samples),
-                                uint64_t(p.inputs), uint64_t(p.outputs), uint64_t(key.threads)})
-      hash = (hash ^ word) * 1099511628211u;
-    return hash ^ hash >> 29;
+
+  std::array<uint64_t, 5> words() const {
+    return {uint64_t(product.precision) << 1 | uint64_t(product.direction), uint64_t(product.samples),
+            uint64_t(product.inputs), uint64_t(product.outputs), uint64_t(threads)};
   }
 };
-
-// Whoever changes the choices counts the version up, so that what threads remember is asked for again.
-std::mutex mutex;
-std::atomic<uint64_t> version = 0;
-std::unordered_map<Key, Kernel, Hash>& measured() {
-  static auto* map = new std::unordered_map<Key, Kernel, Hash>;  // outlives every thread that may still ask
-  return *map;
-}
+using Choices = MeasuredChoices<Key, Kernel, std::optional<Kernel>>;
 
 int planes_of(Precision precision) {
   switch (precision) {
@@ -99,26 +86,14 @@ Precision precision_of(at::ScalarType dtype) {
 }
 
 Decision decide(const LayerProduct& product) {
-  struct Remembered {
-    uint64_t version = 0;
-    Key key{};
-    std::optional<Kernel> kernel;
-  };
-  const uint64_t now = version.load(std::memory_order_acquire);
-  if (now == 0) return {by_table(product), false};  // nothing was ever measured: most processes
-  thread_local std::array<Remembered, 64> remembered;
+  if (!Choices::were_used()) return {by_table(product), false};
   const Key key{product, at::get_num_threads()};
-  Remembered& place = remembered[Hash()(key) % remembered.size()];
-  if (place.version != now || !(place.key == key)) {
-    const std::lock_guard lock(mutex);
-    const auto found = measured().find(key);
-    place = {now, key, found == measured().end() ? std::nullopt : std::optional(found->second)};
-  }
-  if (place.kernel) return {*place.kernel, true};
-  return {by_table(product), false};
+  // The table's choice is not remembered: tests change what it rests on.
+  const auto measured = Choices::decision(key, [](std::optional<Kernel> kernel) { return kernel; });
+  return measured ? Decision{*measured, true} : Decision{by_table(product), false};
 }
 
-bool has_choices() { return tiles() || version.load(std::memory_order_acquire) != 0; }
+bool has_choices() { return tiles() || Choices::were_used(); }
 
 std::string obstacle(Kernel kernel, const LayerProduct& p) {
   const int64_t least = std::min({p.samples, p.inputs, p.outputs});
@@ -129,7 +104,8 @@ std::string obstacle(Kernel kernel, const LayerProduct& p) {
       if (!tiles()) return "this processor has no tiles, or they are not in use";
       if (p.precision == Precision::kFloat64) return "tiles do not multiply float64";
       if (planes_of(p.precision) == 1)
-        return plan::pairs(p.samples * p.inputs * p.outputs) ? "" : "it is too small: tiles lose denormal numbers";
+        return plan::worth_pairing(p.samples * p.inputs * p.outputs) ? ""
+                                                                     : "it is too small: tiles lose denormal numbers";
       return least >= 16 ? "" : "it is too small: fewer than 16 samples, inputs or outputs";
     case Kernel::kLibrary:
       if (p.precision == Precision::kFloat32 || p.precision == Precision::kFloat64) return {};
@@ -141,17 +117,11 @@ std::string obstacle(Kernel kernel, const LayerProduct& p) {
 std::string keep(const LayerProduct& product, int threads, Kernel kernel) {
   std::string reason = obstacle(kernel, product);
   if (!reason.empty()) return reason;
-  const std::lock_guard lock(mutex);
-  measured()[{product, threads}] = kernel;
-  version.fetch_add(1, std::memory_order_release);
+  Choices::keep({product, threads}, kernel);
   return {};
 }
 
-void forget() {
-  const std::lock_guard lock(mutex);
-  measured().clear();
-  version.fetch_add(1, std::memory_order_release);
-}
+void forget() { Choices::forget(); }
 
 // ---- in words ----
 namespace {
@@ -183,7 +153,7 @@ std::string gradient_pass(const std::string& set) {
 
 Words blocks_of_16_bits(at::ScalarType dtype, int64_t samples, int64_t inputs, int64_t outputs) {
   const std::string set = std::string(" (") + kernels().name + ")";
-  if (!plan::pairs(samples * inputs * outputs)) return {dots(set), gradient_pass(set) + "torch's products"};
+  if (!plan::worth_pairing(samples * inputs * outputs)) return {dots(set), gradient_pass(set) + "torch's products"};
   const bool paired = dtype == at::kBFloat16 && paired_kernels();
   const std::string how = paired ? " (avx512_bf16), sums in float32" : set + ", widened to float32 on the way";
   const bool rows = plan::paired_forward(samples, inputs) == plan::Forward::kRows;

@@ -10,7 +10,7 @@
 namespace fused_gan::cpu {
 
 enum class Kernel {
-  kBlocks,   // kernels.inl: blocks of vectors, pairs, widened blocks, dots
+  kBlocks,   // kernels.inl, paired.inl: blocks of vectors, pairs, widened blocks, dots
   kTiles,    // tile_products.inl
   kLibrary,  // torch's product, then one pass
 };
@@ -29,8 +29,8 @@ static_assert(kKernelNames.size() == size_t(Kernel::kLibrary) + 1 &&
               kDirectionNames.size() == size_t(Direction::kBackward) + 1 &&
               kPrecisionNames.size() == size_t(Precision::kFloat32AsBFloat16) + 1);
 
-// What PyTorch's present settings let a dtype be multiplied in. Ours uses one plane of bfloat16 on tiles alone, and
-// never tf32; torch's product does as it likes.
+// Returns the precision that PyTorch's present settings allow for a dtype. Of these permissions our kernels use
+// bfloat16, on tiles only, and never tf32. torch's product may use either.
 Precision precision_of(at::ScalarType dtype);
 
 struct LayerProduct {
@@ -46,18 +46,18 @@ struct Decision {
 };
 Decision decide(const LayerProduct&);
 
-// Whether there is anything to decide: else every layer runs on blocks, and PyTorch's settings need not be asked.
+// Whether there is anything to decide. If not, every layer runs on blocks, and PyTorch's settings are not asked.
 bool has_choices();
 
 // Why a kernel cannot run a product on this processor; empty where it can.
 std::string obstacle(Kernel, const LayerProduct&);
 
-// A measured choice: from now on `decide` gives it for this product whenever torch runs so many threads. Returns the
-// obstacle, if there is one; then nothing has changed.
+// Keeps a measured choice: from now on `decide` returns it for this product whenever torch runs so many threads.
+// Returns the obstacle if there is one, and keeps nothing then.
 std::string keep(const LayerProduct&, int threads, Kernel);
 void forget();
 
-// How a layer's forward and backward are computed, and why so, in words.
+// How a layer's forward and backward are computed, and why that way, in words.
 struct Words {
   std::string forward, backward;
 };

@@ -1,6 +1,16 @@
 // Rows against rows as they lie, for few samples or few outputs, in any storage type: summed and activated in the type
 // that it is computed with, rounded once. Part of kernels.inl.
 
+// A tile's samples and outputs: its sums, one element of each row of x and one line of w fit in the registers.
+#if FUSED_GAN_VECTOR_BYTES == 64
+constexpr int kDotRows = 4, kDotColumns = 4;
+#else
+constexpr int kDotRows = 2, kDotColumns = 4;
+#endif
+// Rows that are read together where they are one tile's only ones. Rows often lie 4 KiB apart, and more of them than
+// the first cache has ways evict each other.
+constexpr int kDotStrip = 8;
+
 template <class S> struct DotOperands {
   const S* x;
   int64_t x_row;

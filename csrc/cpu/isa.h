@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "../activations.h"
-#include "kernels.h"
+#include "kernel_table.h"
 
 namespace fused_gan::cpu::FUSED_GAN_ISA {
 namespace {

@@ -38,7 +38,7 @@ void forward(Kernel kernel, Activation activation, const at::Tensor& x, const at
     else forward_layer<S>(activation, x, w, bias, y, batch.panels, next.panels);
   } else {
     const int64_t work = x.numel() * w.size(0);
-    if (!plan::pairs(work)) forward_dot<S>(activation, x, w, bias, y);
+    if (!plan::worth_pairing(work)) forward_dot<S>(activation, x, w, bias, y);
     else if (const PairedKernels* paired = paired_kernels_for(x.scalar_type(), work))
       paired_forward(*paired, activation, x, w, bias, y);
     else widened_forward<S>(activation, x, w, bias, y);

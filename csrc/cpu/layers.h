@@ -1,10 +1,10 @@
-// What linear_act.cpp and mlp.cpp share on CPU: tensors as pointers, the split over threads, one layer's forward.
+// Shared by linear_act.cpp and chain.cpp on CPU: tensors as pointers, the split over threads, one layer's forward.
 #pragma once
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
 
-#include "kernels.h"
+#include "kernel_table.h"
 #include "plan.h"
 
 namespace fused_gan::cpu {
@@ -56,8 +56,8 @@ template <class S> S* mutable_data(const at::Tensor& t) {
 template <class T> const T* offset(const T* from, int64_t by) { return from ? from + by : nullptr; }
 template <class T> T* offset(T* from, int64_t by) { return from ? from + by : nullptr; }
 
-// Rows whose elements lie side by side; the rows themselves may lie anywhere. A single column is summed in another
-// order where it is dense, so it always is: how an argument lies in memory changes no bit of a result.
+// Returns a matrix whose rows have their elements side by side; the rows themselves may lie anywhere. A single column
+// is always made dense: a dense one is summed in another order, and the strides of an argument must not change a bit.
 inline at::Tensor with_dense_rows(const at::Tensor& matrix) {
   return matrix.size(1) == 0 || (matrix.size(1) > 1 && matrix.stride(1) == 1) ? matrix : matrix.contiguous();
 }
@@ -79,7 +79,7 @@ void on_part(plan::Grid grid, int64_t part, int64_t rows, int64_t row_unit, int6
   if (r < row_end && c < column_end) f(r, row_end, c, column_end);
 }
 
-// f(part) for every part, a thread each.
+// Calls f(part) for each part, with one thread per part.
 template <class F> void over_parts(int64_t parts, const F& f) {
   at::parallel_for(0, parts, 1, [&](int64_t begin, int64_t end) {
     for (int64_t part = begin; part < end; ++part) f(part);
@@ -88,7 +88,7 @@ template <class F> void over_parts(int64_t parts, const F& f) {
 
 inline int64_t threads_for(int64_t work) { return plan::worth_sharing(work) ? at::get_num_threads() : 1; }
 
-// A rectangle a thread, cut so that the largest share is smallest.
+// Calls f for one rectangle per thread, cut so that the largest rectangle is smallest.
 template <class F>
 void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_unit, int64_t work, const F& f) {
   const plan::Grid grid = plan::grid(rows, row_unit, columns, column_unit, threads_for(work));
@@ -96,8 +96,9 @@ void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_u
              [&](int64_t part) { on_part(grid, part, rows, row_unit, columns, column_unit, f); });
 }
 
-// f(rows, j, j_end, workspace) for a rectangle of C (rows, columns) a thread, `words` of workspace each. Every thread
-// packs the columns of B that it reads, and its rows have to repay that: so few rows are cut last, and kPanel together.
+// Calls f(rows, j, j_end, workspace) for one rectangle of C (rows, columns) per thread, with `words` of workspace each.
+// Every thread packs the columns of B that it reads, and its rows have to repay that. So a small number of rows is cut
+// only if the columns are too few for the threads, and then into parts of at least kPanel rows.
 template <class F>
 void over_packed_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_unit, int64_t depth,
                       int64_t words, const F& f) {

@@ -1,13 +1,13 @@
-// linear_act and its backward on CPU: checks and memory. layers.h spreads the work, kernels.inl does it.
+// linear_act and its backward on CPU: checks and memory. layers.h spreads the work, the kernels of kernel_table.h do
+// it.
 #include <torch/library.h>
 
 #include "../checks.h"
+#include "../ops.h"
 #include "layer_forward.h"
 
 namespace fused_gan {
 namespace {
-
-using cpu::Activation;
 
 at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                           std::string_view activation, double negative_slope) {

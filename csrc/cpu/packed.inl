@@ -1,7 +1,7 @@
 // c = a b with the operands packed. A read down its columns touches a new line of memory for every element, and B's
 // rows often lie a multiple of 4 KiB apart, where they meet in a few sets of the caches. So a block of B is copied into
 // panels of a tile's columns, and then, kPackedRows at a time, the same depth of A into rows of that length; A whose
-// rows lie along the depth is read as it lies. Part of kernels.inl, whose tiles do the work.
+// rows lie along the depth is read as it lies. Part of product.inl, whose tiles do the work.
 
 // to[k][j] = from[k][j] for `columns` ≤ width of `depth` rows, zeros behind them. The width is a multiple of a vector.
 template <class T> void pack_block(const T* from, int64_t row, int64_t columns, int64_t depth, T* to, int64_t width) {

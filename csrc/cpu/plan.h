@@ -10,7 +10,7 @@
 #include <optional>
 #include <utility>
 
-#include "kernels.h"
+#include "kernel_table.h"
 
 namespace fused_gan::plan {
 
@@ -25,16 +25,16 @@ inline constexpr std::array kFamilies = {
     Family{"Intel with AVX-512 (measured on a Xeon with AMX)", true, 400'000, 3},
     Family{"other processors (measured on an AMD Zen 4)", false, 200'000, 1},
 };
-// This processor's, unless tests have asked for another one.
+// This processor's family, unless a test has chosen another one.
 const Family& family();
 void use_family(std::optional<size_t> index);
 
-// In multiply-adds, measured on one AVX-512 core: moving an element through a pointwise pass.
+// The cost of moving one element through a pointwise pass, in multiply-adds. Measured on one AVX-512 core.
 constexpr int64_t kMoveCost = 8;
 
 inline bool worth_sharing(int64_t work) { return work >= family().share_from; }
 
-// What a product costs: its multiply-adds, or moving its three matrices where that takes longer.
+// The cost of a product: its multiply-adds, or moving its three matrices where that takes longer.
 inline int64_t product_work(int64_t rows, int64_t columns, int64_t depth) {
   return std::max(rows * columns * depth, family().stream_cost * (rows * depth + depth * columns + rows * columns));
 }
@@ -49,23 +49,24 @@ inline Forward forward(int64_t samples, int64_t depth, int64_t outputs, int64_t 
   return depth > 0 && samples >= std::min<int64_t>(512, 2 * depth) ? Forward::kRows : Forward::kPanel;
 }
 
-// The instruction takes denormal numbers for zero. Stock uses it too (through oneDNN), for products above this size.
-// Smaller ones, in 16-bit types, are rows against rows: calls into torch would cost more than the arithmetic.
-inline bool pairs(int64_t work) { return work > 16 * 16 * 16; }
+// Whether a product is large enough for vdpbf16ps, the instruction that multiplies pairs of bfloat16. It treats
+// denormal numbers as zero, and stock uses it too (through oneDNN) for products above this size. A smaller product in
+// 16-bit types multiplies rows with rows, because a call into torch would cost more than the arithmetic.
+inline bool worth_pairing(int64_t work) { return work > 16 * 16 * 16; }
 
-// 16-bit types, paired or widened. kRows packs W again in every thread, kPanel transposes y: 5.6 samples' worth of
-// multiply-adds a thread against 11 of the depth.
+// For 16-bit types, paired or widened. kRows packs W again in every thread, which costs as much as the multiply-adds of
+// 5.6 samples per thread. kPanel transposes y, which costs as much as 11 of the depth.
 inline Forward paired_forward(int64_t samples, int64_t depth) {
   return samples >= std::max<int64_t>(128, depth) ? Forward::kRows : Forward::kPanel;
 }
 
-// From here on a gradient is split over threads by rows, though its bias sums then need a pass of their own: 1 to 8 %
-// faster for the chains at batch 128 to 1024 than columns, which cut every row in two.
+// From so many rows on, the threads share a gradient by rows, although its bias sums then need a pass of their own. For
+// chains at batch 128 to 1024 that is 1 to 8 % faster than sharing it by columns, which cuts every row in two.
 constexpr int64_t kManyRows = 128;
 
-// Whether a float32 or float64 product packs B, and A where it is read down its columns: for the weight gradient, and
-// where B's rows are a multiple of 4 KiB long and many rows pass. Short rows of B are as good as they lie. Blocks of
-// the depth are added one after the other, so a very long depth is not summed in this way.
+// Whether a float32 or float64 product packs B, and also A where A is read down its columns. The weight gradient does,
+// and so does a product whose rows of B are a multiple of 4 KiB long, if C has many rows. Packing short rows of B gains
+// nothing. Blocks of the depth are added one after the other, so a very long depth is not summed in this way.
 inline bool packs_operands(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t element_bytes) {
   constexpr int64_t kDeepest = 16'384;
   if (!family().packs_operands || rows < 48 || depth < 48 || depth > kDeepest) return false;
@@ -73,8 +74,8 @@ inline bool packs_operands(bool down_columns, int64_t rows, int64_t columns, int
   return down_columns || (rows >= 192 && columns * element_bytes % 4096 == 0);
 }
 
-// How the depth of a product is cut, and whether the operands of its parts are packed. Chosen from the sizes of the
-// whole matrices, not from a thread's share nor from how they lie, so that neither changes a bit of the result.
+// How the depth of a product is cut, and whether the operands of its parts are packed. The choice rests on the sizes of
+// the whole matrices. A thread's share and the strides have no part in it, so neither changes a bit of the result.
 struct DepthCut {
   int64_t block;
   bool packs;
@@ -87,8 +88,8 @@ inline DepthCut depth_cut(bool down_columns, int64_t rows, int64_t columns, int6
   return {columns * element_bytes % 4096 == 0 ? cpu::kDepthBlock / 2 : cpu::kDepthBlock, false};
 }
 
-// Whether a thread's share of the rows repays packing B for it. Reading it as it lies gives the same bits, but for a
-// depth that is then summed in one more level.
+// Whether a thread's share of the rows repays packing B. Reading B as it lies gives the same bits, except for a depth
+// that would then be summed in one more level.
 inline bool repays_packing(int64_t rows, int64_t depth) { return rows >= 48 || depth > cpu::kLongDepth; }
 
 struct Grid {
@@ -97,9 +98,9 @@ struct Grid {
 
 inline int64_t units_of(int64_t count, int64_t unit) { return (count + unit - 1) / unit; }
 
-// Of all grids of at most `threads` parts the one whose largest part is smallest. A grid with fewer row parts has to be
-// better by a sixteenth: where threads write into the same rows, the processor fetches lines of the one ahead for the
-// other, and the weight gradient of a batch of 16 took twice its time.
+// Returns the grid of at most `threads` parts whose largest part is smallest. A grid with fewer row parts has to be
+// better by a sixteenth. Threads that write into the same rows disturb each other: the processor prefetches cache lines
+// for one thread that another is writing, and the weight gradient of a batch of 16 took twice its time.
 inline Grid grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_unit, int64_t threads) {
   const int64_t row_units = units_of(rows, row_unit), column_units = units_of(columns, column_unit);
   Grid best{1, 1};

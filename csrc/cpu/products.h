@@ -1,6 +1,6 @@
-// The two products of a layer's backward on CPU, whoever computes them in which dtype: tiles (tiled.h), blocked
-// (float32, float64), paired (bfloat16), widened (16-bit types without such an instruction), torch's (the smallest in
-// 16 bits, and where it was measured to be the fastest).
+// The two products of a layer's backward on CPU. There are five ways to compute them: on tiles (tiled.h), in blocks
+// (float32, float64), in pairs (bfloat16), widened to float32 (16-bit types without an instruction for pairs), and by
+// torch's product (the smallest products in 16 bits, and wherever it was measured to be the fastest).
 #pragma once
 
 #include <utility>
@@ -12,15 +12,15 @@
 
 namespace fused_gan::cpu {
 
-// Operators called here have their dtypes already; backward may run inside an autocast region.
+// Backward may run inside an autocast region. Operators called here must not be cast once more.
 using NoAutocast = c10::impl::ExcludeDispatchKeyGuard;
 
-// Null where there is no such instruction, or too little work.
+// Returns null where the processor has no instruction for pairs, or where the work is too little for it.
 inline const PairedKernels* paired_kernels_for(at::ScalarType dtype, int64_t work) {
-  return dtype == at::kBFloat16 && plan::pairs(work) ? paired_kernels() : nullptr;
+  return dtype == at::kBFloat16 && plan::worth_pairing(work) ? paired_kernels() : nullptr;
 }
 
-// Of products that pack their operands, one a thread; none if the size is 0.
+// The workspaces of a product that packs its operands, one per thread; none if the size is 0.
 template <class T> struct PackedWorkspaces {
   int64_t size;
   at::Tensor memory;
@@ -28,20 +28,20 @@ template <class T> struct PackedWorkspaces {
   PackedWorkspaces(int64_t threads, int64_t elements) : size(plan::units_of(elements, kLine) * kLine) {
     if (size > 0) memory = at::empty({threads * size}, at::CppTypeToScalarType<T>::value);
   }
-  // For so many rows of C; null where they do not repay packing.
+  // Returns the workspace of part `part`, which has `rows` rows of C; null where those do not repay packing.
   T* of(int64_t part, int64_t rows, int64_t depth) const {
     return plan::repays_packing(rows, depth) ? offset(mutable_data<T>(memory), part * size) : nullptr;
   }
 };
 
-// torch's: a · b.
+// Returns a · b by torch's product.
 inline at::Tensor library_product(const at::Tensor& a, const at::Tensor& b) {
   const NoAutocast guard(c10::autocast_dispatch_keyset);
   return at::mm(a, b);
 }
 
-// c (rows, columns) = a (rows, depth) · b (depth, columns), a in any strides; down_columns says which way its elements
-// usually lie.
+// Returns a (rows, depth) · b (depth, columns), a in any strides. down_columns tells whether the elements of a usually
+// lie side by side down its columns.
 template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Tensor& b, bool down_columns) {
   at::Tensor c = at::empty({a.size(0), b.size(1)}, a.options());
   const int64_t rows = c.size(0), columns = c.size(1), depth = a.size(1);
@@ -62,18 +62,18 @@ template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Ten
   return c;
 }
 
-// Likewise. What `a` holds is let go as soon as it is not needed.
+// Returns a · b by the kernel for its dtype and size. `a` is released as soon as it is not needed any more.
 inline at::Tensor product(at::Tensor a, const at::Tensor& b, bool down_columns = false) {
   if (a.scalar_type() == at::kFloat) return blocked_product<float>(a, with_dense_rows(b), down_columns);
   if (a.scalar_type() == at::kDouble) return blocked_product<double>(a, with_dense_rows(b), down_columns);
   if (const PairedKernels* paired = paired_kernels_for(a.scalar_type(), a.numel() * b.size(1)))
     return paired_product(*paired, std::move(a), b);
-  if (plan::pairs(a.numel() * b.size(1)))
+  if (plan::worth_pairing(a.numel() * b.size(1)))
     return a.scalar_type() == at::kBFloat16 ? widened_product<BFloat16>(a, b) : widened_product<Float16>(a, b);
   return library_product(a, b);
 }
 
-// dW (outs, ins) = dzᵀ · x. dz (rows, outs) goes as soon as a copy of it stands in for it.
+// Returns dW (outs, ins) = dzᵀ · x. dz (rows, outs) is released as soon as the product works on a copy of it.
 inline at::Tensor weight_gradient(at::Tensor dz, const at::Tensor& x) {
   at::Tensor transposed = dz.t();
   dz.reset();
@@ -86,7 +86,8 @@ template <class S> Kernel kernel_for(Direction direction, int64_t samples, int64
   return decide({precision_of(kScalarType<S>), direction, samples, inputs, outputs}).kernel;
 }
 
-// dx (rows, ins) = dz · w and weight_gradient (outs, ins) = dzᵀ · x; of w and x what is undefined is not asked for.
+// Computes dx (rows, ins) = dz · w and weight_gradient (outs, ins) = dzᵀ · x. An undefined w or x means that its
+// product is not asked for.
 template <class S>
 void backward(at::Tensor dz, const at::Tensor& w, const at::Tensor& x, at::Tensor& dx, at::Tensor& weight_gradient) {
   if (!w.defined() && !x.defined()) return;

@@ -12,7 +12,7 @@
 
 #include <cstdint>
 
-#include "kernels.h"
+#include "kernel_table.h"
 
 namespace fused_gan::cpu {
 

@@ -129,7 +129,7 @@ struct Extent {
     largest = lines > largest ? lines : largest;
     smallest = counted < smallest ? counted : smallest;
   }
-  // A vector a line.
+  // One vector per line.
   FUSED_GAN_TILE_FUNCTION void include(const Words* lines) {
     Vec<float> square[kHalf];
     for (int i = 0; i < kHalf; ++i) square[i] = bit_cast<Vec<float>>(lines[i]);

@@ -85,7 +85,7 @@ inline bool tile_planes_hold(int planes, bool half, const cpu::ProductMagnitudes
 // multiply-adds on that somebody has set.
 inline bool tiles_pay(int planes, int64_t rows, int64_t columns, int64_t depth, int64_t three_planes_from) {
   const int64_t work = rows * columns * depth;
-  if (planes == 1) return pairs(work);
+  if (planes == 1) return worth_pairing(work);
   const int64_t least = std::min({rows, columns, depth});
   return planes == 2 ? least >= 48 : least >= 16 && work >= three_planes_from;
 }

@@ -13,7 +13,7 @@ inline uint16_t* words_of(const at::Tensor& scratch) { return static_cast<uint16
 // Whether there are tiles for a storage type.
 template <class S> constexpr bool kHasTiles = !std::is_same_v<S, double>;
 
-// Where Kernel::kTiles is the choice.
+// Called only where Kernel::kTiles is the choice.
 template <class S> const TileKernels<S>& tile_kernels() {
   if constexpr (std::is_same_v<S, BFloat16>) return tiles()->bfloat16;
   else if constexpr (std::is_same_v<S, Float16>) return tiles()->float16;

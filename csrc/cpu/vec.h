@@ -1,6 +1,6 @@
 // Vectors of float or double on the compiler's vector extension (GCC and Clang, every architecture), their exponential,
 // tanh and sigmoid, and loads and stores in each storage type. Included once per instruction set, inside its namespace
-// (see kernels.inl), so that the same source becomes AVX-512, AVX2 or whatever the target has.
+// (isa.h), so that the same source becomes AVX-512, AVX2 or whatever the target has.
 //
 // No standard header's inline functions (the intrinsics, which always are inlined, apart) are used here or in
 // kernels.inl: compiled for AVX-512 they could be the copy that the linker keeps for the whole library, and an older

@@ -1,6 +1,6 @@
 // Products in 16-bit types that have no instruction of their own: blocks of both operands are widened to float32 in
 // the second cache and multiplied there, and each sum is rounded once, when it is whole, with bias and activation.
-// Part of kernels.inl, whose tiles do the work.
+// Part of kernels.inl. The tiles of product.inl do the work.
 
 // to[i][j] = from[i * row + j], rows to_row apart, zeros behind the last column up to a whole vector.
 template <class S>

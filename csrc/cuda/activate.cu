@@ -1,4 +1,4 @@
-// z = act(z + bias) in place, on the memory as one flat run: 16 bytes an access whatever the number of columns.
+// z = act(z + bias) in place, on the memory as one flat run: 16 bytes per access whatever the number of columns.
 #include <algorithm>
 
 #include "../activations.h"

@@ -1,4 +1,4 @@
-// A second branch of a CUDA graph, for work that is not on the way to the next product.
+// A second branch of a CUDA graph, for work that the next product does not wait for.
 #pragma once
 
 #include <ATen/cuda/CUDAEvent.h>
@@ -11,8 +11,8 @@
 
 namespace fused_gan::cuda {
 
-// Where the current stream is being captured, `run` puts work beside what the stream is given next; elsewhere, as a
-// second stream costs the host more than the device gains, into the stream itself.
+// During capture, `run` puts work on a side stream, where it may overlap with what follows. Otherwise it uses the main
+// stream: a second one costs the host more than the device gains.
 class Branch {
  public:
   explicit Branch(bool wanted) {
@@ -20,8 +20,9 @@ class Branch {
     side_ = beside(main_);
   }
 
-  // What `work` enqueues may read all that the stream has written so far. The tensors that it reads are kept until the
-  // join, and what it writes must be there already: memory changes hands in the order of one stream.
+  // Enqueues `work`, which may read everything that the main stream has written so far. The tensors in `read` are kept
+  // until the join. The memory that `work` writes must be allocated before: the allocator passes memory on in the order
+  // of the main stream.
   template <class Work> void run(std::vector<at::Tensor> read, Work work) {
     if (!side_) return work();
     forked_.record(main_);
@@ -31,10 +32,10 @@ class Branch {
     kept_.insert(kept_.end(), read.begin(), read.end());
   }
 
-  // Whether something that was read may still be read.
+  // Whether work of the branch may still be reading its tensors.
   bool reads() const { return !kept_.empty(); }
 
-  // What the stream is given next follows the branch. A capture must not end before.
+  // Lets what the main stream is given next wait for the branch. Call it before the capture ends.
   void join() {
     if (!reads()) return;
     joined_.record(*side_);
@@ -43,8 +44,8 @@ class Branch {
   }
 
  private:
-  // The same for a stream at each call, as cuBLAS has a workspace for every stream that it has seen; another for
-  // another stream: their graphs may run at once, and then their branches do.
+  // Returns the side stream of a main stream. It is the same at each call, because cuBLAS keeps a workspace for each
+  // stream that it has seen. Two main streams have two side streams, because their graphs may run at the same time.
   static c10::cuda::CUDAStream beside(c10::cuda::CUDAStream main) {
     thread_local std::unordered_map<c10::cuda::CUDAStream, c10::cuda::CUDAStream> known;
     if (const auto found = known.find(main); found != known.end()) return found->second;

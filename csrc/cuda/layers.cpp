@@ -67,10 +67,10 @@ bool has_dense_rows(const at::Tensor& tensor) {
   return (columns <= 1 || tensor.stride(1) == 1) && (tensor.size(0) <= 1 || tensor.stride(0) >= columns);
 }
 
-// Elements from row to row; of a single row torch keeps any number.
+// Elements from one row to the next. The stride that torch keeps for a single row may be any number.
 int64_t row_stride(const at::Tensor& tensor) { return tensor.size(0) > 1 ? tensor.stride(0) : tensor.size(1); }
 
-// The gradient kernel reads rows whose elements lie side by side, or are one and the same; others are copied first.
+// The gradient kernel reads rows whose elements lie side by side or all in one place (stride 0). Others are copied.
 at::Tensor as_readable_matrix(const at::Tensor& matrix) {
   return matrix.size(1) <= 1 || matrix.stride(1) <= 1 ? matrix : matrix.contiguous();
 }

@@ -1,4 +1,4 @@
-// One layer of a chain on CUDA: memory, the plan, the launches. linear_act.cpp and mlp.cpp are made of these.
+// One layer of a chain on CUDA: memory, the plan, the launches. linear_act.cpp and chain.cpp are made of these.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -11,7 +11,7 @@ namespace {
 // input (..., in), weight (out, in), bias (out) or none -> (..., out)
 at::Tensor linear_act_cuda(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
                            std::string_view activation, double negative_slope) {
-  const cuda::Activation act{check_linear_act(input, weight, bias, activation, negative_slope), negative_slope};
+  const Activation act{check_linear_act(input, weight, bias, activation, negative_slope), negative_slope};
   const cuda::Scope scope(input);
   const at::Tensor y = cuda::forward_layer(act, as_matrix(input), weight, bias.value_or(at::Tensor()));
   return input.dim() == 2 ? y : y.view(C10_AS_INTARRAYREF_SLOW(output_sizes(input, weight)));
@@ -21,8 +21,8 @@ at::Tensor linear_act_cuda(const at::Tensor& input, const at::Tensor& weight, co
 Gradients linear_act_backward_cuda(const at::Tensor& grad, const std::optional<at::Tensor>& output,
                                    const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
                                    std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
-  const cuda::Activation act{check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted),
-                             negative_slope};
+  const Activation act{check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted),
+                       negative_slope};
   const cuda::Scope scope(grad);
   const at::Tensor y = activation == Identity::kName ? at::Tensor() : as_matrix(*output);
   const auto [dz, bias_gradient] = cuda::gradient_layer(act, as_matrix(grad), y, wanted[0] || wanted[1], wanted[2]);

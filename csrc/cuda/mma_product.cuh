@@ -7,7 +7,7 @@
 #include <atomic>
 
 #include "../activations.h"
-#include "kernels.h"
+#include "kernel_facts.h"
 #include "mma.cuh"
 #include "storage.cuh"
 
@@ -31,7 +31,7 @@ template <int kRowBytes_, int kElementBytes> struct RowsOfColumns {  // (depth, 
   }
 };
 
-// What one thread brings of a tile of kRows rows, kAccess bytes at a time; what lies outside of the matrix is zero.
+// One thread's share of copying a tile of kRows rows, kAccess bytes at a time. Outside of the matrix it writes zeros.
 template <class T, class Layout, int kRows, int kThreads, int kAccess> class TileCopy {
   static constexpr int kPerRow = Layout::kRowBytes / kAccess, kRowStep = kThreads / kPerRow;
   static_assert(kThreads % kPerRow == 0 && kRows % kRowStep == 0);
@@ -159,8 +159,8 @@ template <Precision kPrecision, Direction kDirection, class Shape, int kAccess> 
       sum = fmaf(float(a[k]), float(kForward ? b[column * p.b_stride + k] : b[k * p.b_stride + column]), sum);
     return sum;
   }
-  // Split in two, an infinity becomes NaN, the largest numbers infinite, and the second half of a tiny number is lost:
-  // then the sum is not finite, or tiny itself.
+  // Whether splitting the factors in two may have spoiled a sum. The split turns an infinity into NaN and the largest
+  // numbers into infinities, and it loses the second half of a tiny number. Such a sum is not finite, or tiny itself.
   __device__ static bool is_doubtful(float sum) {
     const float size = fabsf(sum);
     return !(size <= 0x1.fffffep127f) || (size < 0x1p-100f && size > 0);
@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Product<kPrecision, kDirectio
     for (int stage = 0; stage < Shape::kStages - 1; ++stage) start(stage);
     for (int stage = 0; stage < stages; ++stage) {
       wait_for_copies<Shape::kStages - 2>();
-      __syncthreads();  // the stage has arrived, and nobody reads the slot any more that is filled next
+      __syncthreads();  // the stage has arrived, and no thread still reads the slot that is filled next
       start(stage + Shape::kStages - 1);
       const uint32_t slot = ring + stage % Shape::kStages * kRingBytes;
       if constexpr (P::Math::kPromotes) {

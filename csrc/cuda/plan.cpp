@@ -1,10 +1,10 @@
 #include "plan.h"
 
-#include <atomic>
+#include <algorithm>
 #include <cmath>
-#include <mutex>
-#include <unordered_map>
+#include <optional>
 
+#include "../measured_choices.h"
 #include "plan_rates.h"
 
 namespace fused_gan::cuda::plan {
@@ -14,27 +14,18 @@ struct Key {
   Shape shape;
   Device device;
   bool operator==(const Key&) const = default;
-};
-struct Hash {
-  size_t operator()(const Key& key) const {
-    uint64_t hash = 14695981039346656037u;  // FNV-1a, a word at a time
-    const Shape& s = key.shape;
-    for (const uint64_t word :
-         {uint64_t(s.precision) << 3 | uint64_t(s.direction) << 2 | uint64_t(s.aligned) << 1 | uint64_t(s.epilogue),
-          uint64_t(s.rows), uint64_t(s.columns), uint64_t(s.depth), uint64_t(key.device.capability),
-          uint64_t(key.device.multiprocessors)})
-      hash = (hash ^ word) * 1099511628211u;
-    return hash ^ hash >> 29;
+
+  std::array<uint64_t, 6> words() const {
+    return {uint64_t(shape.precision) << 3 | uint64_t(shape.direction) << 2 | uint64_t(shape.aligned) << 1 |
+                uint64_t(shape.epilogue),
+            uint64_t(shape.rows),
+            uint64_t(shape.columns),
+            uint64_t(shape.depth),
+            uint64_t(device.capability),
+            uint64_t(device.multiprocessors)};
   }
 };
-
-// Measured choices. Whoever changes them counts the version up, so that what threads remember is asked for again.
-std::mutex mutex;
-std::unordered_map<Key, Choice, Hash>& measured() {
-  static auto* map = new std::unordered_map<Key, Choice, Hash>;  // outlives every thread that may still ask
-  return *map;
-}
-std::atomic<uint64_t> version = 1;
+using Choices = MeasuredChoices<Key, Choice, Decision>;
 
 const Rates& rates_for(int capability) {
   const Rates* found = &kRates[0];
@@ -57,27 +48,23 @@ Candidate best_of(Kernel kernel, const Shape& shape, const Device& device) {
   return best;
 }
 
-Decision decide_anew(const Key& key) {
-  {
-    const std::lock_guard lock(mutex);
-    if (const auto found = measured().find(key); found != measured().end()) return {found->second, Source::kMeasured};
-  }
-  Candidate best{{Kernel::kLibrary, 1}, estimate(key.shape, key.device, {Kernel::kLibrary, 1}), {}};
+// The choice with the lowest estimate.
+Choice fastest(const Shape& shape, const Device& device) {
+  Candidate best{{Kernel::kLibrary, 1}, estimate(shape, device, {Kernel::kLibrary, 1}), {}};
   for (const KernelFacts& kernel : kKernels) {
-    const Shape& shape = key.shape;
-    if (kernel.kernel == Kernel::kLibrary || !obstacle(kernel.kernel, shape, key.device.capability).empty()) continue;
-    const Candidate candidate = best_of(kernel.kernel, shape, key.device);
+    if (kernel.kernel == Kernel::kLibrary || !obstacle(kernel.kernel, shape, device.capability).empty()) continue;
+    const Candidate candidate = best_of(kernel.kernel, shape, device);
     if (candidate.microseconds < best.microseconds) best = candidate;
   }
-  return {best.choice, Source::kEstimated};
+  return best.choice;
 }
 
 }  // namespace
 
 double estimate(const Shape& shape, const Device& device, Choice choice) {
   const Rates& rates = rates_for(device.capability);
-  const double rate = rates.rates[size_t(shape.precision)][size_t(choice.kernel)] * 1e6;  // operations a µs
-  const double bandwidth = rates.bandwidth * 1e6;                                         // bytes a µs
+  const double rate = rates.in(shape.precision).of(choice.kernel) * 1e6;  // operations per µs
+  const double bandwidth = rates.bandwidth * 1e6;                         // bytes per µs
   const double rows = double(shape.rows), columns = double(shape.columns), depth = double(shape.depth);
   const double operations = 2 * rows * columns * depth, element = element_bytes(shape.precision);
   const double result = rows * columns * element;
@@ -119,17 +106,9 @@ std::vector<Candidate> candidates(const Shape& shape, const Device& device) {
 }
 
 Decision decide(const Shape& shape, const Device& device) {
-  struct Remembered {
-    uint64_t version = 0;
-    Key key;
-    Decision decision;
-  };
-  thread_local std::array<Remembered, 64> remembered;
-  const Key key{shape, device};
-  Remembered& place = remembered[Hash()(key) % remembered.size()];
-  const uint64_t now = version.load(std::memory_order_acquire);
-  if (place.version != now || !(place.key == key)) place = {now, key, decide_anew(key)};
-  return place.decision;
+  return Choices::decision({shape, device}, [&](std::optional<Choice> measured) {
+    return measured ? Decision{*measured, Source::kMeasured} : Decision{fastest(shape, device), Source::kEstimated};
+  });
 }
 
 std::string keep(const Shape& shape, const Device& device, Choice choice) {
@@ -137,21 +116,11 @@ std::string keep(const Shape& shape, const Device& device, Choice choice) {
   if (!reason.empty()) return std::string(reason);
   if (choice.splits < 1 || (choice.splits > 1 && !facts(choice.kernel).splits)) return "it does not cut the depth";
   choice.splits = useful_splits(shape.depth, choice.splits, shape.precision);
-  const std::lock_guard lock(mutex);
-  measured()[{shape, device}] = choice;
-  version.fetch_add(1, std::memory_order_release);
+  Choices::keep({shape, device}, choice);
   return {};
 }
 
-void forget() {
-  const std::lock_guard lock(mutex);
-  measured().clear();
-  version.fetch_add(1, std::memory_order_release);
-}
-
-int64_t kept() {
-  const std::lock_guard lock(mutex);
-  return int64_t(measured().size());
-}
+void forget() { Choices::forget(); }
+int64_t kept() { return Choices::size(); }
 
 }  // namespace fused_gan::cuda::plan

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels.h"
+#include "kernel_facts.h"
 
 namespace fused_gan::cuda::plan {
 
@@ -22,7 +22,7 @@ struct Decision {
   Source source;
 };
 
-// The choice for a product. Cheap: each thread remembers what it decided last.
+// Returns the choice for a product. Cheap: each thread remembers its last decisions.
 Decision decide(const Shape&, const Device&);
 
 constexpr int kMostSplits = 16;  // parts of a depth that are considered
@@ -38,8 +38,8 @@ std::vector<Candidate> candidates(const Shape&, const Device&);
 // Estimated time of one choice.
 double estimate(const Shape&, const Device&, Choice);
 
-// A measured choice: from now on `decide` gives it for this product on this kind of device. Refused, with the reason,
-// where the kernel cannot run; empty on success.
+// Keeps a measured choice: from now on `decide` returns it for this product on this kind of device. Returns why the
+// kernel cannot run, and then keeps nothing; returns an empty text on success.
 std::string keep(const Shape&, const Device&, Choice);
 void forget();
 int64_t kept();

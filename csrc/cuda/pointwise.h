@@ -6,15 +6,12 @@
 
 #include <cstdint>
 
+#include "../activations.h"
+
 namespace fused_gan::cuda {
 
 // Arithmetic is float, for kFloat64 double.
 enum class Dtype { kFloat32, kFloat64, kBFloat16, kFloat16 };
-
-struct Activation {
-  int index;     // into Activations (activations.h)
-  double slope;  // of leaky_relu
-};
 
 // Element (r, c) is data[r * row_stride + c * column_stride]; a stride may be 0.
 struct Matrix {

@@ -1,12 +1,12 @@
 // A product from its kernels: the one that multiplies, and those that finish what it was cut into.
 #include "product.h"
 
-#include "kernels.h"
+#include "kernel_facts.h"
 
 namespace fused_gan::cuda {
 namespace {
 
-// What of the scratch memory holds what.
+// How the scratch memory is divided.
 struct Layout {
   int64_t row_tiles;   // whose column sums are added at the end
   int64_t sum_stride;  // elements

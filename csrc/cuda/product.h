@@ -43,7 +43,8 @@ struct ProductArguments {
   int multiprocessors;
 };
 
-// The kernels. Which of them exist for a precision and a direction, and what they ask of the arguments, says kernels.h.
+// The kernels. Which of them exist for a precision and a direction, and what they ask of the arguments, says
+// kernel_facts.h.
 enum class Kernel {
   kLibrary,       // cuBLAS and one pointwise kernel
   kWgmma128x256,  // sm_90a: operands by the copy engine, multiplied by warp groups
@@ -63,7 +64,7 @@ struct Choice {
 // Bytes that `product` needs as scratch memory, uninitialised, 16-byte aligned; often 0.
 int64_t product_workspace(const ProductArguments&, Choice);
 // Equal calls give equal bits: sums have an order that sizes and choice decide. `choice` must be able to run
-// (kernels.h); no kernel but kLibrary is refused for its speed.
+// (kernel_facts.h); no kernel but kLibrary is refused for its speed.
 cudaError_t product(const ProductArguments&, Choice, void* workspace, cudaStream_t);
 
 // ---- what product.cpp puts together --------------------------------------------------------------------------------

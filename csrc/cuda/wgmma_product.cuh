@@ -22,18 +22,13 @@ namespace fused_gan::cuda::wgmma {
 
 namespace fusion = cutlass::epilogue::fusion;
 
-struct ActivationArguments {
-  int index = 0;
-  float slope = 0;
-};
-
 // From the list of activations to what CUTLASS's visitor trees call: for scalars and for arrays of them.
 template <class T> struct ActivationForward {
-  using Arguments = ActivationArguments;
+  using Arguments = ActivationIn<float>;
   CUTLASS_HOST_DEVICE T operator()(T z, const Arguments& a) const { return Activations::forward(a.index, z, a.slope); }
 };
 template <class T, int kCount> struct ActivationForward<cutlass::Array<T, kCount>> {
-  using Arguments = ActivationArguments;
+  using Arguments = ActivationIn<float>;
   using Array = cutlass::Array<T, kCount>;
   CUTLASS_HOST_DEVICE Array operator()(Array z, const Arguments& a) const {
     Activations::visit(a.index, [&](auto act) {
@@ -44,13 +39,13 @@ template <class T, int kCount> struct ActivationForward<cutlass::Array<T, kCount
   }
 };
 template <class T> struct ActivationGradient {
-  using Arguments = ActivationArguments;
+  using Arguments = ActivationIn<float>;
   CUTLASS_HOST_DEVICE T operator()(T dy, T y, const Arguments& a) const {
     return Activations::gradient(a.index, dy, y, a.slope);
   }
 };
 template <class T, int kCount> struct ActivationGradient<cutlass::Array<T, kCount>> {
-  using Arguments = ActivationArguments;
+  using Arguments = ActivationIn<float>;
   using Array = cutlass::Array<T, kCount>;
   CUTLASS_HOST_DEVICE Array operator()(Array dy, const Array& y, const Arguments& a) const {
     Activations::visit(a.index, [&](auto act) {
@@ -61,8 +56,8 @@ template <class T, int kCount> struct ActivationGradient<cutlass::Array<T, kCoun
   }
 };
 
-// Of floats the copy engine makes tf32, rounded to nearest, on their way to shared memory; told that they are tf32
-// already, it would leave them as they are, and wgmma would cut them off.
+// The copy engine rounds floats to the nearest tf32 on their way to shared memory. Told that they are tf32 already, it
+// would leave their bits as they are, and wgmma would cut them off.
 template <Precision> struct Elements;
 template <> struct Elements<Precision::kBFloat16> {
   using Type = cutlass::bfloat16_t;
@@ -115,7 +110,7 @@ struct Gemm {
   using Kernel = cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop, Epilogue>;
 
   static typename Tree::Arguments tree_arguments(const ProductArguments& p, const Partials& partials) {
-    const ActivationArguments act{p.activation.index, float(p.activation.slope)};
+    const ActivationIn<float> act{p.activation.index, float(p.activation.slope)};
     if constexpr (kForward) {
       return {{{}, {static_cast<const Element*>(p.bias)}, {}}, act};
     } else {
@@ -140,7 +135,7 @@ struct Gemm {
     const auto params = Kernel::to_underlying_arguments(arguments, /*workspace=*/nullptr);
 
     constexpr int kSharedBytes = Kernel::SharedStorageSize;
-    static std::atomic<uint64_t> allowed = 0;  // asked for once a device: a bit each
+    static std::atomic<uint64_t> allowed = 0;  // requested once per device, one bit for each
     const uint64_t bit = uint64_t(1) << device % 64;
     if (!(allowed.load() & bit)) {
       const cudaError_t error = cudaFuncSetAttribute(cutlass::device_kernel<Kernel>,

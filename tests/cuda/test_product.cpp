@@ -8,7 +8,7 @@
 
 #include "../../csrc/activations.h"
 #include "device.h"
-#include "kernels.h"
+#include "kernel_facts.h"
 
 namespace {
 

@@ -97,6 +97,44 @@ def test_one_operator_forward_and_one_backward(activation: str, device: torch.de
     assert not {"aten::linear", "aten::addmm", "aten::mm", "aten::relu"} & set(log.names)
 
 
+def chain_leaves(device: torch.device) -> tuple[Tensor, list[Tensor], list[Tensor], list[str], float]:
+    """The arguments of a chain of two layers, each tensor differentiable."""
+    draw = torch.Generator().manual_seed(0)
+
+    def leaf(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw).to(device).requires_grad_()
+
+    return leaf(3, 4), [leaf(5, 4), leaf(2, 5)], [leaf(5), leaf(2)], ["tanh", "relu"], 0.01
+
+
+def test_what_watches_operators_sees_those_within_a_chain(device: torch.device) -> None:
+    """Without a watcher a chain calls its kernels directly, with equal results."""
+
+    def results() -> list[Tensor]:
+        input, weights, biases, *rest = chain_leaves(device)
+        y = OPERATORS.mlp(input, weights, biases, *rest)
+        return [y, *torch.autograd.grad(y.sum(), [input, *weights, *biases])]
+
+    alone = results()
+    with Logging() as log:
+        logged = results()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        profiled = results()
+    assert {"fused_gan::mlp_forward", "fused_gan::mlp_backward"} <= set(log.names)
+    assert {"fused_gan::mlp_forward", "fused_gan::mlp_backward_"} <= {event.name for event in profile.events()}
+    for watched in (logged, profiled):
+        assert all(torch.equal(ours, plain) for ours, plain in zip(watched, alone, strict=True))
+
+
+def test_a_chain_within_autocast_is_watched_too(device: torch.device) -> None:
+    with torch.autocast(device.type, torch.bfloat16):
+        plain = OPERATORS.mlp(*chain_leaves(device))
+        with Logging() as log:
+            logged = OPERATORS.mlp(*chain_leaves(device))
+    assert "fused_gan::mlp_forward" in log.names
+    assert torch.equal(plain, logged)
+
+
 @every_activation
 def test_lazy_negation(activation: str, device: torch.device) -> None:
     """The imaginary part of a lazily conjugated tensor is a view with the negative bit."""

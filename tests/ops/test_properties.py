@@ -59,7 +59,7 @@ def rows(low: int, high: int) -> st.SearchStrategy[tuple[int]]:
     return st.tuples(st.integers(low, high))
 
 
-# The paths of csrc/cpu/plan.h and kernels.inl; each size is drawn from both sides of the bound where a path begins.
+# The paths of csrc/cpu/plan.h and product.inl; each size is drawn from both sides of the bound where a path begins.
 PATHS = {
     "one panel and less, or a few": st.builds(Shape, leading | rows(0, 130), sizes, sizes),
     "a single column": st.builds(Shape, rows(1, 700), sizes, st.integers(1, 5)),

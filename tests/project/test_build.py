@@ -25,7 +25,7 @@ PACKAGE = Path(fused_gan.__file__).parent
 
 
 def test_both_lists_of_activations_agree() -> None:
-    """csrc/activations.h and fused_gan/activations.py, names and order."""
+    """csrc/activations.h and fused_gan/ops/activations.py, names and order."""
     assert tuple(activations.ACTIVATIONS) == _C.activations
 
 

@@ -1,15 +1,16 @@
-// The derivatives and the forward in ATen operators, each differentiable again: the second order goes through here,
-// and every order above it.
+// The forward and the derivatives in ATen operators, which are differentiable themselves. The second derivative and
+// every higher one is computed here.
 #pragma once
 
 #include <ATen/ATen.h>
 
 #include "checks.h"
+#include "ops.h"
 
 namespace fused_gan {
 
-// The structs of activations.h once more: y = forward(z, slope), and dz = gradient(dy, y, slope), differentiable in dy
-// and in y. One that is forgotten here does not compile.
+// The structs of activations.h in ATen operators: y = forward(z, slope), and dz = gradient(dy, y, slope),
+// differentiable in dy and in y. An activation that is missing here does not compile.
 template <class Act> struct Aten;
 template <> struct Aten<Identity> {
   static at::Tensor forward(const at::Tensor& z, double) { return z; }

@@ -1,5 +1,5 @@
-// What each product kernel is called and asks of its arguments, and how a product is cut for it. Pure arithmetic on the
-// host: the launchers and the plan ask here.
+// The name of each product kernel, what it asks of its arguments, and how a product is cut for it. Pure arithmetic on
+// the host, for the launchers and the plan.
 #pragma once
 
 #include <algorithm>
@@ -32,6 +32,12 @@ constexpr std::array kKernels = {
     KernelFacts{Kernel::kMma32x32, "mma_32x32", 32, 32, true, true, 80, kNewest},
     KernelFacts{Kernel::kMmaAny, "mma_any", 64, 64, false, true, 80, kNewest},
 };
+constexpr bool in_order_of_the_enumeration() {
+  for (size_t i = 0; i < kKernels.size(); ++i)
+    if (kKernels[i].kernel != Kernel(i)) return false;
+  return kKernels.size() == size_t(Kernel::kMmaAny) + 1;
+}
+static_assert(in_order_of_the_enumeration());
 constexpr const KernelFacts& facts(Kernel kernel) { return kKernels[size_t(kernel)]; }
 
 inline const KernelFacts* find_kernel(std::string_view name) {

@@ -1,30 +1,27 @@
-// A chain on CPU. Forward, the tile of yᵀ that one layer finishes is the next one's packed operand where both run on
-// blocks of W or on tiles; backward, the gradient that leaves a layer's product is multiplied by the activation
-// gradient and summed for the bias below while it is in the cache, and shares its threads with the weight gradient
-// beside it.
-#include "../mlp.h"
+// A chain on CPU. Forward, where two neighbouring layers both run on blocks of W or on tiles, the first one leaves its
+// output packed as the second one reads it. Backward, the gradient from a layer's product is multiplied by the
+// activation gradient and summed for the bias below while it is in the cache. That product and the weight gradient
+// share one parallel section.
+#include "../chain.h"
 
 #include <torch/library.h>
 
-#include "../checks.h"
-#include "../lists.h"
+#include "../chain_operators.h"
 #include "layer_forward.h"
 
 namespace fused_gan {
 namespace {
 
-using cpu::Activation;
 using cpu::Kernel;
 
-template <class S>
-std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chain, const std::vector<int>& indices) {
+template <class S> std::vector<at::Tensor> forward(const at::Tensor& input, const Chain& chain) {
   std::vector<at::Tensor> outputs;
   at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const int64_t samples = x.size(0);
   std::vector<Kernel> kernels;  // of each layer
   for (const at::Tensor& w : chain.weights)
     kernels.push_back(cpu::kernel_for<S>(cpu::Direction::kForward, samples, w.size(1), w.size(0)));
-  // Whether a layer reads its batch packed, and the layer before can leave it so: in tiles, or in panels.
+  // Whether a layer reads its batch packed, so that the layer before it may leave it packed: in tiles, or in panels.
   const auto takes_tiles = [&](size_t i) {
     return std::is_same_v<S, cpu::BFloat16> && i < chain.depth() && kernels[i] == Kernel::kTiles &&
            plan::tile_forward(true, samples, chain.weights[i].size(1)) == plan::TileForm::kForwardColumns;
@@ -40,14 +37,13 @@ std::vector<at::Tensor> chain_forward(const at::Tensor& input, const Chain& chai
     const at::Tensor& weight = chain.weights[i];
     const auto& given = chain.biases[i];
     const at::Tensor bias = present(given) ? given->contiguous() : at::Tensor();
-    const Activation activation{indices[i], chain.negative_slope};
     outputs.push_back(
         at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(i == 0 ? input : outputs.back(), weight)), input.options()));
     const at::Tensor y = outputs.back().view({samples, weight.size(0)});
     cpu::PackedBatch next;
     if (takes_tiles(i) && takes_tiles(i + 1)) next.tiles = cpu::TiledBatch(samples, weight.size(0));
     if (takes_panels(i) && takes_panels(i + 1)) next.panels = cpu::panels_for(samples, weight.size(0), input.options());
-    cpu::forward<S>(kernels[i], activation, x, weight, bias, y, batch, next);
+    cpu::forward<S>(kernels[i], chain.activation(i), x, weight, bias, y, batch, next);
     x = y;
     batch = std::move(next);
   }
@@ -115,7 +111,7 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
   return result;
 }
 
-// One product after the other, then a pass: in 16 bits, and by torch's products.
+// One product after the other, then a pass. For 16-bit types, and by torch's products.
 template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz, bool library) {
   const int64_t rows = dz.size(0), ins = step.weight.size(1);
   Result result;
@@ -131,7 +127,7 @@ template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz, b
   return result;
 }
 
-// On tiles: both products in the same parallel sections. Nothing if the numbers do not allow it.
+// On tiles, both products in the same parallel sections. Returns nothing if the numbers do not allow it.
 template <class S> std::optional<Result> step_down_on_tiles(const Step& step, const at::Tensor& dz) {
   const int64_t rows = dz.size(0), outs = dz.size(1), ins = step.weight.size(1);
   Result result;
@@ -155,12 +151,10 @@ template <class S> Result step_down_in_any_way(const Step& step, at::Tensor dz) 
 }
 
 template <class S>
-ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
-                              const Chain& chain, const std::vector<int>& indices, const ChainWanted& wanted,
-                              Spent spent) {
+ChainGradients backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+                        const Chain& chain, const ChainWanted& wanted, Spent spent) {
   const size_t depth = chain.depth(), last = depth - 1;
   ChainGradients gradients{{}, std::vector<at::Tensor>(depth), std::vector<at::Tensor>(depth)};
-  const auto activation = [&](size_t i) { return Activation{indices[i], chain.negative_slope}; };
   const auto output = [&](size_t i) { return cpu::with_dense_rows(as_matrix(outputs[i])); };
   const auto bias_gradient = [&](size_t i) {
     if (wanted.biases[i]) gradients.biases[i] = at::empty({chain.weights[i].size(0)}, input.options());
@@ -168,23 +162,23 @@ ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tens
   };
 
   at::Tensor dz = cpu::with_dense_rows(as_matrix(grad));
-  const bool changes = chain.activations[last] != Identity::kName;  // otherwise dz is dy
+  const bool changes = !chain.is_identity(last);  // otherwise dz is dy
   if (changes || wanted.biases[last]) {
     const at::Tensor dy = dz, y = changes ? output(last) : at::Tensor();
     if (changes) dz = at::empty(dy.sizes(), dy.options());
-    cpu::gradient_pass<S>(activation(last), dy.size(0), dy.size(1), cpu::rows_of<S>(dy), cpu::rows_of<S>(y),
+    cpu::gradient_pass<S>(chain.activation(last), dy.size(0), dy.size(1), cpu::rows_of<S>(dy), cpu::rows_of<S>(y),
                           changes ? cpu::mutable_data<S>(dz) : nullptr, cpu::mutable_data<S>(bias_gradient(last)));
   }
   for (size_t i = depth; i-- > 0 && (wanted.below(i) || wanted.weights[i]);) {
     const bool x_wanted = wanted.below(i), to_layer = i > 0 && x_wanted;
-    // What no gradient reads may be a stand-in, which is not to be brought into any order.
+    // A tensor that no gradient reads may be one expanded element. Making its rows dense would copy it for nothing.
     const bool reads_x = wanted.weights[i] || to_layer;
     const at::Tensor x = as_matrix(i == 0 ? input : outputs[i - 1]);
     const Step step{x_wanted ? cpu::with_dense_rows(chain.weights[i]) : chain.weights[i],
                     reads_x ? cpu::with_dense_rows(x) : x,
                     wanted.weights[i],
                     x_wanted,
-                    to_layer ? std::optional(activation(i - 1)) : std::nullopt,
+                    to_layer ? std::optional(chain.activation(i - 1)) : std::nullopt,
                     to_layer ? bias_gradient(i - 1) : at::Tensor()};
     Result result = step_down_in_any_way<S>(step, std::move(dz));
     if (i > 0) spend(outputs[i - 1], spent);
@@ -195,33 +189,21 @@ ChainGradients chain_backward(const at::Tensor& grad, const std::vector<at::Tens
   return gradients;
 }
 
-std::vector<at::Tensor> mlp_forward_cpu(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                                        const lists::Names& activations, double negative_slope) {
-  const Chain chain = lists::chain(weights, biases, activations, negative_slope);
-  const std::vector<int> indices = check_mlp(input, chain);
-  return cpu::with_storage(input.scalar_type(),
-                           [&](auto storage) { return chain_forward<decltype(storage)>(input, chain, indices); });
+std::vector<at::Tensor> forward_any(const at::Tensor& input, const Chain& chain) {
+  return cpu::with_storage(input.scalar_type(), [&](auto storage) { return forward<decltype(storage)>(input, chain); });
 }
 
-template <Spent spent>
-std::vector<at::Tensor> mlp_backward_cpu(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
-                                         at::TensorList weights, const lists::Names& activations, double negative_slope,
-                                         bool input_wanted, const lists::Flags& weights_wanted,
-                                         const lists::Flags& biases_wanted) {
-  const Chain chain = lists::chain(weights, activations, negative_slope);
-  const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
-  const std::vector<int> indices = check_mlp_backward(grad, outputs, input, chain, wanted);
+ChainGradients backward_any(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+                            const Chain& chain, const ChainWanted& wanted, Spent spent) {
   return cpu::with_storage(input.scalar_type(), [&](auto storage) {
-    return lists::pack(chain_backward<decltype(storage)>(grad, outputs.vec(), input, chain, indices, wanted, spent));
+    return backward<decltype(storage)>(grad, outputs, input, chain, wanted, spent);
   });
 }
 
 }  // namespace
 
-TORCH_LIBRARY_IMPL(fused_gan, CPU, m) {
-  m.impl("mlp_forward", mlp_forward_cpu);
-  m.impl("mlp_backward", mlp_backward_cpu<Spent::kKept>);
-  m.impl("mlp_backward_", mlp_backward_cpu<Spent::kReleased>);
-}
+constexpr ChainKernels cpu::kChainKernels{forward_any, backward_any};
+
+TORCH_LIBRARY_IMPL(fused_gan, CPU, m) { ChainOperators<cpu::kChainKernels>::register_in(m); }
 
 }  // namespace fused_gan

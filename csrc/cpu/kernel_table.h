@@ -1,5 +1,5 @@
 // What the CPU kernels offer, and the choice of instruction set. Kernels know pointers, sizes and strides, no torch;
-// linear_act.cpp and mlp.cpp check, layers.h allocates and spreads them over threads.
+// linear_act.cpp and chain.cpp check, layers.h allocates and spreads them over threads.
 //
 // All three products of a linear layer are one kernel, C = A B, with the vectors along B's and C's rows and A read
 // element by element in any stride:
@@ -65,11 +65,6 @@ template <class T> FUSED_GAN_FUNCTION constexpr int64_t packed_workspace(int64_t
 template <class T> struct Strided {
   const T* data;
   int64_t row, column;
-};
-
-struct Activation {
-  int index;     // into Activations (activations.h)
-  double slope;  // of leaky_relu
 };
 
 // Kernels for every storage type S.

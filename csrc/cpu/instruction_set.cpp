@@ -1,10 +1,9 @@
 // The choice of instruction set: made once, for the whole process.
-#include "kernels.h"
-
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
 
+#include "kernel_table.h"
 #include "tile_kernels.h"
 
 namespace fused_gan::cpu {

@@ -1,0 +1,116 @@
+// A layer's forward in blocks: for few samples yᵀ = W xᵀ with the batch packed, for many y = x Wᵀ with W packed. Bias
+// and activation are applied to each block while it is in the first cache. Part of kernels.inl.
+
+// ---- forward: yᵀ = W xᵀ, finished in the first cache ----
+// A square of `from`, rows to columns, to `to`: `rows` × `columns` of it, and zeros where it has no row.
+template <class T>
+FUSED_GAN_FUNCTION void transpose_some(const T* from, int64_t from_row, int64_t rows, int64_t columns, T* to,
+                                       int64_t to_row, int64_t to_columns) {
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  Vec<T> square[kLanes];
+  if (rows == kLanes && columns == kLanes && to_columns == kLanes) {  // nothing to decide: it stays in registers
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kLanes; ++i) square[i] = load_as<Vec<T>>(from + i * from_row);
+    transpose(square);
+#pragma GCC unroll 16
+    for (int64_t i = 0; i < kLanes; ++i) store_as(to + i * to_row, square[i]);
+    return;
+  }
+  for (int64_t i = 0; i < kLanes; ++i) square[i] = i < rows ? load_some(from + i * from_row, columns) : Vec<T>{};
+  transpose(square);
+  for (int64_t i = 0; i < columns; ++i) store_some(to + i * to_row, square[i], to_columns);
+}
+
+template <class T> void pack(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel) {
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  for (int64_t s = 0; s < kPanel; s += kLanes)
+    for (int64_t k = first; k < last; k += kLanes)
+      transpose_some(x + s * x_row + k, x_row, at_most(kLanes, samples - s), at_most(kLanes, last - k),
+                     panel + k * kPanel + s, kPanel, kLanes);
+}
+
+// block[n][s] is activated, and then goes to y[s][n] and, unless null, to next[n][s].
+template <class T, class Act>
+void finish(T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, T* next, int64_t outputs, int64_t samples) {
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  for (int64_t n = 0; n < outputs; ++n)
+    for (int64_t s = 0; s < samples; s += kLanes) {
+      T* at = block + n * kPanel + s;
+      const Vec<T> z = load_as<Vec<T>>(at), value = Act::forward(bias ? z + bias[n] : z, slope);
+      store_as(at, value);
+      if (next) store_as(next + n * kPanel + s, value);
+    }
+  for (int64_t n = 0; n < outputs; n += kLanes)
+    for (int64_t s = 0; s < samples; s += kLanes)
+      transpose_some(block + n * kPanel + s, kPanel, at_most(kLanes, outputs - n), at_most(kLanes, samples - s),
+                     y + s * y_row + n, y_row, at_most(kLanes, outputs - n));
+}
+
+template <class T>
+void forward(Activation activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, T* next,
+             int64_t outputs, int64_t samples, int64_t depth) {
+  constexpr int64_t kWidth = Lanes<T>::kCount * kTileVectors;
+  const int64_t columns = (samples + Lanes<T>::kCount - 1) / Lanes<T>::kCount * Lanes<T>::kCount;
+  alignas(64) T block[kRowBlock * kPanel];
+  Activations::visit(activation.index, [&](auto act) {
+    for (int64_t n = 0; n < outputs; n += kRowBlock) {
+      const int64_t height = at_most(kRowBlock, outputs - n);
+      if (depth == 0)
+        for (int64_t i = 0; i < height * kPanel; ++i) block[i] = T(0);
+      for (int64_t k = 0; k < depth; k += kDepthBlock)
+        for (int64_t j = 0; j < columns; j += kWidth)
+          column_block<T>({w.data + n * w.row + k * w.column, w.row, w.column}, panel + k * kPanel + j, kPanel,
+                          block + j, kPanel, height, at_most(kWidth, columns - j), at_most(kDepthBlock, depth - k),
+                          k > 0);
+      finish<T, decltype(act)>(block, bias ? bias + n : nullptr, broadcast(T(activation.slope)), y + n, y_row,
+                               next ? next + n * kPanel : nullptr, height, samples);
+    }
+  });
+}
+
+// ---- forward for many samples: y = x Wᵀ, W packed, each tile of y finished in the first cache ----
+// y = act(x · panel + bias) for one panel of W.
+template <class T, class Act>
+void forward_panel(const T* x, int64_t x_row, const T* panel, const T* bias, Vec<T> slope, T* y, int64_t y_row,
+                   int64_t samples, int64_t outputs, int64_t depth) {
+  constexpr int64_t kLanes = Lanes<T>::kCount, kWidth = kLanes * kTileVectors;
+  for (int64_t j = 0; j < outputs; j += kWidth) {
+    const int64_t width = at_most(kWidth, outputs - j);
+    for (int64_t k = 0; k < depth; k += kDepthBlock) {
+      const bool last = k + kDepthBlock >= depth;
+      column_block<T>({x + k, x_row, 1}, panel + k * kPanel + j, kPanel, y + j, y_row, samples, width,
+                      at_most(kDepthBlock, depth - k), k > 0,
+                      [&](int64_t r, int64_t height) __attribute__((always_inline)) {
+                        if (!last) return;
+                        for (int64_t n = 0; n < width; n += kLanes) {
+                          const int64_t count = at_most(kLanes, width - n);
+                          const Vec<T> b = bias ? load_some(bias + j + n, count) : Vec<T>{};
+                          for (int64_t i = 0; i < height; ++i) {
+                            T* to = y + (r + i) * y_row + j + n;
+                            store_some(to, Act::forward(load_some(to, count) + b, slope), count);
+                          }
+                        }
+                      });
+    }
+  }
+}
+
+template <class T>
+void forward_rows(Activation activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
+                  int64_t y_row, int64_t samples, int64_t outputs, int64_t depth, T* workspace) {
+  const int64_t wide = kPanel * panels_at_a_time<T>(depth), high = rows_at_a_time<T>(depth);
+  Activations::visit(activation.index, [&](auto act) {
+    const Vec<T> slope = broadcast(T(activation.slope));
+    for (int64_t left = 0; left < outputs; left += wide) {
+      const int64_t right = at_most(outputs, left + wide);
+      const auto panel = [&](int64_t j) { return workspace + (j - left) * depth; };
+      for (int64_t j = left; j < right; j += kPanel)
+        pack<T>(w + j * w_row, w_row, at_most(kPanel, right - j), 0, depth, panel(j));
+      for (int64_t r = 0; r < samples; r += high)
+        for (int64_t j = left; j < right; j += kPanel)
+          forward_panel<T, decltype(act)>(x + r * x_row, x_row, panel(j), bias ? bias + j : nullptr, slope,
+                                          y + r * y_row + j, y_row, at_most(high, samples - r),
+                                          at_most(kPanel, right - j), depth);
+    }
+  });
+}

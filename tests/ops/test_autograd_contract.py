@@ -163,12 +163,3 @@ def test_many_gradients_at_once(device: torch.device) -> None:
             for tensors in [leaves(args)]
         )
         torch.testing.assert_close(ours, stock)
-
-
-def test_forward_mode_raises(device: torch.device) -> None:
-    """Not implemented for C++ Functions: a word, not a tangent of zero. torch.func.jvp works (test_functorch.py)."""
-    args = arguments(SMALL, device=device)
-    with torch.autograd.forward_ad.dual_level():
-        x = torch.autograd.forward_ad.make_dual(args.input, torch.ones_like(args.input))
-        with pytest.raises(RuntimeError, match="jvp is not implemented"):
-            operators("tanh")[0](x, args.weight, args.bias)

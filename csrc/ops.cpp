@@ -53,8 +53,9 @@ Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Te
 
 // ---- chains: past the dispatcher where it has nothing to do ----
 // For the dispatcher a chain is made into lists, and its activations into names. The other side turns both back and
-// checks the arguments again. On plain tensors, with nothing else active, a call is spared that: 1.4 µs of 11 for three
-// small layers on CPU, called from Python.
+// checks the arguments again. On plain tensors, with nothing else active, a call is spared that. For three
+// layers of 8 features at batch 1, called from Python on one thread, forward takes 8.5 µs instead of 8.7, and forward
+// and backward together take 62 µs instead of 67.
 //
 // The dispatcher picks the first of the keys that the tensors have, after the modes and guards of the thread have added
 // theirs and taken some away. `next_key` computes that by the dispatcher's own function. A mode (TorchDispatchMode,

@@ -1,5 +1,5 @@
-// The forward and the derivatives in ATen operators, which are differentiable themselves. The second derivative and
-// every higher one is computed here.
+// The forward and the derivatives in ATen operators, which are differentiable themselves. Every derivative that is
+// differentiated again is computed here, and all of them under functorch and vmap.
 #pragma once
 
 #include <ATen/ATen.h>

@@ -157,7 +157,7 @@ Words blocks_of_16_bits(at::ScalarType dtype, int64_t samples, int64_t inputs, i
   const bool paired = dtype == at::kBFloat16 && paired_kernels();
   const std::string how = paired ? " (avx512_bf16), sums in float32" : set + ", widened to float32 on the way";
   const bool rows = plan::paired_forward(samples, inputs) == plan::Forward::kRows;
-  const int64_t lanes = kernels().product_float.column_tile;
+  const int64_t lanes = kernels().product_float.lanes;
   const bool few = !paired && plan::forward(samples, inputs, outputs, lanes) == plan::Forward::kDot;
   return {few ? dots(set) : (rows ? kBatchOverWeights : kWeightsOverBatch) + how + kFinished,
           gradient_pass(set) + (paired ? "paired products" : "blocked products") + how};
@@ -167,8 +167,7 @@ Words blocks(at::ScalarType dtype, int64_t samples, int64_t inputs, int64_t outp
   if (dtype != at::kFloat && dtype != at::kDouble) return blocks_of_16_bits(dtype, samples, inputs, outputs);
   const std::string set = std::string(" (") + kernels().name + ")";
   const int64_t bytes = dtype == at::kFloat ? sizeof(float) : sizeof(double);
-  const int64_t lanes =
-      dtype == at::kFloat ? kernels().product_float.column_tile : kernels().product_double.column_tile;
+  const int64_t lanes = dtype == at::kFloat ? kernels().product_float.lanes : kernels().product_double.lanes;
   const bool shared = plan::worth_sharing(plan::product_work(samples, outputs, inputs));
   const std::string threads = shared ? ", shared by all threads" : ", on one thread";
   Words words;

@@ -84,8 +84,8 @@ template <class S> struct StorageKernels {
 
 // Products, for the types T that they compute in.
 template <class T> struct ProductKernels {
-  int64_t row_tile;     // rows of C that the micro-kernel finishes together
-  int64_t column_tile;  // columns of C in one vector
+  int64_t row_tile;  // rows of C that the micro-kernel finishes together
+  int64_t lanes;     // columns of C in one vector
 
   // panel[k][s] = x[s][k] for s < samples ≤ kPanel and first ≤ k < last, zeros behind the last sample.
   void (*pack)(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel);

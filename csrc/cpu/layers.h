@@ -139,7 +139,7 @@ template <class T> at::Tensor pack_rows(const at::Tensor& x) {
 }
 
 template <class T> plan::Forward forward_plan(int64_t samples, const at::Tensor& w) {
-  return plan::forward(samples, w.size(1), w.size(0), products<T>().column_tile);
+  return plan::forward(samples, w.size(1), w.size(0), products<T>().lanes);
 }
 
 // y (samples, out) = act(x · wᵀ + bias), rows against rows as they lie, in any storage type.

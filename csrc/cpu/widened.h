@@ -52,7 +52,7 @@ template <class S>
 void widened_forward(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
                      const at::Tensor& y) {
   const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0);
-  if (plan::forward(samples, depth, outputs, products<float>().column_tile) == plan::Forward::kDot)
+  if (plan::forward(samples, depth, outputs, products<float>().lanes) == plan::Forward::kDot)
     return forward_dot<S>(activation, x, w, bias, y);
   if (plan::paired_forward(samples, depth) == plan::Forward::kPanel)
     return widened_layer<S>(activation, w, x.t(), bias, y, true);

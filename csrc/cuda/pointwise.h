@@ -1,5 +1,5 @@
 // The hand-written CUDA kernels around a product: what they compute and how the host launches them. Raw pointers,
-// sizes, strides and a stream, no torch: linear_act.cpp is the host file, tests/cuda runs them without a GPU.
+// sizes, strides and a stream, no torch: layers.cpp is the host file, tests/cuda runs them without a GPU.
 #pragma once
 
 #include <cuda_runtime_api.h>

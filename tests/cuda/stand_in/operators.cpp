@@ -79,9 +79,9 @@ c10::IValue on_cpu(const c10::IValue& value, bool zeros) {
 const std::map<std::string, size_t> kProducts = {
     {"aten::mm", 0}, {"aten::bmm", 0}, {"aten::addmm", 1}, {"aten::baddbmm", 1}};
 
-// float32 factors where PyTorch's settings allow tf32 and cuBLAS makes use of it (docs/design/cuda.md): without their 13
-// lowest bits. PyTorch's documentation says that stock rounds them, as the copy engine does for our wgmma kernels; the
-// CPU runtime's copy engine cuts them off, and stock is to be no better here than ours.
+// float32 factors where PyTorch's settings allow tf32 and cuBLAS makes use of it (docs/design/cuda.md): without their
+// 13 lowest bits. PyTorch's documentation says that stock rounds them, as the copy engine does for our wgmma kernels;
+// the CPU runtime's copy engine cuts them off, and stock is to be no better here than ours.
 void cut_to_tf32(const c10::OperatorHandle& op, Stack& arguments) {
   const auto product = kProducts.find(op.schema().name());
   if (product == kProducts.end()) return;

@@ -64,7 +64,7 @@ def test_a_run_that_has_logged_nothing_yet_has_a_page_too(
 
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_tensorboard_reads_the_same_numbers_and_pictures(run: Path) -> None:

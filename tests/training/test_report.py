@@ -39,9 +39,9 @@ def test_the_page_holds_everything_and_needs_nothing(run: Path, capsys: pytest.C
     for word in ("50 images of 1×6×6", "30 of 30 steps", "posterior collapse", "What may help: lower beta"):
         assert word in page
     for caption in (
-        "Samples of always",
+        "Samples after the last step",
         "reconstruction on its right",
-        "From one latent",
+        "from one latent",
         "after step 10",
         "KL in nats",
     ):

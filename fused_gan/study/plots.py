@@ -22,16 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = (
-    "#4477aa",
-    "#ee6677",
-    "#228833",
-    "#ccbb44",
-    "#66ccee",
-    "#aa3377",
-    "#777777",
-)  # distinguishable with colour blindness, too
-LOGARITHMIC = 10.0  # a ratio of the largest to the smallest value above it takes a logarithmic scale
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")  # safe for colour blindness
+LOGARITHMIC = 10.0  # values take a logarithmic scale if the largest over the smallest is above this
 
 
 def score_over_time(study: Study, cells: Sequence[Cell], metric: str) -> bytes | None:

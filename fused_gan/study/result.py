@@ -25,7 +25,7 @@ class Result:
         settings: for each axis the label of the job's setting.
         seed: seed of the training.
         steps: the number of steps trained.
-        seconds: the time they took.
+        seconds: the duration of the training, in seconds.
         diverged: which value became infinite or NaN, and when; empty if none did. A diverged run has no evaluation.
         verdicts: the names of the health monitor's verdicts at the end.
         start, end: the health monitor's looks after the first and the last step, as health.jsonl holds them.

@@ -144,7 +144,7 @@ def studentised_interval(
     indices = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
     resampled = values[indices]
     deviations = resampled.std(1, ddof=1)
-    varied = deviations > 1e-12 * np.abs(values).max()  # n times the same value has only rounding
+    varied = deviations > 1e-12 * np.abs(values).max()  # n times the same value leaves only rounding
     # The t of a resample without deviation is infinite. If there are more of them than lie beyond a quantile, that
     # quantile may be infinite, too.
     if 1 - varied.mean() > (1 - level) / 2:

@@ -41,7 +41,7 @@ class Batches:
         if not self.on_host:
             self._images = from_uint8(data.images.to(device), value_range, dtype)
         elif device.type == "cuda":
-            self._images = data.images.pin_memory()  # copied from without a stop of the device
+            self._images = data.images.pin_memory()  # pinned for asynchronous copies to the device
         self._labels = None if data.labels is None else data.labels.to(self._images.device)
 
     def __len__(self) -> int:

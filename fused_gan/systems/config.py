@@ -29,7 +29,7 @@ class TrainingConfig:
     """The fields that every system has: data, optimisation, and what is written when.
 
     Raises:
-        UserError: naming the field, on a value out of range.
+        UserError: a value is out of range; the message names the field.
     """
 
     data: str = "mnist-5k"

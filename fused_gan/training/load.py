@@ -48,9 +48,8 @@ def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sample
     try:
         description = RunDescription.from_json(loaded.config)
         shape, classes = description.image_shape, description.classes
-        preset = from_json(
-            description.preset, description.model
-        )  # without the training, whose fields may be of another version
+        # Without the training, whose fields may be of another version.
+        preset = from_json(description.preset, description.model)
         # On the meta device the modules take no memory, whatever sizes the file claims. `assign` puts its tensors in.
         with torch.device("meta"):
             network = build_sampling_network(preset.model, shape, classes)

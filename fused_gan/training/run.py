@@ -86,16 +86,16 @@ def train(
         OSError: a file cannot be written.
     """
     found = find_preset(preset) if isinstance(preset, str) else preset
-    chosen = dataclasses.replace(found, model=model or found.model, training=config or found.training)
+    configured = dataclasses.replace(found, model=model or found.model, training=config or found.training)
     console = console or Console()
-    device, accelerator = _set_up(chosen.training)
-    folder = RunFolder(_agreed(accelerator, chosen.training.out or _new_folder(chosen.name)))
+    device, accelerator = _set_up(configured.training)
+    folder = RunFolder(_agreed(accelerator, configured.training.out or _new_folder(configured.name)))
     _in_all(folder.require_new)
-    run = _Run(chosen, folder, device, accelerator)
+    run = _Run(configured, folder, device, accelerator)
     with _alone_in(folder, accelerator, folder.require_new):
         if accelerator.is_main_process:
             folder.create(run.description)
-            if chosen.training.device == "auto" and device.type == "cpu":
+            if configured.training.device == "auto" and device.type == "cpu":
                 console.print(f"device auto: cpu, as {cuda_obstacle()}", highlight=False)
             console.print(run.introduction(), highlight=False, soft_wrap=True)
         return run.go(console)

@@ -18,7 +18,7 @@ class RunState:
         monitor: the state of the monitor, as `Monitor.state_dict` returns it.
         rollbacks: how often the run was rolled back.
         logged_step: the step of the latest log of losses.
-        seconds: the time of training so far.
+        seconds: the duration of training so far, in seconds.
     """
 
     system: dict[str, Any]

@@ -1,4 +1,4 @@
-"""`fused-gan doctor`: what is here, what is missing, and how to get it. Runs with torch alone."""
+"""The command `fused-gan doctor`. It needs torch alone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ from fused_gan.ops.processor import processor
 
 
 class Row(NamedTuple):
-    """A line of the report: is it all right (None: just a fact), what it is about, what was found."""
+    """A line of the report.
+
+    Attributes:
+        good: whether the finding is all right; None for a mere fact.
+        name: the subject.
+        finding: the fact found, or the remedy.
+    """
 
     good: bool | None
     name: str
@@ -27,7 +33,7 @@ class Row(NamedTuple):
 
 
 def report() -> int:
-    """Print the report, as a table where rich is installed, else as plain lines. Returns the exit status, 0."""
+    """Print the report, as a table if rich is installed, otherwise as plain lines. Return the exit status, 0."""
     sections = {
         "versions": list(version_rows()),
         "build": [Row(None, name, _show(value)) for name, value in build_info().items()],
@@ -43,7 +49,7 @@ def report() -> int:
 
 
 def version_rows() -> Iterable[Row]:
-    """Versions of Python, this package and what it uses."""
+    """Give the versions of Python, of this package and of the packages that it uses."""
     yield Row(None, "fused_gan", VERSION)
     yield Row(None, "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
     for package in ("torch", *TRAIN):
@@ -52,7 +58,7 @@ def version_rows() -> Iterable[Row]:
 
 
 def device_rows() -> Iterable[Row]:
-    """The CPU, and each CUDA device, or why there is none."""
+    """Give the CPU and each CUDA device, or why no CUDA device can be used."""
     capability = torch.backends.cpu.get_cpu_capability()
     yield Row(True, "cpu", f"{processor()}, {os.cpu_count()} logical, {torch.get_num_threads()} threads, {capability}")
     if torch.version.cuda is None:
@@ -76,7 +82,7 @@ def device_rows() -> Iterable[Row]:
 
 
 def data_rows() -> Iterable[Row]:
-    """The data sets known by name."""
+    """Give the data sets that have a name."""
     if importlib.util.find_spec("numpy") is None:
         yield Row(False, "all", "reading data needs numpy: pip install 'fused_gan[train]'")
         return
@@ -90,7 +96,7 @@ def data_rows() -> Iterable[Row]:
 
 
 def tool_rows() -> Iterable[Row]:
-    """What building needs; nothing of it is needed to run."""
+    """Give the tools of building and testing. Running needs none of them."""
     compiler = shutil.which(os.environ.get("CXX", "c++"))
     yield Row(compiler is not None, "C++ compiler", compiler or "missing; building needs one: apt install g++")
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -132,7 +138,7 @@ def _print_table(sections: dict[str, list[Row]]) -> None:
     table = Table("", "", "", "", show_header=False)
     for title, rows in sections.items():
         for index, row in enumerate(rows):
-            # Text, not str: brackets as in fused_gan[train] would be taken for markup.
+            # Text, not str, because rich would take brackets, as in fused_gan[train], for markup.
             table.add_row(title if index == 0 else "", row.name, signs[row.good], Text(row.finding))
         table.add_section()
     Console().print(table)

@@ -18,35 +18,37 @@ from fused_gan.training.report import write_report
 class Evaluate:
     """Score a trained system against real images, print a table and keep it in the run folder.
 
-    Generated and real images are compared in the features of a small classifier: no download. For VAEs also ELBO,
-    IWAE bound, reconstruction error and active units."""
+    Generated and real images are compared in the features of a small classifier, without a download. For VAEs, ELBO,
+    IWAE bound, reconstruction error and active units are computed as well."""
 
     folder: RunArgument
     """Run folder of the training."""
 
     checkpoint: str = "last"
-    """last or best of a finished run, or a file in the folder checkpoints."""
+    """last or best of a finished run, or the name of a file in the folder checkpoints."""
 
     samples: int = 2000
-    """Generated images; as many real ones are on the other side, and as many others give the floor."""
+    """Generated images, compared with as many real images.
+    As many other real images in their place give the baseline, called real against real."""
 
     seed: int = 0
-    """Of the noise and of the choice of real images."""
+    """Seed of the noise and of the choice of real images."""
 
     extractor: str | None = None
-    """mnist-5k or fashion-mnist, which ship, or a file that fused-gan extractor wrote. By default that of the
-    training, or the one that ships for the data."""
+    """The classifier: mnist-5k or fashion-mnist, which come with the package, or a file that fused-gan extractor wrote.
+    None takes the classifier of the training, or the package's own for the data."""
 
     data: str | None = None
-    """Where the real images come from, as for training: images held out from it. By default the data of the
-    training."""
+    """Source of the real images, as for training, for example images that were held out.
+    None takes the data of the training."""
 
     inception: Path | None = None
-    """File with Inception's weights (torch-fidelity's weights-inception-2015-12-05-6726825d.pth): adds true FID and
-    Inception Score. It needs pip install 'fused_gan[inception]', 2,049 samples or more, and minutes."""
+    """File with Inception's weights (torch-fidelity's weights-inception-2015-12-05-6726825d.pth).
+    It adds true FID and Inception Score.
+    It takes minutes, and needs 2,049 samples or more and pip install 'fused_gan[inception]'."""
 
     iwae_k: int = 50
-    """For VAEs: latents drawn for each image in the IWAE bound."""
+    """For VAEs, latents drawn per image in the IWAE bound."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -73,37 +75,37 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class Extractor:
-    """Train a classifier whose features fused-gan evaluate compares images in: for data none ships for."""
+    """Train a classifier in whose features fused-gan evaluate compares images, for data without one in the package."""
 
     data: str
-    """Where the images come from, as for training. They need class labels."""
+    """Source of the images, as for training. They need class labels."""
 
     image_size: int | None = None
-    """Resize to this many pixels a side, as the training does."""
+    """Resize the images to this many pixels per side, as the training does."""
 
     channels: Literal[1, 3] | None = None
     """1 for grey images, 3 for RGB."""
 
     steps: int = 3000
-    """Batches of 128 images."""
+    """Training steps, each with 128 images."""
 
     seed: int = 0
-    """Of weights, batches and the choice of the images that accuracy is measured on."""
+    """Seed of the weights, of the batches and of the choice of the images that measure accuracy."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
     out: Path | None = None
-    """The file; by default extractor-DATA.safetensors. An existing one is replaced."""
+    """File to write. An existing file is replaced. None takes extractor-DATA.safetensors."""
 
     def run(self) -> int:
         from fused_gan.evaluation import train_extractor
 
         path = checked_file(self.out or Path(f"extractor-{Path(self.data).stem}.safetensors"))
         device = resolve_device(self.device)
-        made = train_extractor(self.data, path, self.image_size, self.channels, self.steps, self.seed, device)
-        about = made.about
-        print(f"{made.name}: accuracy {about.accuracy:.2%} on {about.held_out:,} images held out of {self.data}")
+        extractor = train_extractor(self.data, path, self.image_size, self.channels, self.steps, self.seed, device)
+        about = extractor.about
+        print(f"{extractor.name}: accuracy {about.accuracy:.2%} on {about.held_out:,} images held out of {self.data}")
         print(f"extractor: {path}")
         return 0
 
@@ -116,7 +118,7 @@ class Report:
     """Run folder of the training."""
 
     out: Path | None = None
-    """The page; by default report.html in the run folder."""
+    """File to write. None takes report.html in the run folder."""
 
     def run(self) -> int:
         out = None if self.out is None else checked_file(self.out)

@@ -1,6 +1,6 @@
-"""The packages of the extra `train`, which everything but the operator and its layers needs."""
+"""The packages of the extra `train`. All of fused_gan needs them, except the operator and its layers."""
 
-TRAIN = {  # package: the module that is imported from it. pyproject.toml says which versions.
+TRAIN = {  # package: its module. pyproject.toml has the versions.
     "numpy": "numpy",
     "pillow": "PIL",
     "rich": "rich",

@@ -1,4 +1,4 @@
-"""The command `fused-gan`. Options and help come from the dataclasses."""
+"""The command `fused-gan`. Its options and help come from dataclasses."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ BAD_INPUT, FAILED = 2, 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    0: done. 1: it could not be finished (diverged, collapsed, disk full …). 2: bad input. 128 + n: stopped by signal n
-    (Ctrl-C is 130).
+    0 means done, and 1 that the command could not be finished (diverged, collapsed, disk full …). 2 means bad input,
+    and 128 + n that signal n stopped the command (130 for Ctrl-C).
 
     Args:
         arguments: the words after `fused-gan`; by default those of the process.
@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         if arguments == ["doctor"]:
-            # Outside the parser, because it must also run where the parser is what is missing.
+            # Outside the parser, because doctor must also run where the parser's package is missing.
             from fused_gan.cli.doctor import report
 
             return report()

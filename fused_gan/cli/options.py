@@ -1,4 +1,4 @@
-"""Dataclasses as tyro takes them, with help that reads as prose."""
+"""Turns dataclasses into options for tyro, with help that reads as prose."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", me
 
 
 def with_help(value: Any) -> type:
-    """Return a dataclass with an instance's fields, its values for defaults and its docstrings for help.
+    """Return a dataclass with an instance's fields. Its values are the defaults, its docstrings the help.
 
-    tyro reads the docstrings by itself, but takes the ends of their lines in the source for ends of paragraphs.
+    tyro reads docstrings by itself, but takes each end of a line in the source for the end of a paragraph.
     """
     kind = type(value)
     hints = get_type_hints(kind)
@@ -30,12 +30,12 @@ def with_help(value: Any) -> type:
 
 
 def optional_fields(kind: type, names: Collection[str], about: str) -> type:
-    """Return a dataclass with some fields of another, where None, the default, stands for what a field was before.
+    """Return a dataclass with some fields of `kind`, all optional. None means "keep the run's value".
 
     Args:
-        kind: the other.
-        names: of the fields.
-        about: what they have in common, for the help.
+        kind: a dataclass.
+        names: the names of the fields.
+        about: what the fields have in common, for the help.
     """
     hints = get_type_hints(kind)
     own = [field.name for field in dataclasses.fields(kind) if field.name in names]
@@ -43,19 +43,19 @@ def optional_fields(kind: type, names: Collection[str], about: str) -> type:
 
 
 def _with_help(kind: type, fields: Iterable[tuple[str, Any, Any]], about: str | None) -> type:
-    """Return a dataclass with fields of another, each a name, a type and a default."""
+    """Return a dataclass with `fields` of `kind`: each is a name, a type and a default."""
     texts = field_docstrings(kind)
-    specified = [
+    with_texts = [
         (name, Annotated[hint, tyro.conf.arg(help=texts.get(name))], dataclasses.field(default=default))
         for name, hint, default in fields
     ]
-    made = dataclasses.make_dataclass(kind.__name__, specified, frozen=True)
-    made.__doc__ = about
-    return made
+    result = dataclasses.make_dataclass(kind.__name__, with_texts, frozen=True)
+    result.__doc__ = about
+    return result
 
 
 def field_docstrings(kind: type) -> dict[str, str]:
-    """Return the string below each field of a dataclass or one of its bases, on one line."""
+    """Return the docstring below each field of a dataclass or its bases, on one line."""
     texts = {}
     for base in reversed(kind.__mro__):
         if not dataclasses.is_dataclass(base):
@@ -70,14 +70,14 @@ def field_docstrings(kind: type) -> dict[str, str]:
 
 
 def checked_file(file: Path) -> Path:
-    """Return a file to write, after making its folder; called before the work, so that no result is lost."""
+    """Return a file to write, after making its folder. Called before the work, so that no result is lost."""
     require(not file.is_dir(), f"out: {file} is a folder, expected a file")
     made_folder(file.parent)
     return file
 
 
 def made_folder(folder: Path) -> Path:
-    """Return the folder, after making it if it is not there."""
+    """Return a folder, after making it if it is missing."""
     require(not folder.exists() or folder.is_dir(), f"out: {folder} is a file, expected a folder")
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""The words of a command line as a command: a dataclass whose fields are the options, their docstrings the help."""
+"""Parses a command line into a command: a dataclass whose fields are the options, with docstrings as help."""
 
 from __future__ import annotations
 
@@ -23,32 +23,32 @@ from fused_gan.training import PRESETS
 
 
 class Command(Protocol):
-    """What parsing gives."""
+    """A parsed command."""
 
     def run(self) -> int:
-        """Do it; return the exit status."""
+        """Run the command; return the exit status."""
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Show versions, build facts and devices, and what is missing and how to get it."""
+    """Show versions, the build and devices, and say how to get what is missing."""
 
     def run(self) -> int:
         return doctor.report()
 
 
 def parse(arguments: Sequence[str]) -> Command:
-    """The command that `arguments` name.
+    """Return the command that `arguments` name.
 
     Raises:
         UserError: an option's value is out of range.
-        SystemExit: 2 on words that cannot be parsed, 0 after --help; the text is printed.
+        SystemExit: with 2 for arguments that cannot be parsed, or 0 after --help. The text is printed.
     """
     arguments = list(arguments)
     if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1] in PRESETS:
         return _parse_training(arguments[1], arguments[2:])
     app = tyro.extras.SubcommandApp()
-    app.command(_systems(), name="train", help="Train a system.")
+    app.command(_presets_app(), name="train", help="Train a system.")
     for command in (Resume, Sample, Interpolate, Reconstruct, Evaluate, Extractor, Report, Doctor):
         app.command(name=command.__name__.lower())(command)
     app.command(name="study")(StudyCommand)
@@ -61,8 +61,8 @@ def parse(arguments: Sequence[str]) -> Command:
     return parsed
 
 
-def _systems() -> tyro.extras.SubcommandApp:
-    """The presets for `fused-gan train --help`; `_parse_training` explains the fields of one."""
+def _presets_app() -> tyro.extras.SubcommandApp:
+    """Return the presets for `fused-gan train --help`. `_parse_training` parses the fields of one preset."""
     systems = tyro.extras.SubcommandApp()
     for name, preset in PRESETS.items():
 
@@ -74,7 +74,7 @@ def _systems() -> tyro.extras.SubcommandApp:
 
 
 def _parse_training(name: str, words: list[str]) -> Train:
-    """`fused-gan train NAME [--config FILE] [--FIELD VALUE …]`; the words win over the file."""
+    """Parse `fused-gan train NAME [--config FILE] [--FIELD VALUE …]`. Options win over the file."""
     file, words = _config_file(words)
     preset = PRESETS[name]
     if file is not None:
@@ -84,9 +84,9 @@ def _parse_training(name: str, words: list[str]) -> Train:
     parsed: Any = tyro.cli(
         options,
         prog=f"fused-gan train {name}",
-        description=f"{preset.about}\n\nLeaves a run folder with configuration, metrics, pictures and checkpoints. "
-        "Ctrl-C ends it early with everything saved; fused-gan resume goes on. --config FILE reads fields from a JSON "
-        "file, as a run folder's config.json; options given beside it win.",
+        description=f"{preset.about}\n\nWrites a run folder with configuration, metrics, pictures and checkpoints. "
+        "Ctrl-C ends the training early with everything saved, and fused-gan resume continues it. --config FILE reads "
+        "fields from a JSON file, as the config.json of a run folder. Options given beside the file win.",
         args=words,
         config=OPTIONS,
     )
@@ -95,7 +95,7 @@ def _parse_training(name: str, words: list[str]) -> Train:
 
 
 def _config_file(words: list[str]) -> tuple[Path | None, list[str]]:
-    """Take `--config FILE` or `--config=FILE` out of the words."""
+    """Return the file of `--config FILE` or `--config=FILE`, or None, and the other words."""
     for index, word in enumerate(words):
         if word == "--config":
             require(index + 1 < len(words), "config: expected a file after --config, got nothing")
@@ -106,13 +106,13 @@ def _config_file(words: list[str]) -> tuple[Path | None, list[str]]:
 
 
 def _fields_in(file: Path) -> dict[str, Any]:
-    """The fields in a JSON file: {"lr": 1e-4, …}, or nested under "model" and "training" as in config.json."""
+    """Return the fields in a JSON file, which is flat, as {"lr": 1e-4, …}, or a run folder's config.json."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"config: {file} cannot be read as JSON: {error}") from error
     require(isinstance(content, dict), f"config: {file}: expected a JSON object, got {type(content).__name__}")
-    if content.keys() >= {"model", "training"}:  # a run's; its folder is its own
+    if content.keys() >= {"model", "training"}:  # a config.json; another run needs another folder
         content = content["model"] | {name: value for name, value in content["training"].items() if name != "out"}
     fields: dict[str, Any] = content
     return fields

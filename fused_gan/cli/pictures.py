@@ -27,35 +27,37 @@ class Sample:
     """Run folder of the training."""
 
     count: int = 64
-    """How many images the NPZ gets. Memory does not grow with it."""
+    """Images in the NPZ. Memory does not grow with their number."""
 
     grid: int = 64
-    """How many of them, at most, the PNG shows."""
+    """Images in the PNG, at most."""
 
     seed: int = 0
-    """Image i depends on the seed, its label and i alone. The training's seed gives the images of its own grids."""
+    """Seed of the noise. Image i depends only on the seed, its label and i.
+    The training's seed gives the images of its own grids."""
 
     labels: tuple[int, ...] = ()
-    """For a conditional system: classes, dealt out in turn. By default all of them."""
+    """For a conditional system, classes that the images take in turn. By default all classes."""
 
     truncation: float | None = None
-    """Draw the noise from N(0, 1) cut off at this size: below 1, images get more typical and less diverse."""
+    """Draw the noise from N(0, 1) cut off at plus and minus this value.
+    Below 1, images get more typical and less diverse."""
 
     pngs: bool = False
-    """Also write each image as a PNG of its own."""
+    """Also write one PNG per image."""
 
     checkpoint: str | None = None
-    """File in the folder checkpoints, as best.safetensors; by default the last."""
+    """File in the folder checkpoints, as best.safetensors. None takes the latest."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
     out: Path | None = None
-    """Folder for the files; by default the run folder. Existing files of the same name are replaced."""
+    """Folder of the files. Existing files of the same name are replaced. None takes the run folder."""
 
     as_dataset: Path | None = None
-    """Instead, write a labelled data set into this new folder: a folder for each class, a PNG for each image, and
-    dataset.json, which says how they were made. For a conditional system."""
+    """For a conditional system: write a labelled data set into this new folder instead.
+    It has one folder per class, one PNG per image, and dataset.json, which says how the images were made."""
 
     def __post_init__(self) -> None:
         for name in ("count", "grid"):
@@ -78,8 +80,8 @@ class Sample:
         first = sampler.sample(shown, self.seed, None if labels is None else labels[:shown], self.truncation)
         save_grid(stem.with_suffix(".png"), first)
         chunks = sampler.chunks(self.count, self.seed, labels, self.truncation)
-        numbers = None if labels is None else labels.numpy()
-        save_samples(stem.with_suffix(".npz"), chunks, self.count, self.seed, numbers)
+        label_array = None if labels is None else labels.numpy()
+        save_samples(stem.with_suffix(".npz"), chunks, self.count, self.seed, label_array)
         if self.pngs:
             made_folder(stem)
             done = 0
@@ -111,28 +113,28 @@ class Sample:
 
 @dataclass(frozen=True)
 class Interpolate:
-    """Go from one sample to another, a row of a PNG grid each."""
+    """Write a PNG grid of which each row goes from one sample to another."""
 
     folder: RunArgument
     """Run folder of the training."""
 
     rows: int = 8
-    """Pairs of samples."""
+    """Rows of the grid, each between two samples."""
 
     columns: int = 10
-    """Images from one to the other, both included."""
+    """Images in a row, with both samples."""
 
     seed: int = 0
-    """Of the noise."""
+    """Seed of the noise."""
 
     checkpoint: str | None = None
-    """File in the folder checkpoints; by default the last."""
+    """File in the folder checkpoints. None takes the latest."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
     out: Path | None = None
-    """The PNG; by default interpolation-seedN.png in the run folder."""
+    """File to write. None takes interpolation-seedN.png in the run folder."""
 
     def __post_init__(self) -> None:
         require(self.rows > 0, f"rows: expected a positive integer, got {self.rows}")
@@ -148,25 +150,25 @@ class Interpolate:
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Encode and decode images with a trained VAE: a PNG grid, each image beside its reconstruction."""
+    """Encode and decode images with a trained VAE, and write a PNG grid with each image beside its reconstruction."""
 
     folder: RunArgument
     """Run folder of the training."""
 
     data: str | None = None
-    """Where the images come from; by default the data of the training."""
+    """Source of the images, as for training. None takes the data of the training."""
 
     count: int = 32
-    """How many images, spread evenly over the data."""
+    """Images, spread evenly over the data."""
 
     checkpoint: str | None = None
-    """File in the folder checkpoints; by default the last."""
+    """File in the folder checkpoints. None takes the latest."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
     out: Path | None = None
-    """The PNG; by default reconstructions-countN.png in the run folder."""
+    """File to write. None takes reconstructions-countN.png in the run folder."""
 
     def __post_init__(self) -> None:
         require(self.count > 0, f"count: expected a positive integer, got {self.count}")

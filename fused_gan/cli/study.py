@@ -23,40 +23,40 @@ FAILED = 1
 class StudyCommand:
     """Train a grid of settings from several seeds, evaluate every run, and report what differs.
 
-    What is done is skipped and what was begun goes on, however it was ended: give the same command again.
+    However a study ended, the same command continues it. Finished jobs are skipped, and begun jobs go on.
     """
 
     study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")] = ""
     """gan-activations or vae-activations."""
 
     config: Path | None = None
-    """Instead, a study of your own: a JSON file; docs/study.md says what is in it."""
+    """JSON file of a study of your own, in the place of STUDY. docs/study.md describes it."""
 
     out: Path | None = None
-    """Folder of the study; by default studies/STUDY."""
+    """Folder of the study. None takes studies/STUDY."""
 
     seeds: int | None = None
-    """Train each setting from this many seeds instead of the study's own number. More can be added later."""
+    """Number of seeds per setting. None takes the study's own number. More can be added later."""
 
     workers: int | None = None
-    """Jobs at a time; by default as many as there are cores for."""
+    """Jobs at a time. None takes as many as the cores allow."""
 
     threads: int = 1
     """CPU threads of each job."""
 
     devices: tuple[str, ...] = ("auto",)
-    """auto, cpu, cuda or cuda:N, dealt out to the workers in turn; with --dask one for all."""
+    """auto, cpu, cuda or cuda:N. The workers take these devices in turn; with --dask, all jobs take the same one."""
 
     max_minutes: float | None = None
-    """End after this time with everything saved; the exit status is 75 while jobs are left. 0 writes the report of what
-    is there."""
+    """End after this many minutes with everything saved. The exit status is 75 if jobs are left.
+    0 only writes the report of the results so far."""
 
     dask: str | None = None
-    """Run the jobs on the Dask cluster whose scheduler has this address, one on each of its threads. All its machines
-    must see the folder under the same path."""
+    """Run the jobs on the Dask cluster whose scheduler has this address, one job per thread.
+    All machines of the cluster must see the folder under the same path."""
 
     list: bool = False
-    """Print the jobs and their fields, and run none."""
+    """Print the jobs and their fields, and run nothing."""
 
     def __post_init__(self) -> None:
         require(
@@ -89,8 +89,8 @@ class StudyCommand:
             if self.dask is None
             else on_cluster(self.dask, self.threads, self.devices[0])
         )
-        with workers as chosen:
-            progress = run_study(study, folder, chosen, self.max_minutes)
+        with workers as running:
+            progress = run_study(study, folder, running, self.max_minutes)
         if progress.reported:
             print(f"numbers: {folder.csv}, {folder.json}")
             print(f"report: {folder.report}")

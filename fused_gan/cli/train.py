@@ -16,46 +16,46 @@ from fused_gan.training import RunResult, TrainingConfig, resume, train
 
 STOPPED_BY_VERDICT = 1
 Runtime = optional_fields(
-    TrainingConfig, RUNTIME, "Where it computes, and what it writes when; None leaves it as it was."
+    TrainingConfig, RUNTIME, "Where to compute, and how often to write what. None keeps the run's value."
 )
 
 
 @dataclass(frozen=True)
 class Train:
-    """How `fused-gan train PRESET` was called."""
+    """The command `fused-gan train PRESET` with its options."""
 
     preset: str
     model: GANModel | VAEModel
     training: TrainingConfig
 
     def run(self) -> int:
-        return _finished(train(self.preset, self.model, self.training))
+        return _print_end(train(self.preset, self.model, self.training))
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run that ended early or was killed, as if it had never stopped.
+    """Continue a run that ended early or was killed, as if it had never stopped.
 
-    Where it computes and what it writes when can be given anew, and no other field of the training but steps."""
+    Only these fields of the training can change: steps, where to compute, and how often to write what."""
 
     folder: RunArgument
     """Run folder of the training."""
 
     steps: int | None = None
-    """Train to this step instead of the configured one."""
+    """Train to this step. None keeps the run's value."""
 
     checkpoint: str | None = None
-    """File in the folder checkpoints to go on from; by default the last."""
+    """File in the folder checkpoints to continue from. None takes the latest."""
 
     runtime: Annotated[Any, tyro.conf.arg(constructor=Runtime)] = dataclasses.field(default_factory=Runtime)
 
     def run(self) -> int:
-        return _finished(resume(self.folder, self.steps, self.checkpoint, **vars(self.runtime)))
+        return _print_end(resume(self.folder, self.steps, self.checkpoint, **vars(self.runtime)))
 
 
-def _finished(result: RunResult) -> int:
-    """Say how a run ended; return the exit status."""
-    say = PartialState().print  # once, of several processes
+def _print_end(result: RunResult) -> int:
+    """Print how a run ended; return the exit status."""
+    say = PartialState().print  # prints once, from one of several processes
     status = 0
     if result.stopped_by is not None:
         say(f"stopped by {result.stopped_by.name} after step {result.steps_done}; everything is saved")

@@ -1,4 +1,4 @@
-"""Studies: a grid of settings, every one trained from several seeds, and what can be said about their differences."""
+"""Studies: a grid of settings, each trained from several seeds, and statistics of their differences."""
 
 from fused_gan.study.folder import StudyFolder
 from fused_gan.study.grid import Job, Study, Success, load_study, shipped_studies

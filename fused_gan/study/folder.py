@@ -1,4 +1,4 @@
-"""The study's folder: what lies where, and how it is written."""
+"""The folder of a study: its files, and how they are written."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from fused_gan.training import RunFolder
 class JobFolder:
     """Paths in the folder of one job.
 
-    job.json      what it is told, and every field that it stood for then
+    job.json      the job, and the full configuration that it stood for when it was begun
     run/          the run folder of its training
-    log.txt       what it said
-    .lock         held by the job's process
-    result.json   what came out; written last, so a job with this file is done and one without is not
+    log.txt       the output of its process
+    .lock         the lock that its process holds
+    result.json   the result; it is written last, so a job is done if and only if it has this file
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,36 +38,36 @@ class JobFolder:
         return self.result.is_file()
 
     def create(self, job: Job) -> None:
-        """Make the folder, if need be, and write what the job is told."""
+        """Make the folder, if it is missing, and write job.json."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.job, dataclasses.asdict(job) | {"configuration": job.configuration()})
 
     def read_job(self) -> Job:
-        """What the job is told, its fields with the defaults of then.
+        """Return the job, its fields completed by the defaults of the time when it was begun.
 
         Raises:
-            UserError: the file is missing or broken.
+            UserError: job.json is missing or broken.
         """
-        told = read_json(self.job)
-        every = told.pop("configuration", {})
+        recorded = read_json(self.job)
+        configuration = recorded.pop("configuration", {})
         try:
-            return Job(**told | {"fields": told["fields"] | every})
+            return Job(**recorded | {"fields": recorded["fields"] | configuration})
         except (TypeError, KeyError) as error:
             raise UserError(f"{self.job}: it was written by another version: {error!r}") from error
 
     def configuration(self) -> dict[str, Any] | None:
-        """Every field that the job was begun with; None where that is not known.
+        """Return every field that the job was begun with, or None if they were not recorded.
 
-        Folders that were begun before job.json held it have it in the run's folder, as long as that is there.
+        If job.json was written before it held these fields, they come from the run folder, as long as it exists.
 
         Raises:
             UserError: a file is broken.
         """
-        told = read_json(self.job)
-        if "configuration" in told:
-            every = told["configuration"]
-            require(isinstance(every, dict), f"{self.job}: configuration: expected an object, got {every!r}")
-            return dict(every)
+        recorded = read_json(self.job)
+        if "configuration" in recorded:
+            fields = recorded["configuration"]
+            require(isinstance(fields, dict), f"{self.job}: configuration: expected an object, got {fields!r}")
+            return dict(fields)
         if not self.run.config.is_file():
             return None
         return self.run.read_config().fields
@@ -76,12 +76,12 @@ class JobFolder:
 class StudyFolder:
     """Paths in the folder of a study.
 
-    study.json     the study in full
-    jobs/NAME/     a folder for each job, as `JobFolder` describes it
-    results.csv    a row a job
-    results.json   what came out of each job, and the statistics
-    report.html    the report, one page
-    .lock          held by the study that runs
+    study.json     the full study
+    jobs/NAME/     one folder per job, as `JobFolder` describes it
+    results.csv    one row per job
+    results.json   the result of each job, and the statistics
+    report.html    the report
+    .lock          the lock that the running study holds
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,14 +93,14 @@ class StudyFolder:
         self.lock = path / ".lock"
 
     def job(self, name: str) -> JobFolder:
-        """The folder of the job of this name."""
+        """Return the folder of the job of this name."""
         return JobFolder(self.path / "jobs" / name)
 
     def make(self) -> None:
-        """Make the folder, unless it is there.
+        """Make the folder, unless it exists.
 
         Raises:
-            UserError: it is a file, or holds something else than a study.
+            UserError: the path is a file, or a folder that holds something other than a study.
         """
         require(not self.path.exists() or self.path.is_dir(), f"out: {self.path} is a file, expected a folder")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -111,63 +111,69 @@ class StudyFolder:
         )
 
     def begin(self, study: Study) -> list[str]:
-        """Write what is studied, in a new folder or in that of the same study with fewer or more jobs.
+        """Write study.json, in a new folder or in the folder of the same study with fewer or more jobs.
 
         Returns:
-            The names of the jobs that are done with defaults that are not known.
+            The names of finished jobs whose full configuration was not recorded and so cannot be checked.
 
         Raises:
-            UserError: a job was begun with other fields, or is done with another evaluation, than it has in this study
-                with the defaults of today.
+            UserError: a job was begun with other fields than this study with today's defaults gives it, or was
+                evaluated in another way.
         """
         begun = [job for job in study.jobs() if self.job(job.name).job.is_file()]
-        unknown = []
+        unchecked = []
         for job in begun:
             folder = self.job(job.name)
-            known = folder.configuration()
-            _require_same(folder, known, job, study.name)
-            if folder.is_done and known is None:
-                unknown.append(job.name)
+            configuration = folder.configuration()
+            _require_same(folder, configuration, job, study.name)
+            if folder.is_done and configuration is None:
+                unchecked.append(job.name)
         remove_leftovers(self.path)
         write_json(self.study, dataclasses.asdict(study))
-        return unknown
+        return unchecked
 
     def results(self, study: Study) -> list[Result]:
-        """What came out of the jobs that are done, in the study's order."""
+        """Return the results of the jobs that are done, in the study's order."""
         folders = (self.job(job.name) for job in study.jobs())
         return [Result.read(folder.result) for folder in folders if folder.is_done]
 
 
-def _require_same(folder: JobFolder, known: dict[str, Any] | None, job: Job, study: str) -> None:
-    """Raise `UserError` if what was begun in the folder, and evaluated if it is done, is not this job of a study.
+def _require_same(folder: JobFolder, configuration: dict[str, Any] | None, job: Job, study: str) -> None:
+    """Raise `UserError` unless the job in the folder was begun, and evaluated if it is done, as this job of a study.
 
     Args:
-        known: the folder's configuration.
+        folder: the job's folder.
+        configuration: the folder's configuration.
+        job: the job in the study.
+        study: the study's name.
     """
-    told = folder.read_job()
-    tell = Job(**json.loads(to_json_text(dataclasses.asdict(job))))  # as it would be read back
-    was, now = (told.fields, tell.fields) if known is None else (known, job.configuration())
-    changed = _changed(_with_axes(told, was), _with_axes(tell, now))
+    recorded = folder.read_job()
+    current = Job(**json.loads(to_json_text(dataclasses.asdict(job))))  # as it would be read back
+    was, now = (recorded.fields, current.fields) if configuration is None else (configuration, job.configuration())
+    changed = _changed(_with_axes(recorded, was), _with_axes(current, now))
     require(
         not changed,
         f"out: {folder.path} was begun with other fields than {study} has now: {'; '.join(changed)}. Write the old "
         "values into the study if it is defaults that have changed, or name a new folder",
     )
     require(
-        told.evaluation == tell.evaluation or not folder.is_done,  # how to evaluate it can still be said otherwise
-        f"out: {folder.path} was evaluated with {to_json_text(told.evaluation)}, {study} has now "
-        f"{to_json_text(tell.evaluation)}: remove the result.json of such jobs, and they are evaluated anew, or name a "
-        "new folder",
+        recorded.evaluation == current.evaluation or not folder.is_done,  # until then it may change
+        f"out: {folder.path} was evaluated with {to_json_text(recorded.evaluation)}, {study} has now "
+        f"{to_json_text(current.evaluation)}: remove the result.json of such jobs, and they are evaluated anew, or "
+        "name a new folder",
     )
 
 
 def _with_axes(job: Job, fields: dict[str, Any]) -> dict[str, Any]:
-    """What two jobs are compared in: the system and the settings, and the fields."""
+    """Return what two jobs are compared by: the system, the settings and the fields."""
     return {"preset": job.preset, "settings": job.settings} | fields
 
 
 def _changed(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """As `lr was 0.0002, is 0.001`: the fields in which two configurations differ, of those that change results."""
+    """Return the fields in which two configurations differ, as `lr was 0.0002, is 0.001`.
+
+    Fields that change no result are left out.
+    """
     fields = [name for name in dict.fromkeys([*was, *now]) if name not in (*GIVEN, *PLACED)]
     return [
         f"{name} {_value('was', was, name)}, {_value('is', now, name)}"

@@ -1,4 +1,4 @@
-"""A study as it is written down: a grid of settings, and the jobs that it stands for."""
+"""The definition of a study: a grid of settings, and the jobs that it stands for."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from fused_gan.systems.config import TrainingConfig, VAETraining
 from fused_gan.systems.presets import Preset, from_json, to_json
 
 SHIPPED = Path(__file__).parent / "shipped"
-GIVEN = ("out", "seed", "device", "threads", "tensorboard")  # fields that the study itself sets
-# Fields that change no result. A study is stricter here than a run that goes on (`RUNTIME`): its results are more than
-# the last weights, and the intervals decide where the curve has points and which checkpoint is the best.
+GIVEN = ("out", "seed", "device", "threads", "tensorboard")  # fields that only the study sets
+# Fields that change no result. A study is stricter here than a resumed run (`RUNTIME`), because its results are more
+# than the last weights: the intervals decide where the curve has points and which checkpoint is the best.
 PLACED = ("cuda_graph", "data_place")
-_LABEL = re.compile(r"[A-Za-z0-9_.-]+")  # it becomes part of a file's name
+_LABEL = re.compile(r"[A-Za-z0-9_.-]+")  # a label becomes part of a file's name
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Job:
     """One training, and its evaluation.
 
     Attributes:
-        preset: the system.
-        settings: the axes, each with the label of this job's setting.
-        seed: of the training.
-        fields: of the system's model and training, but those in `GIVEN`.
-        evaluation: arguments of `fused_gan.evaluation.evaluate`, but run and device.
+        preset: the system's name.
+        settings: for each axis the label of this job's setting.
+        seed: seed of the training.
+        fields: fields of the system's model and training, except those in `GIVEN`.
+        evaluation: arguments of `fused_gan.evaluation.evaluate`, except run and device.
     """
 
     preset: str
@@ -47,28 +47,28 @@ class Job:
 
     @property
     def name(self) -> str:
-        """As `job_name` has it."""
+        """The job's name, as `job_name` makes it."""
         return job_name(self.settings, self.seed)
 
     def configured(self, **given: Any) -> Preset:
-        """The system with this job's fields and those that are `given`."""
+        """Return the system with this job's fields and the fields that are `given`."""
         return from_json(self.preset, self.fields | {"seed": self.seed, "tensorboard": False} | given)
 
     def configuration(self) -> dict[str, Any]:
-        """Every field but those in `GIVEN`, the defaults of today among them, as JSON holds them."""
-        every = to_json(self.configured())
-        fields = every["model"] | every["training"]
-        held: dict[str, Any] = json.loads(to_json_text({name: fields[name] for name in fields if name not in GIVEN}))
-        return held
+        """Return every field except those in `GIVEN`, with today's defaults, as JSON holds them."""
+        preset = to_json(self.configured())
+        fields = preset["model"] | preset["training"]
+        result: dict[str, Any] = json.loads(to_json_text({name: fields[name] for name in fields if name not in GIVEN}))
+        return result
 
 
 @dataclass(frozen=True)
 class Success:
-    """When a run has succeeded: its score passes the bar, and no verdict of the health monitor stands at its end.
+    """The condition of success: a run's score passes the bar, and its last look of the health monitor has no verdict.
 
     Attributes:
         metric: the score, one of the study's metrics.
-        at_most, at_least: the bar; one of the two.
+        at_most, at_least: the bar, as one of the two.
     """
 
     metric: str
@@ -95,21 +95,21 @@ class Success:
 
 @dataclass(frozen=True)
 class Study:
-    """A grid: every setting of each axis with every one of the others, from every seed.
+    """A grid of jobs: every combination of the axes' settings, trained from every seed.
 
     Attributes:
-        name: of the file that it was read from.
-        about: what it asks, a sentence.
-        preset: the system.
-        fields: of model and training, the same for all jobs.
-        axes: for each axis its settings by label, each the fields that it sets; `preset` may be among them.
+        name: the study's name, which is that of its file.
+        about: the question, in a sentence.
+        preset: the system's name.
+        fields: fields of model and training that all jobs share.
+        axes: for each axis its settings by label. A setting is a dict of the fields that it sets, possibly `preset`.
         seeds: each setting is trained from seeds 0 … seeds − 1.
-        metrics: what of the evaluation is tabulated and compared.
-        success: the bar.
-        evaluation: arguments of `fused_gan.evaluation.evaluate`, but run and device.
+        metrics: the scores of the evaluation that are tabulated and compared.
+        success: the condition of success.
+        evaluation: arguments of `fused_gan.evaluation.evaluate`, except run and device.
 
     Raises:
-        UserError: naming what is wrong.
+        UserError: the definition is wrong; the message names the part.
     """
 
     name: str
@@ -141,14 +141,14 @@ class Study:
         for job in self.jobs():
             given = [name for name in GIVEN if name in job.fields]
             require(not given, f"fields: {', '.join(given)} cannot be set here, the study sets it")
-            training = job.configured().training  # a system that cannot be trained is an error here
+            training = job.configured().training  # an error here if the system cannot be trained
             interval = training.health_interval
             require(interval > 0, f"health_interval: expected a positive integer, got {interval}")
             policy = training.on_collapse
             require(
                 policy == "warn", f"on_collapse: expected warn, got {policy}: it may end a run early, without a score"
             )
-            missing = sorted(set(self.metrics) - _measured(training, self.evaluation))
+            missing = sorted(set(self.metrics) - _available_metrics(training, self.evaluation))
             require(not missing, f"metrics: no evaluation of {job.name} gives {', '.join(missing)}")
 
     def _check_evaluation(self) -> None:
@@ -158,12 +158,12 @@ class Study:
             return
         from fused_gan.training.evaluate import evaluate  # takes a second
 
-        options = inspect.signature(evaluate).parameters.keys() - {"run", "device"}  # it is that of the training
+        options = inspect.signature(evaluate).parameters.keys() - {"run", "device"}  # the training sets the device
         wrong = sorted(given.keys() - options)
         require(not wrong, f"evaluation: expected some of {', '.join(sorted(options))}, got {', '.join(wrong)}")
 
     def jobs(self) -> list[Job]:
-        """All of them, seed by seed, so that a study cut short has compared everything on fewer seeds."""
+        """Return all jobs, seed by seed, so that a study cut short has compared all settings on fewer seeds."""
         return [job for seed in range(self.seeds) for job in self._of_seed(seed)]
 
     def _of_seed(self, seed: int) -> Iterator[Job]:
@@ -176,8 +176,8 @@ class Study:
             yield Job(preset, settings, seed, fields, self.evaluation)
 
 
-def _measured(training: TrainingConfig, evaluation: Mapping[str, Any]) -> set[str]:
-    """The scores that an evaluation of such a run gives, as far as can be said without its data."""
+def _available_metrics(training: TrainingConfig, evaluation: Mapping[str, Any]) -> set[str]:
+    """Return the scores that the evaluation of a run gives, as far as they are known without its data."""
     found = set(SCORES)
     if evaluation.get("inception") is None:
         found -= INCEPTION_SCORES.keys()
@@ -189,12 +189,12 @@ def _measured(training: TrainingConfig, evaluation: Mapping[str, Any]) -> set[st
 
 
 def job_name(settings: Mapping[str, str], seed: int) -> str:
-    """As `relu+tanh+wgan-gp+seed0`."""
+    """Return a job's name, as `relu+tanh+wgan-gp+seed0`."""
     return "+".join([*settings.values(), f"seed{seed}"])
 
 
 def shipped_studies() -> list[str]:
-    """The names of the studies that come with the package."""
+    """Return the names of the studies that come with the package."""
     return sorted(path.stem for path in SHIPPED.glob("*.json"))
 
 
@@ -202,27 +202,27 @@ def load_study(source: str | Path, seeds: int | None = None) -> Study:
     """Read a study.
 
     Args:
-        source: the name of one that comes with the package, or a JSON file with the fields of `Study` but the name. An
-            axis may be a list: of values of the field that it is named after.
-        seeds: another number than the file's.
+        source: the name of a study that comes with the package, or a JSON file with the fields of `Study` except the
+            name. An axis may be a list of values of the field that it is named after.
+        seeds: the number of seeds; by default the file's.
 
     Raises:
-        UserError: naming the file and what is wrong with it.
+        UserError: the file is missing or wrong; the message names it.
     """
     path = SHIPPED / f"{source}.json" if source in shipped_studies() else Path(source)
-    require(path.is_file(), f"study: {str(source)!r} is no file and none of {', '.join(shipped_studies())}")
+    require(path.is_file(), f"study: {str(source)!r} is neither a file nor one of {', '.join(shipped_studies())}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"study: {path} cannot be read as JSON: {error}") from error
     require(isinstance(content, dict), f"study: {path}: expected a JSON object, got {type(content).__name__}")
     try:
-        return _parsed(path.stem, content | ({} if seeds is None else {"seeds": seeds}))
+        return _study_from_json(path.stem, content | ({} if seeds is None else {"seeds": seeds}))
     except UserError as error:
         raise UserError(f"study: {path}: {error}") from error
 
 
-def _parsed(name: str, content: Mapping[str, Any]) -> Study:
+def _study_from_json(name: str, content: Mapping[str, Any]) -> Study:
     fields = {field.name: field for field in dataclasses.fields(Study)}
     unknown = sorted(content.keys() - (fields.keys() - {"name"}))
     require(not unknown, f"unknown: {', '.join(unknown)}; there are {', '.join(list(fields)[1:])}")

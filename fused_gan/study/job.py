@@ -1,6 +1,7 @@
-"""One job, in a process of its own: `python -m fused_gan.study.job FOLDER`. Trains, evaluates, writes the result.
+"""Runs one job in a process of its own, as `python -m fused_gan.study.job FOLDER`.
 
-Killed at any moment and started again, it goes on from its last checkpoint.
+The job trains, evaluates and writes its result. If it is killed and started again, it continues from its last
+checkpoint.
 """
 
 from __future__ import annotations
@@ -33,24 +34,24 @@ FAILED = 1
 
 
 def run_job(folder: JobFolder, threads: int, device: str) -> int:
-    """Do what is left of a job; return the process's exit status: 0 where its result is written.
+    """Do what is left of a job; return the exit status of the process, which is 0 if the result is written.
 
     Args:
-        folder: of the job.
-        threads: of torch.
-        device: of training and evaluation, as in a training's configuration.
+        folder: the job's folder.
+        threads: CPU threads of torch.
+        device: the device of training and evaluation, as in a training's configuration.
 
     Raises:
-        UserError: the job, or what an earlier start of it left, cannot be used.
+        UserError: the job, or the files of an earlier start, cannot be used.
     """
-    remove_leftovers(folder.path)  # here, where no other process is at work on the job
+    remove_leftovers(folder.path)  # here, because no other process works on the job
     if folder.is_done:
         return 0
     job = folder.read_job()
     preset = job.configured(out=folder.run.path, threads=threads, device=device)
     diverged = ""
     try:
-        if not _trained(preset, folder.run):
+        if not _train_to_the_end(preset, folder.run):
             return STOPPED
     except Diverged as error:
         diverged = str(error)
@@ -69,13 +70,13 @@ def run_job(folder: JobFolder, threads: int, device: str) -> int:
         start=start,
         end=end,
         evaluation=evaluation,
-        curve=[_numbers(line, {"step", *names}) for line in metrics if names & line.keys()],
+        curve=[_select(line, {"step", *names}) for line in metrics if names & line.keys()],
     ).write(folder.result)
     return 0
 
 
-def _trained(preset: Preset, run: RunFolder) -> bool:
-    """Train to the end, from the start or from where an earlier start was stopped; False if this one is, too."""
+def _train_to_the_end(preset: Preset, run: RunFolder) -> bool:
+    """Train, or continue an earlier training, to the end. Return False if a signal stopped the training before."""
     config = preset.training
     saved = Checkpoints(run.checkpoints, keep=1).all()
     console = Console(width=120)
@@ -88,7 +89,7 @@ def _trained(preset: Preset, run: RunFolder) -> bool:
 
 
 def _first_look(preset: Preset) -> dict[str, Any]:
-    """What the health monitor sees after the run's first step, as in health.jsonl."""
+    """Return the health monitor's look after the run's first step, as health.jsonl holds it."""
     config = preset.training
     data = load(config.data, config.image_size, config.channels)
     system = build_system(preset.model, config, data, resolve_device(config.device))
@@ -96,12 +97,12 @@ def _first_look(preset: Preset) -> dict[str, Any]:
     return as_json(*Monitor(system).look())
 
 
-def _numbers(line: dict[str, Any], names: set[str]) -> dict[str, float]:
+def _select(line: dict[str, Any], names: set[str]) -> dict[str, float]:
     return {name: value for name, value in line.items() if name in names}
 
 
 def main() -> int:
-    """Run as a program; return the exit status."""
+    """Run the job that the command line names; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--threads", type=int, required=True)

@@ -1,5 +1,5 @@
-"""Pictures of a study as PNGs. One panel for each combination of the other axes, one colour for each setting of the
-first.
+"""Draws a study as PNG pictures, with one colour per setting of the first axis and one panel per combination of the
+other axes' settings.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")  # told apart by all eyes
-SPREAD = 10.0  # values whose largest is so many times the smallest are drawn on a logarithmic scale
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")  # safe for colour blindness
+LOGARITHMIC = 10.0  # values take a logarithmic scale if the largest over the smallest is above this
 
 
 def score_over_time(study: Study, cells: Sequence[Cell], metric: str) -> bytes | None:
-    """A metric over the steps, a thin line a run, a thick one their mean; None if nothing was evaluated on the way."""
+    """Return a PNG of a metric over the steps, or None if no run was evaluated during training.
+
+    A thin line is a run, a thick line is the mean over the runs.
+    """
     if not any(metric in point for cell in cells for result in cell.results for point in result.curve):
         return None
     figure, panels = _panels(study, cells, rows=1)
@@ -44,15 +47,16 @@ def score_over_time(study: Study, cells: Sequence[Cell], metric: str) -> bytes |
             row.plot(*_mean_curve(curves), color=colour, linewidth=2, label=_first(study, cell))
         row.set_xlabel("step")
     panels[0][0].set_ylabel(SCORES[metric].title)
-    if 0 < SPREAD * smallest < largest:
+    if 0 < LOGARITHMIC * smallest < largest:
         for row in panels[0]:
             row.set_yscale("log")
     return _png(figure)
 
 
 def gradients_by_layer(study: Study, cells: Sequence[Cell]) -> bytes:
-    """Root mean square of each layer's weight gradient, geometric mean over the seeds: after the first step (dashed)
-    and at the end (solid), a row of panels for each network.
+    """Return a PNG of the root mean square of each layer's weight gradient, as its geometric mean over the seeds.
+
+    Dashed lines are after the first step, solid lines at the end. Each network has a row of panels.
     """
     from matplotlib.ticker import MaxNLocator
 
@@ -75,8 +79,8 @@ def gradients_by_layer(study: Study, cells: Sequence[Cell]) -> bytes:
 
 
 def unused_by_layer(study: Study, cells: Sequence[Cell]) -> bytes | None:
-    """Shares of dead (ReLU), negative (LeakyReLU) and saturated (tanh, sigmoid) units of each hidden layer at the end,
-    mean over the seeds; None where no hidden layer can have such.
+    """Return a PNG of the shares of dead (ReLU), negative (LeakyReLU) and saturated (tanh, sigmoid) units of each
+    hidden layer at the end, averaged over the seeds. None if no hidden layer has any of these activations.
     """
     if not any(_unused(result.end) for cell in cells for result in cell.results):
         return None
@@ -101,19 +105,19 @@ def _unused(look: dict[str, Any]) -> dict[str, float]:
 
 
 def _in_order(layers: Iterable[str]) -> list[str]:
-    """Each once: network by network as they come, and in each by the numbers in their names."""
+    """Return the layers without duplicates, network by network, each sorted by the numbers in its layers' names."""
     names = list(dict.fromkeys(layers))
     networks = list(dict.fromkeys(map(_network, names)))
     return sorted(names, key=lambda name: (networks.index(_network(name)), [*map(int, re.findall(r"\d+", name))]))
 
 
 def _network(layer: str) -> str:
-    """As `vae.encoder` of `vae.encoder.3`."""
+    """Return a layer's network, as `vae.encoder` of `vae.encoder.3`."""
     return re.split(r"\.\d", layer)[0]
 
 
 def _panels(study: Study, cells: Sequence[Cell], rows: int) -> tuple[Figure, list[list[Axes]]]:
-    """A figure with a column for each combination of the other axes that has results, titled by it."""
+    """Return a figure with a titled column of panels for each combination of the other axes that has results."""
     from matplotlib.figure import Figure  # takes most of a second: not at start-up
 
     titles = list(dict.fromkeys(_others(study, cell) for cell in cells))
@@ -127,7 +131,7 @@ def _panels(study: Study, cells: Sequence[Cell], rows: int) -> tuple[Figure, lis
 
 
 def _by_panel(study: Study, cells: Sequence[Cell]) -> Iterator[list[tuple[str, Cell]]]:
-    """For each panel its cells with their colours."""
+    """Give for each panel its cells with their colours."""
     colours = {label: COLOURS[index % len(COLOURS)] for index, label in enumerate(next(iter(study.axes.values())))}
     for title in dict.fromkeys(_others(study, cell) for cell in cells):
         yield [(colours[_first(study, cell)], cell) for cell in cells if _others(study, cell) == title]
@@ -146,7 +150,7 @@ def _finite(curve: Sequence[tuple[float, float]]) -> list[float]:
 
 
 def _mean_curve(curves: Sequence[Sequence[tuple[float, float]]]) -> tuple[list[float], list[float]]:
-    """The mean at each step that all curves have."""
+    """Return the steps that all curves have, and the mean at each."""
     tables = [dict(curve) for curve in curves]
     steps = [step for step in (tables[0] if tables else ()) if all(step in table for table in tables)]
     return steps, [float(np.mean([table[step] for table in tables])) for step in steps]
@@ -160,12 +164,11 @@ def _geometric_mean(cell: Cell, when: str, layer: str) -> float:
 
 
 def _png(figure: Figure) -> bytes:
-    named: dict[str, Artist] = {}
+    lines: dict[str, Artist] = {}
     for panel in figure.axes:
         handles, labels = panel.get_legend_handles_labels()
-        named |= dict(zip(labels, handles, strict=True))
-    lines = list(named.values())
-    figure.legend(lines, list(named), loc="outside lower center", ncols=len(named), fontsize="small")
+        lines |= dict(zip(labels, handles, strict=True))
+    figure.legend(list(lines.values()), list(lines), loc="outside lower center", ncols=len(lines), fontsize="small")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=100)
     return file.getvalue()

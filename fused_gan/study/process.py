@@ -1,4 +1,4 @@
-"""A job's process, as whoever starts it sees it."""
+"""Starts a job's process, and ends it with the process that started it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Literal
 
 from fused_gan.study.folder import JobFolder
 
-ATTEMPTS = 3  # at a job whose process something kills: lack of memory, a person, a scheduler
-POLLED = 0.1  # seconds between two looks whether a process has ended, or is to end
-# Numerical libraries read these when they are loaded: a job that took all cores would hold up the others.
+ATTEMPTS = 3  # starts of a job whose process is killed, by lack of memory, a person or a scheduler
+POLLED = 0.1  # seconds between two checks whether a process has ended or has to end
+# Numerical libraries read these variables at import. A job with threads on all cores would slow the other jobs down.
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 Outcome = Literal["done", "stopped", "failed", "not begun"]
@@ -25,14 +25,16 @@ Outcome = Literal["done", "stopped", "failed", "not begun"]
 def execute(
     folder: Path, threads: int, device: str, until: float | None, stop: threading.Event | None = None
 ) -> Outcome:
-    """Run one job in a process of its own. One that is killed is started again, and goes on from its last checkpoint.
+    """Run one job in a process of its own.
+
+    A job whose process is killed is started again, and continues from its last checkpoint.
 
     Args:
-        folder: of the job.
-        threads: of torch in it.
-        device: as in a training's configuration.
-        until: seconds since the epoch, when it is to stop.
-        stop: makes it stop when it is set.
+        folder: the job's folder.
+        threads: CPU threads of torch in the job.
+        device: the device, as in a training's configuration.
+        until: the time at which the job has to stop, in seconds since the epoch.
+        stop: stops the job when it is set.
     """
     job = JobFolder(folder)
     stop = stop or threading.Event()
@@ -42,7 +44,7 @@ def execute(
         status = _run(job, threads, device, until, stop)
         if job.is_done:
             return "done"
-        if status >= 0:  # otherwise a signal killed it
+        if status >= 0:  # a negative status means that a signal killed it
             return "stopped" if status == STOPPED else "failed"
     return "failed"
 
@@ -53,7 +55,7 @@ def _run(job: JobFolder, threads: int, device: str, until: float | None, stop: t
     environment = os.environ | dict.fromkeys(THREADS, str(threads))
     with (
         job.log.open("ab") as log,
-        # The job has a session of its own, as Ctrl-C is the study's to answer. Leaving this block closes the job's
+        # The job has a session of its own, so that Ctrl-C reaches only the study. Leaving this block closes the job's
         # input, which ends the job.
         subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=environment, start_new_session=True
@@ -64,13 +66,14 @@ def _run(job: JobFolder, threads: int, device: str, until: float | None, stop: t
     return process.returncode
 
 
-STOPPED = 75  # exit status of a job that was ended so; sysexits.h calls it a temporary failure
+STOPPED = 75  # exit status of a job that was stopped; sysexits.h calls it a temporary failure
 
 
 def stop_with_parent(until: float | None) -> None:
-    """Send this process SIGTERM when its standard input closes, which means that the parent died or let go, and at the
-    time `until` (seconds since the epoch). While a system trains, SIGTERM saves it; elsewhere the process exits with
-    `STOPPED`.
+    """Send this process SIGTERM when its standard input closes, and at the time `until` (seconds since the epoch).
+
+    The input closes when the parent dies or lets go. While a system trains, SIGTERM ends the training with everything
+    saved. Otherwise the process exits with `STOPPED`.
     """
     signal.signal(signal.SIGTERM, _exit)
     threading.Thread(target=_when_input_ends, daemon=True).start()
@@ -90,5 +93,5 @@ def _end() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
+def _exit(signum: int, frame: FrameType | None) -> None:
     raise SystemExit(STOPPED)

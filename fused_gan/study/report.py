@@ -1,4 +1,4 @@
-"""A study as one HTML page: summary, tables, curves and pictures, all inside the one file."""
+"""Writes a study as one HTML page. The file itself holds summary, tables, curves and pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fused_gan.study.grid import Study
 from fused_gan.study.plots import gradients_by_layer, score_over_time, unused_by_layer
 from fused_gan.study.result import Result, require_comparable, weakest_shares, worst_shares
 from fused_gan.study.statistics import LEVEL, Cell, Difference, cells, differences
-from fused_gan.study.summary import number, scored, summarise
+from fused_gan.study.summary import format_number, format_score, summarise
 from fused_gan.study.tables import write_csv, write_results
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ KINDS = ("dead", "saturated", "negative")
 
 
 def write_study(folder: StudyFolder, study: Study) -> bool:
-    """Write the CSV, the JSON and the page of the results that are there; False, and no file, if there are none.
+    """Write CSV, JSON and HTML page of the results so far. Return False, and write nothing, if there are no results.
 
     Raises:
-        UserError: a result cannot be read, or they were evaluated in different ways.
+        UserError: a result cannot be read, or the results were evaluated in different ways.
     """
     results = folder.results(study)
     if not results:
@@ -69,36 +69,38 @@ def _body(
         yield "<h2>Over time</h2>"
     for metric, png in curves.items():
         if png:
-            yield _captioned(png, f"{_titled(metric)} over the steps: a thin line a run, a thick one their mean.")
+            yield _captioned(
+                png, f"{_title_with_arrow(metric)} over the steps. A thin line is a run, a thick line is the mean."
+            )
     yield "<h2>Gradients</h2>"
     yield _captioned(
         gradients_by_layer(study, found),
-        "Root mean square of each layer's weight gradient, from the input to the output; geometric mean over the "
-        "seeds where it is finite. Dashed: after the first step. Solid: at the end.",
+        "Root mean square of each layer's weight gradient, from the input to the output, as its geometric mean over "
+        "the seeds where it is finite. Dashed lines are after the first step, solid lines at the end.",
     )
     units = unused_by_layer(study, found)
     if units:
         yield "<h2>Units</h2>"
         yield _captioned(
             units,
-            "Units of each hidden layer at the end, mean over the seeds whose outputs are finite: dead (relu), "
-            "saturated (tanh, sigmoid), negative on all images (leaky_relu; under ReLU they would be dead, here they "
-            "still learn).",
+            "Shares of units of each hidden layer at the end, averaged over the seeds whose outputs are finite: dead "
+            "(relu), saturated (tanh, sigmoid), or negative on all images (leaky_relu). Under relu, negative units "
+            "would be dead; here they still learn.",
         )
     yield from _pictures(folder, study, found)
     yield "<h2>How it was measured</h2>"
-    yield from _measured(study, found)
+    yield from _method(study, found)
 
 
 def _cell_table(study: Study, found: Sequence[Cell]) -> str:
     gradients = ("gradient, start", "gradient, end")
-    head = [*study.axes, "succeeded", "verdicts", *map(_titled, study.metrics), *gradients, *KINDS]
+    head = [*study.axes, "succeeded", "verdicts", *map(_title_with_arrow, study.metrics), *gradients, *KINDS]
     rows = [
         [
             *cell.settings.values(),
             f"{cell.successes(study)} of {len(cell.results)}",
             _verdicts(cell),
-            *(scored(cell, metric) for metric in study.metrics),
+            *(format_score(cell, metric) for metric in study.metrics),
             _median_share(cell, "start"),
             _median_share(cell, "end"),
             *(_worst(cell, kind) for kind in KINDS),
@@ -106,10 +108,11 @@ def _cell_table(study: Study, found: Sequence[Cell]) -> str:
         for cell in found
     ]
     caption = (
-        "Verdicts: of the health monitor, standing at the end, and in how many runs. Metrics: mean ± standard "
-        "deviation over the seeds whose score is finite. Gradient: of a network's weakest layer, as a share of its "
-        "strongest, in the worse network, median. Dead, saturated, negative: share of units in the hidden layer where "
-        "it is largest, at the end, mean. Both over the runs whose gradients and outputs are finite."
+        "Verdicts are those of the health monitor at the end, with the number of runs. Metrics are mean ± standard "
+        "deviation over the seeds whose score is finite. Gradient is the ratio of a network's weakest layer to its "
+        "strongest, in the network where it is smaller, as the median over the runs. Dead, saturated and negative are "
+        "shares of units at the end, in the hidden layer where they are largest, as the mean over the runs. Gradients "
+        "and shares leave out the runs whose gradients or outputs are not finite."
     )
     return (
         f'<div class="wide">{table(head, rows, len(study.axes) + 2)}</div>'
@@ -117,8 +120,8 @@ def _cell_table(study: Study, found: Sequence[Cell]) -> str:
     )
 
 
-def _titled(metric: str) -> str:
-    """As `FD ↓`: less is better."""
+def _title_with_arrow(metric: str) -> str:
+    """Return a metric's title with its better direction, as `FD ↓` where less is better."""
     arrow = {True: " ↑", False: " ↓", None: ""}[SCORES[metric].larger_is_better]
     return SCORES[metric].title + arrow
 
@@ -143,16 +146,17 @@ def _comparisons(study: Study, compared: dict[str, list[Difference]]) -> Iterato
     yield "<h2>Differences</h2>"
     yield (
         f"<p>First minus second, paired by seed. The interval is the {LEVEL:.0%} bootstrap-t interval of the mean "
-        f"difference; where it leaves out 0, the two differ. There are {len(intervals)} intervals here: if nothing "
-        f"differed at all, about {len(intervals) * (1 - LEVEL):.0f} of them would leave out 0 by chance.</p>"
+        f"difference. Where it leaves out 0, the two settings differ. There are {len(intervals)} intervals here. If "
+        f"nothing differed at all, about {len(intervals) * (1 - LEVEL):.0f} of them would leave out 0 by chance.</p>"
     )
     for metric, found in compared.items():
         together = [one for one in found if not one.others]
-        yield f"<h3>{html.escape(_titled(metric))}</h3>"
+        yield f"<h3>{html.escape(_title_with_arrow(metric))}</h3>"
         yield table(("axis", "first", "second", "difference", "interval", "seeds", ""), _rows(together), 3)
         within = [one for one in found if one.others]
         if within:
-            yield f"<details><summary>{html.escape(_titled(metric))}, within each setting of the other axes</summary>"
+            title = html.escape(_title_with_arrow(metric))
+            yield f"<details><summary>{title}, within each setting of the other axes</summary>"
             head = ("axis", "first", "second", "with", "difference", "interval", "seeds", "")
             yield table(head, _rows(within, with_others=True), 4)
             yield "</details>"
@@ -165,8 +169,8 @@ def _rows(found: Sequence[Difference], with_others: bool = False) -> list[list[s
             one.first,
             one.second,
             *([", ".join(one.others.values())] if with_others else []),
-            number(one.mean),
-            f"{number(one.interval[0])} to {number(one.interval[1])}" if one.interval else one.silence,
+            format_number(one.mean),
+            f"{format_number(one.interval[0])} to {format_number(one.interval[1])}" if one.interval else one.silence,
             str(one.pairs),
             "differ" if one.shown else "",
         ]
@@ -175,33 +179,33 @@ def _rows(found: Sequence[Difference], with_others: bool = False) -> list[list[s
 
 
 def _pictures(folder: StudyFolder, study: Study, found: Sequence[Cell]) -> Iterator[str]:
-    """The grids of each setting's first seed: nothing is picked."""
+    """Give the grids of each setting's first seed, so that no run is picked by hand."""
     shown = [(", ".join(cell.settings.values()), folder.job(cell.results[0].name).run.path) for cell in found]
     for title, name in (("Samples", "samples.png"), ("Reconstructions", "reconstructions.png")):
         grids = [(label, run / name) for label, run in shown if (run / name).is_file()]
         if grids:
             yield f"<h2>{title}</h2>"
-            yield "<p>Of each setting's first seed; nothing was picked.</p>"
+            yield "<p>From the first seed of each setting. No run was picked.</p>"
             yield f'<div class="strip">{"".join(figure(path, label) for label, path in grids)}</div>'
 
 
-def _measured(study: Study, found: Sequence[Cell]) -> Iterator[str]:
+def _method(study: Study, found: Sequence[Cell]) -> Iterator[str]:
     results = [result for cell in found for result in cell.results]
     for alike in _evaluated_alike(results):
-        yield f"<p>{len(alike)} of {len(results)} runs were evaluated so:</p>"
+        yield f"<p>{len(alike)} of {len(results)} runs were evaluated like this:</p>"
         yield from _evaluations(study, alike)
     if any(result.curve for result in results):
         samples = {str(job.configured().training.evaluate_samples) for job in study.jobs()}
         yield (
-            f"<p>The curves over time are of {' or '.join(sorted(samples))} samples in the place of those, and as many "
-            "real images, both chosen by the run's own seed: they need not end at the numbers of the tables.</p>"
+            f"<p>The curves over time compare {' or '.join(sorted(samples))} samples with as many real images, both "
+            "chosen by the run's own seed. So they need not end at the numbers of the tables.</p>"
         )
     definition = {"preset": study.preset, "fields": study.fields, "axes": study.axes, "seeds": study.seeds}
     yield f"<pre>{html.escape(to_json_text(definition, indent=2))}</pre>"
 
 
 def _evaluated_alike(results: Sequence[Result]) -> list[list[Evaluation]]:
-    """The evaluations, together those that differ in no setting but the checkpoint."""
+    """Return the evaluations in groups with the same settings, except for the checkpoint."""
     from fused_gan.evaluation import Evaluation, Settings  # takes a second
 
     together: dict[Settings, list[Evaluation]] = {}
@@ -214,28 +218,28 @@ def _evaluated_alike(results: Sequence[Result]) -> list[list[Evaluation]]:
 
 
 def _evaluations(study: Study, alike: Sequence[Evaluation]) -> Iterator[str]:
-    """What such evaluations share, and how far they differ."""
+    """Give what the evaluations of a group share, and the range in which they differ."""
     from fused_gan.evaluation.table import notes, title
 
     rows = [(title(key, alike[0]), _range(one.floor.get(key, math.nan) for one in alike)) for key in study.metrics]
     yield table(("score, and which way is better", "real against real"), rows)
     lines = [
         *notes(alike[0].settings),
-        f"of the checkpoint after step {_counted(f'{one.settings.step:,}' for one in alike)}",
-        f"by {_counted(', '.join(f'{name} {version}' for name, version in one.versions.items()) for one in alike)}",
+        f"of the checkpoint after step {_with_counts(f'{one.settings.step:,}' for one in alike)}",
+        f"by {_with_counts(', '.join(f'{name} {version}' for name, version in one.versions.items()) for one in alike)}",
         f"{_range(one.seconds for one in alike)} s each",
     ]
     yield f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
 
 
 def _range(values: Iterable[float]) -> str:
-    """As `1.2`, or `1.2 to 3.4` where they differ."""
+    """Return the range of values, as `1.2`, or `1.2 to 3.4` where they differ."""
     ends = sorted(values)
-    return " to ".join(dict.fromkeys((number(ends[0]), number(ends[-1]))))
+    return " to ".join(dict.fromkeys((format_number(ends[0]), format_number(ends[-1]))))
 
 
-def _counted(values: Iterable[str]) -> str:
-    """As `1,200`, or `1,200 (3 of 7 runs), 6,000 (4 of 7 runs)` where they differ."""
+def _with_counts(values: Iterable[str]) -> str:
+    """Return the values, as `1,200`, or with counts, as `1,200 (3 of 7 runs), 6,000 (4 of 7 runs)`, if they differ."""
     counts = Counter(values)
     if len(counts) == 1:
         return next(iter(counts))

@@ -1,4 +1,4 @@
-"""What came out of a job."""
+"""The result of a job."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MEASURED = ("start", "end", "evaluation", "curve")  # fields that hold numbers, 
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a job.
+    """The result of a job.
 
     Attributes:
-        settings: the axes, each with the label of the job's setting.
-        seed: of the training.
-        steps: that were trained.
-        seconds: that they took.
-        diverged: what became infinite or NaN, and when; empty if nothing did. Then there is no evaluation.
-        verdicts: names of the health monitor's verdicts that stand at the end.
-        start, end: what the health monitor saw after the first step and after the last, as in health.jsonl.
-        evaluation: values and how they were measured, as in evaluation.json.
-        curve: the evaluations on the way: each step with its values.
+        settings: for each axis the label of the job's setting.
+        seed: seed of the training.
+        steps: the number of steps trained.
+        seconds: the duration of the training, in seconds.
+        diverged: which value became infinite or NaN, and when; empty if none did. A diverged run has no evaluation.
+        verdicts: the names of the health monitor's verdicts at the end.
+        start, end: the health monitor's looks after the first and the last step, as health.jsonl holds them.
+        evaluation: the scores and how they were measured, as evaluation.json holds them.
+        curve: the evaluations during training: steps with their scores.
     """
 
     settings: dict[str, str]
@@ -46,14 +46,14 @@ class Result:
 
     @property
     def name(self) -> str:
-        """Of the job."""
+        """The job's name."""
         return job_name(self.settings, self.seed)
 
     def value(self, metric: str) -> float:
-        """A metric; NaN where the training diverged.
+        """Return a metric, which is NaN if the training diverged.
 
         Raises:
-            UserError: the evaluation did not give it, as SSIM of images smaller than its window.
+            UserError: the evaluation did not give the metric, as with SSIM of images smaller than its window.
         """
         if not self.evaluation:
             return math.nan
@@ -62,25 +62,25 @@ class Result:
         return values[metric]
 
     def succeeded(self, success: Success) -> bool:
-        """Whether the score passes the bar and no verdict stands."""
+        """Whether the score passes the bar and there is no verdict at the end."""
         return success.passed(self.value(success.metric)) and not self.verdicts
 
     def conditions(self) -> dict[str, Any]:
-        """What its values depend on besides the weights, and the data that it was compared with."""
+        """Return what the evaluation's values depend on, apart from the weights and the real images."""
         settings = self.evaluation["settings"]
         names = ("samples", "seed", "extractor", "extractor_sha256", "preprocessing", "inception_sha256", "iwae_k")
         return {name: settings[name] for name in names}
 
     def write(self, path: Path) -> None:
-        """Write it whole or not at all."""
+        """Write the result, whole or not at all."""
         write_json(path, {"format": FORMAT} | dataclasses.asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> Result:
-        """Read what `write` wrote.
+        """Return the result that `write` wrote.
 
         Raises:
-            UserError: the file is broken, or another version's.
+            UserError: the file is broken, or of another format.
         """
         content = read_json(path)
         found = content.pop("format", None)
@@ -93,8 +93,9 @@ class Result:
 
 
 def require_comparable(results: Sequence[Result]) -> None:
-    """Raise `UserError` unless all of a kind, GAN or VAE, that were compared with the same data were evaluated in the
-    same way.
+    """Raise `UserError` unless the results were evaluated in the same way.
+
+    Only results of the same kind, GAN or VAE, that were compared with the same real images have to agree.
     """
     first: dict[tuple[str, bool], Result] = {}
     for result in results:
@@ -109,30 +110,32 @@ def require_comparable(results: Sequence[Result]) -> None:
 
 
 def is_finite(look: dict[str, Any]) -> bool:
-    """Whether all is finite that tells of gradients and outputs: shares of units of others mean nothing."""
+    """Whether all gradient norms and outputs of a look are finite. If not, its unit shares mean nothing."""
     kinds = ("gradient_norms", "network_norms", "dead", "saturated", "negative")
     values = [value for kind in kinds for value in look[kind].values()]
     return all(map(math.isfinite, [*values, look["diversity"]]))
 
 
 def weakest_shares(results: Iterable[Result], when: str) -> list[float]:
-    """Of each run whose look is finite, the `weakest_share` at the start or at the end."""
+    """Return the `weakest_share` of each run whose look is finite, at the start or at the end."""
     looks = [getattr(result, when) for result in results]
     return [weakest_share(look) for look in looks if is_finite(look)]
 
 
 def worst_shares(results: Iterable[Result], kind: str) -> list[float]:
-    """Of each run whose last look is finite, the largest share of dead, saturated or negative units in a hidden layer;
-    none of a run no layer of which can have such.
+    """Return the largest share of dead, saturated or negative units in a hidden layer, for each run whose last look is
+    finite. Runs without an activation that can have such units are left out.
     """
     return [max(result.end[kind].values()) for result in results if result.end[kind] and is_finite(result.end)]
 
 
 def weakest_share(look: dict[str, Any]) -> float:
-    """Gradient of a network's weakest layer over that of its strongest, root mean squares; the smallest of networks.
+    """Return the gradient of a network's weakest layer over that of its strongest, as root mean squares.
+
+    Of several networks, the smallest ratio counts.
 
     Args:
-        look: a finite one.
+        look: a look whose values are finite.
     """
     shares = []
     for network in look["network_norms"]:

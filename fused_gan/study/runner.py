@@ -1,4 +1,4 @@
-"""Running a study: the jobs without a result go to the workers, until all are done, time is up or a signal comes; then
+"""Runs a study. The workers take the jobs without a result, until all are done, time is up or a signal comes. Then
 the report is written.
 """
 
@@ -24,12 +24,12 @@ from fused_gan.training.stop_signal import StopSignal
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a study is.
+    """The progress of a study.
 
     Attributes:
-        done: jobs with a result.
-        left: jobs without one that did not fail: they were stopped, or their turn has not come.
-        failed: folders of the jobs that failed; the log.txt in each says why.
+        done: the number of jobs with a result.
+        left: the number of jobs that were stopped or not begun.
+        failed: the folders of the jobs that failed. The log.txt in each says why.
         stopped_by: the signal that ended the study early, if one did.
         reported: whether there was a result to report.
     """
@@ -48,15 +48,16 @@ def run_study(
     minutes: float | None = None,
     console: Console | None = None,
 ) -> Progress:
-    """Run the jobs that have no result yet, and report what is there. SIGINT (Ctrl-C) or SIGTERM ends it early, with
-    every job saved.
+    """Run the jobs that have no result yet, and report the results.
+
+    SIGINT (Ctrl-C) or SIGTERM ends the study early, with every job saved.
 
     Args:
-        study: the grid.
-        folder: of the study. What is done in it stays done; what was begun goes on from its last checkpoint.
-        workers: who runs the jobs.
-        minutes: after which it ends, with every job saved; the next call goes on.
-        console: where progress goes.
+        study: the study.
+        folder: its folder. Jobs that are done stay done, and jobs that were begun continue from their last checkpoint.
+        workers: the workers that run the jobs.
+        minutes: the time after which the study ends, with every job saved. The next call continues it.
+        console: where progress goes; by default standard output.
 
     Raises:
         UserError: the folder cannot be used, another process is at work in it, or its results cannot be reported.
@@ -66,9 +67,9 @@ def run_study(
     folder.make()
     busy = f"out: another study is running in {folder.path}; wait for it, or name a new folder"
     with locked(folder.lock, busy), StopSignal() as signals:
-        unknown = folder.begin(study)
-        if unknown:
-            console.print(_unknown(unknown), highlight=False, markup=False, soft_wrap=True)
+        unchecked = folder.begin(study)
+        if unchecked:
+            console.print(_unchecked_warning(unchecked), highlight=False, markup=False, soft_wrap=True)
         jobs = study.jobs()
         open_jobs = [job for job in jobs if not folder.job(job.name).is_done]
         console.print(f"{study.name}: {len(jobs)} jobs, {len(open_jobs)} of them to do", highlight=False)
@@ -80,15 +81,15 @@ def run_study(
             ready, _ = wait(waiting, timeout=POLLED, return_when=FIRST_COMPLETED)
             for future in ready:
                 job = waiting.pop(future)
-                error = future.exception()  # of the worker: a job's own is in its log
+                error = future.exception()  # the worker's error; a job's error is in its log
                 outcome = "failed" if error else future.result()
                 if outcome == "failed":
                     failed.append(folder.job(job.name).path)
                 if outcome == "not begun":
                     continue
-                told = f"{len(open_jobs) - len(waiting)}/{len(open_jobs)}  {job.name}  {outcome}"
-                told += f": {error!r}" if error else _told(study, folder.job(job.name), outcome)
-                console.print(told, highlight=False, markup=False, soft_wrap=True)
+                line = f"{len(open_jobs) - len(waiting)}/{len(open_jobs)}  {job.name}  {outcome}"
+                line += f": {error!r}" if error else _outcome_details(study, folder.job(job.name), outcome)
+                console.print(line, highlight=False, markup=False, soft_wrap=True)
             if signals.received is not None:
                 workers.stop()
                 waiting = {future: job for future, job in waiting.items() if not future.cancel()}
@@ -97,7 +98,7 @@ def run_study(
         return Progress(done, len(jobs) - done - len(failed), tuple(failed), signals.received, reported)
 
 
-def _unknown(names: list[str]) -> str:
+def _unchecked_warning(names: list[str]) -> str:
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} others" if len(names) > 3 else "")
     return (
         f"not checked: {shown} were done by a version that did not write its defaults down, and their run folders are "
@@ -105,7 +106,7 @@ def _unknown(names: list[str]) -> str:
     )
 
 
-def _told(study: Study, folder: JobFolder, outcome: Outcome) -> str:
+def _outcome_details(study: Study, folder: JobFolder, outcome: Outcome) -> str:
     if outcome == "failed":
         return f", see {folder.log}"
     if outcome == "stopped":

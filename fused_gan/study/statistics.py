@@ -1,4 +1,4 @@
-"""What can be said from a few seeds: means, success rates, and intervals for differences, paired by seed."""
+"""Statistics of a few seeds: means, numbers of successes, and intervals of differences that are paired by seed."""
 
 from __future__ import annotations
 
@@ -15,56 +15,56 @@ from fused_gan.study.result import Result
 
 LEVEL = 0.95
 RESAMPLES = 10_000
-FEWEST = 5  # pairs that an interval is given for: there are too few ways to resample fewer
+FEWEST = 5  # pairs that an interval needs, because fewer can be resampled in too few ways
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting of every axis, over its seeds.
+    """One combination of settings, over its seeds.
 
     Attributes:
-        settings: by axis.
-        results: one a seed.
+        settings: the label of the setting on each axis.
+        results: one result per seed.
     """
 
     settings: dict[str, str]
     results: tuple[Result, ...]
 
     def values(self, metric: str) -> NDArray[np.float64]:
-        """A metric, one a seed; NaN where the training diverged, infinite where the score is."""
+        """Return a metric (n,), one value per seed. It is NaN if the training diverged, and may be infinite."""
         return np.array([result.value(metric) for result in self.results])
 
     def count(self, metric: str) -> int:
-        """Seeds whose score is finite."""
+        """Return the number of seeds whose score is finite."""
         return len(_finite(self.values(metric)))
 
     def mean(self, metric: str) -> float:
-        """Over the seeds whose score is finite; NaN if none is."""
+        """Return the mean over the seeds whose score is finite; NaN if there are none."""
         values = _finite(self.values(metric))
         return float(values.mean()) if len(values) else math.nan
 
     def deviation(self, metric: str) -> float:
-        """Standard deviation over the seeds whose score is finite; NaN for fewer than two."""
+        """Return the standard deviation over the seeds whose score is finite; NaN if they are fewer than two."""
         values = _finite(self.values(metric))
         return float(values.std(ddof=1)) if len(values) > 1 else math.nan
 
     def successes(self, study: Study) -> int:
-        """Seeds whose run succeeded."""
+        """Return the number of seeds whose run succeeded."""
         return sum(result.succeeded(study.success) for result in self.results)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric under one setting minus the same under another, over the seeds that both have.
+    """The difference of a metric between two settings, over the seeds that both have.
 
     Attributes:
-        axis: on which the two lie.
+        axis: the axis of the two settings.
         first, second: their labels.
-        others: the settings of the other axes; empty where the difference is the mean over all of them.
-        metric: what is compared.
-        pairs: how many seeds.
-        mean: first minus second; NaN without pairs.
-        interval: that holds the true mean in 95 % of such studies; None where `silence` says why.
+        others: the settings of the other axes; empty if the difference is the mean over all of them.
+        metric: the metric.
+        pairs: the number of seeds.
+        mean: mean of first minus second; NaN without pairs.
+        interval: the 95 % confidence interval of the mean; None if there is none, and then `silence` says why.
     """
 
     axis: str
@@ -78,19 +78,19 @@ class Difference:
 
     @property
     def shown(self) -> bool:
-        """Whether the interval leaves out 0: the two differ."""
+        """Whether the interval leaves out 0, so that the two settings differ."""
         return self.interval is not None and (self.interval[0] > 0 or self.interval[1] < 0)
 
     @property
     def silence(self) -> str:
-        """Why there is no interval; empty where there is one."""
+        """The reason why there is no interval; empty if there is one."""
         if self.interval is not None:
             return ""
         return "too few seeds" if self.pairs < FEWEST else "too many equal differences"
 
 
 def cells(study: Study, results: Sequence[Result]) -> list[Cell]:
-    """The results by setting, in the study's order; settings without a result are left out."""
+    """Return the results by setting, in the study's order. Settings without a result are left out."""
     found: dict[tuple[str, ...], list[Result]] = {}
     for result in results:
         found.setdefault(tuple(result.settings[axis] for axis in study.axes), []).append(result)
@@ -99,10 +99,10 @@ def cells(study: Study, results: Sequence[Result]) -> list[Cell]:
 
 
 def differences(study: Study, results: Sequence[Result], metric: str, axis: str) -> list[Difference]:
-    """Every pair of an axis's settings: first over all settings of the other axes together, then within each.
+    """Return the differences of each pair of an axis's settings: over all settings of the other axes, then within each.
 
-    Over all together, a seed counts once: its differences are averaged over the other axes' settings, as runs from one
-    seed are not independent of each other. Seeds that lack a finite score in one of the two are left out.
+    Over all settings of the other axes, a seed counts once. Its differences are averaged, because runs from one seed
+    are not independent of each other. Seeds without a finite score in both settings are left out.
     """
     values = {(tuple(sorted(result.settings.items())), result.seed): result.value(metric) for result in results}
     rest = {other: list(settings) for other, settings in study.axes.items() if other != axis}
@@ -129,23 +129,24 @@ def differences(study: Study, results: Sequence[Result], metric: str, axis: str)
 def studentised_interval(
     values: NDArray[np.float64], level: float = LEVEL, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Bootstrap confidence interval of a mean: bootstrap-t (Efron, The Jackknife, the Bootstrap and Other Resampling
-    Plans, 1982, section 10.9). None where so many values are equal, as counts may be, that there is none.
+    """Return the bootstrap-t confidence interval of a mean, or None if too many values are equal, as counts may be.
 
-    With few values it holds the true mean about as often as it says, where the percentile interval does not:
-    docs/design/study.md has both, measured.
+    The method is that of Efron, The Jackknife, the Bootstrap and Other Resampling Plans (1982), section 10.9. With few
+    values its intervals hold the true mean about as often as `level` says, and percentile intervals do not:
+    docs/design/study.md measures both.
 
     Args:
-        values: (n,) independent, n ≥ 2.
-        level: how often such intervals hold the true mean.
-        seed: of the resampling.
+        values: (n,) independent values, n ≥ 2.
+        level: the share of intervals that hold the true mean.
+        seed: seed of the resampling.
     """
     count, mean, deviation = len(values), values.mean(), values.std(ddof=1)
-    chosen = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
-    resampled = values[chosen]
+    indices = np.random.default_rng(seed).integers(0, count, (RESAMPLES, count))
+    resampled = values[indices]
     deviations = resampled.std(1, ddof=1)
-    varied = deviations > 1e-12 * np.abs(values).max()  # n times the same value has none, but for rounding
-    # Such a resample's t is infinite. Where as many are as lie beyond a quantile, that may be infinite, too.
+    varied = deviations > 1e-12 * np.abs(values).max()  # n times the same value leaves only rounding
+    # The t of a resample without deviation is infinite. If there are more of them than lie beyond a quantile, that
+    # quantile may be infinite, too.
     if 1 - varied.mean() > (1 - level) / 2:
         return None
     t = (resampled.mean(1)[varied] - mean) / deviations[varied]

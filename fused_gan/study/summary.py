@@ -1,4 +1,4 @@
-"""A study in plain words. Each sentence is made from the numbers, and says no more than they show."""
+"""Describes a study in words. Each sentence is made from the numbers, and claims no more than they show."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fused_gan.systems.presets import to_json
 
 
 def summarise(study: Study, cells: Sequence[Cell], differences: Sequence[Difference]) -> list[str]:
-    """The sentences.
+    """Return the sentences that describe a study.
 
     Args:
-        study: what was asked.
-        cells: what came out, at least one.
-        differences: of the score, on every axis.
+        study: the study.
+        cells: its results, at least one cell.
+        differences: the differences of the success metric, on every axis.
     """
     return [
         *_successes(study, cells),
@@ -35,37 +35,38 @@ def summarise(study: Study, cells: Sequence[Cell], differences: Sequence[Differe
     ]
 
 
-def described(differences: Sequence[Difference]) -> str:
-    """As `FD is lower with relu than with tanh by 12.3 (95% interval 4.5 to 20.1, 5 seeds), than with sigmoid by …`.
+def describe_differences(differences: Sequence[Difference]) -> str:
+    """Return the differences in words, as `FD is lower with relu than with tanh by 12.3 (95% interval 4.5 to 20.1, 5
+    seeds), than with sigmoid by …`.
 
     Args:
-        differences: of one metric, shown, all with the same setting as the lower one.
+        differences: differences of one metric with intervals, in all of which the same setting has the lower value.
     """
     than = []
     for one in differences:
         assert one.interval is not None
         low, high = one.interval
         other, ends = (one.first, (low, high)) if one.mean > 0 else (one.second, (-high, -low))
-        than.append(f"than with {other} by {number(abs(one.mean))} ({_interval(ends, one.pairs)})")
+        than.append(f"than with {other} by {format_number(abs(one.mean))} ({_interval(ends, one.pairs)})")
     return f"{SCORES[differences[0].metric].title} is lower with {_lower(differences[0])} {', '.join(than)}"
 
 
-def number(value: float) -> str:
-    """Three digits; a dash where there is no number."""
+def format_number(value: float) -> str:
+    """Return three digits of a number, or a dash if it is not finite."""
     if not math.isfinite(value):
         return "–"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def scored(cell: Cell, metric: str) -> str:
-    """As `12.3 ± 1.4 (3 of 5 runs)`: over the runs that have the score, with their number where not all do."""
+def format_score(cell: Cell, metric: str) -> str:
+    """Return a score as `12.3 ± 1.4 (3 of 5 runs)`. The number of runs is left out if all have a finite score."""
     return plus_minus(cell.mean(metric), cell.deviation(metric)) + _of(cell.count(metric), len(cell.results))
 
 
 def plus_minus(mean: float, deviation: float) -> str:
-    """As `12.3 ± 1.4`: two digits of the deviation, and as many decimals of the mean."""
+    """Return `12.3 ± 1.4`, with two digits of the deviation and as many decimals of the mean."""
     if not math.isfinite(deviation) or not deviation:
-        return f"{number(mean)} ± {number(deviation)}"
+        return f"{format_number(mean)} ± {format_number(deviation)}"
     decimals = max(0, 1 - math.floor(math.log10(deviation)))
     return f"{mean:,.{decimals}f} ± {deviation:,.{decimals}f}"
 
@@ -92,11 +93,10 @@ def _best(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
         key=lambda cell: cell.mean(metric) if lower else -cell.mean(metric),
     )
     if len(ranked) > 1:
-        best, last = ranked[0], ranked[-1]
-        yield (
-            f"Mean {SCORES[metric].title} goes from {scored(best, metric)} with {_named(best.settings)} to "
-            f"{scored(last, metric)} with {_named(last.settings)} (mean ± standard deviation over seeds)."
+        best, last = (
+            f"{format_score(cell, metric)} with {_in_words(cell.settings)}" for cell in (ranked[0], ranked[-1])
         )
+        yield f"Mean {SCORES[metric].title} goes from {best} to {last} (mean ± standard deviation over seeds)."
     without = [cell for cell in cells if not cell.count(metric)]
     if without:
         settings = "; ".join(", ".join(cell.settings.values()) for cell in without)
@@ -107,8 +107,8 @@ def _recipes(study: Study) -> Iterator[str]:
     for axis in study.axes:
         found = recipes(study, axis)
         if any(len(fields) > 1 for fields in found.values()):
-            told = "; ".join(f"{label} stands for {_assigned(fields)}" for label, fields in found.items())
-            yield f"{axis.capitalize()}: {told}. What differs between them may come from any of these."
+            meanings = "; ".join(f"{label} stands for {_assigned(fields)}" for label, fields in found.items())
+            yield f"{axis.capitalize()}: {meanings}. A difference between them may come from any of these fields."
 
 
 def _assigned(fields: dict[str, list[Any]]) -> str:
@@ -125,7 +125,7 @@ def _compared(study: Study, differences: Sequence[Difference]) -> Iterator[str]:
         for lower in study.axes[axis]:
             beaten = [difference for difference in shown if _lower(difference) == lower]
             if beaten:
-                yield f"{axis.capitalize()}{over}: {described(beaten)}."
+                yield f"{axis.capitalize()}{over}: {describe_differences(beaten)}."
         open_ = [difference for difference in together if difference.interval and not difference.shown]
         if open_:
             pairs = "; ".join(_undecided(difference) for difference in open_)
@@ -134,7 +134,7 @@ def _compared(study: Study, differences: Sequence[Difference]) -> Iterator[str]:
             yield f"{axis.capitalize()}: with fewer than {FEWEST} pairs of seeds, nothing is said about differences."
         alike = [difference for difference in together if difference.pairs >= FEWEST and not difference.interval]
         if alike:
-            pairs = "; ".join(f"{one.first} and {one.second} (mean {number(one.mean)})" for one in alike)
+            pairs = "; ".join(f"{one.first} and {one.second} (mean {format_number(one.mean)})" for one in alike)
             yield f"{axis.capitalize()}{over}: so many seeds differ equally that there is no interval for {pairs}."
         for difference in shown:
             against = [
@@ -146,7 +146,7 @@ def _compared(study: Study, differences: Sequence[Difference]) -> Iterator[str]:
                 and (other.mean > 0) != (difference.mean > 0)
             ]
             for other in against:
-                yield f"But with {_named(other.others)}, {described([other])}."
+                yield f"But with {_in_words(other.others)}, {describe_differences([other])}."
 
 
 def _gradients(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
@@ -160,26 +160,26 @@ def _gradients(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
                 found.append(f"{np.median(shares):.2g} with {label} {spread}")
         if found:
             yield (
-                f"{words}, the gradient of the weakest layer as a share of the strongest one's, in the network where "
-                f"that is smallest, in the median run: {'; '.join(found)}."
+                f"{words}, the gradient of the weakest layer over that of the strongest, in the network where this "
+                f"ratio is smallest, in the median run: {'; '.join(found)}."
             )
         looks = [getattr(result, when) for result in _results(cells)]
-        unsound = sum(not is_finite(look) for look in looks)
-        if unsound:
+        not_finite = sum(not is_finite(look) for look in looks)
+        if not_finite:
             yield (
-                f"{words}, gradients or outputs were not finite in {unsound} of {len(looks)} runs, which are left out "
-                "of what is said of layers then."
+                f"{words}, gradients or outputs were not finite in {not_finite} of {len(looks)} runs, which are left "
+                "out of the sentences about layers at that time."
             )
 
 
 def _units(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
     axis = next(iter(study.axes))
-    told = {
-        "dead": "is 0 on all of 128 images",
-        "saturated": "is where the activation is flat",
-        "negative": "is negative on all of 128 images (under ReLU it would be dead; here it still learns)",
+    meanings = {
+        "dead": "units that are 0 on all of 128 images",
+        "saturated": "outputs where the activation is flat",
+        "negative": "units that are negative on all of 128 images (dead under ReLU, but here they still learn)",
     }
-    for kind, meaning in told.items():
+    for kind, meaning in meanings.items():
         found = []
         for label, results in _by_label(axis, cells):
             shares = worst_shares(results, kind)
@@ -187,7 +187,7 @@ def _units(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
                 spread = f"({min(shares):.0%} to {max(shares):.0%}){_of(len(shares), len(results))}"
                 found.append(f"{np.mean(shares):.1%} with {label} {spread}")
         if found:
-            yield f"At the end, of the hidden layer where it is most, this share {meaning}: {'; '.join(found)}."
+            yield f"At the end, share of {meaning}, in the hidden layer where it is largest: {'; '.join(found)}."
 
 
 def _verdicts(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
@@ -195,8 +195,8 @@ def _verdicts(study: Study, cells: Sequence[Cell]) -> Iterator[str]:
     for label, results in _by_label(axis, cells):
         counts = Counter(name for result in results for name in result.verdicts)
         if counts:
-            told = "; ".join(f"{name} in {count}" for name, count in counts.most_common())
-            yield f"Verdicts at the end of the {len(results)} runs with {label}: {told}."
+            names = "; ".join(f"{name} in {count}" for name, count in counts.most_common())
+            yield f"Verdicts at the end of the {len(results)} runs with {label}: {names}."
 
 
 def _by_label(axis: str, cells: Sequence[Cell]) -> Iterator[tuple[str, list[Result]]]:
@@ -222,10 +222,10 @@ def _undecided(difference: Difference) -> str:
 
 
 def _interval(ends: tuple[float, float], pairs: int) -> str:
-    return f"{LEVEL:.0%} interval {number(ends[0])} to {number(ends[1])}, {pairs} seeds"
+    return f"{LEVEL:.0%} interval {format_number(ends[0])} to {format_number(ends[1])}, {pairs} seeds"
 
 
-def _named(settings: dict[str, str]) -> str:
+def _in_words(settings: dict[str, str]) -> str:
     return ", ".join(f"{axis} {label}" for axis, label in settings.items())
 
 
@@ -234,7 +234,7 @@ def _list(words: Sequence[str]) -> str:
 
 
 def recipes(study: Study, axis: str) -> dict[str, dict[str, list[Any]]]:
-    """By label of an axis, the fields in which its settings differ, each with the values it has over the other axes."""
+    """Return, for each label of an axis, the fields in which its settings differ, with all values that they take."""
     found: dict[str, dict[str, list[Any]]] = {label: {} for label in study.axes[axis]}
     for job in study.jobs():
         if job.seed:  # all seeds have the same fields

@@ -1,4 +1,4 @@
-"""What came out of a study as CSV and JSON, for other programs."""
+"""Writes the results of a study as CSV and JSON, for other programs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fused_gan.study.statistics import Cell, Difference
 
 
 def write_csv(path: Path, study: Study, results: Sequence[Result]) -> None:
-    """Write a row a job: its settings, what it came to, every value of its evaluation."""
+    """Write one row per job, with its settings, its outcome and every score of its evaluation."""
     names = list(dict.fromkeys(name for result in results for name in result.evaluation.get("values", {})))
     with atomic_write(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
@@ -46,7 +46,7 @@ def write_results(
     differences: Sequence[Difference],
     summary: Sequence[str],
 ) -> None:
-    """Write everything: the study, each result in full, means, differences with their intervals, the summary."""
+    """Write the study, each result in full, the means, the differences with their intervals, and the summary."""
     content = {
         "study": dataclasses.asdict(study),
         "summary": list(summary),
@@ -70,5 +70,5 @@ def _cell(study: Study, cell: Cell) -> dict[str, Any]:
 
 
 def _known(value: float) -> float | None:
-    """None where there was nothing to compute it from."""
+    """Return the value, or None in the place of NaN, which means that there was nothing to compute it from."""
     return None if math.isnan(value) else value

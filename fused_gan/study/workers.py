@@ -1,4 +1,4 @@
-"""Who runs the jobs: this machine, or a Dask cluster."""
+"""The workers that run the jobs: processes on this machine, or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from fused_gan.study.process import ATTEMPTS, Outcome, execute
 
 
 class Workers(Protocol):
-    """Take jobs, some at a time."""
+    """Runs jobs, several at a time."""
 
     def submit(self, folder: Path, until: float | None) -> Future[Outcome]:
-        """Run the job of this folder when its turn comes, and stop it at `until` (seconds since the epoch)."""
+        """Run the job in this folder when a worker is free, and stop it at `until` (seconds since the epoch)."""
 
     def stop(self) -> None:
-        """Stop the jobs that run, as far as that can be done from here."""
+        """Stop the running jobs, as far as this process can."""
 
 
 class Here:
     """Processes on this machine.
 
     Args:
-        pool: of a thread for each job at a time; it does no more than wait for the job's process.
-        threads: of torch in each job.
-        devices: one for each job at a time.
+        pool: one thread for each job at a time. The thread only waits for the job's process.
+        threads: CPU threads of torch in each job.
+        devices: one device for each job at a time.
     """
 
     def __init__(self, pool: ThreadPoolExecutor, threads: int, devices: Sequence[str]) -> None:
@@ -41,11 +41,11 @@ class Here:
             self._free.put(device)
 
     def submit(self, folder: Path, until: float | None) -> Future[Outcome]:
-        """As `Workers` has it."""
+        """Run a job, as `Workers.submit` says."""
         return self._pool.submit(self._run, folder, until)
 
     def stop(self) -> None:
-        """As `Workers` has it."""
+        """Stop the running jobs."""
         self._stopping.set()
 
     def _run(self, folder: Path, until: float | None) -> Outcome:
@@ -57,55 +57,55 @@ class Here:
 
 
 class Cluster:
-    """The workers of a Dask cluster; each takes as many jobs at a time as it has threads.
+    """The workers of a Dask cluster. Each worker takes as many jobs at a time as it has threads.
 
     Args:
-        client: of the cluster.
-        threads: of torch in each job.
-        device: of each job; which GPU that is, the worker's environment says (CUDA_VISIBLE_DEVICES).
+        client: the client of the cluster.
+        threads: CPU threads of torch in each job.
+        device: the device of each job. CUDA_VISIBLE_DEVICES of the worker decides which GPU that is.
     """
 
     def __init__(self, client: Any, threads: int, device: str) -> None:
-        # Not pure: Dask would take the outcome of an earlier call for that of the same job, called again.
+        # Not pure, because Dask would otherwise return the outcome of an earlier call for the same job.
         self._executor = client.get_executor(pure=False, retries=ATTEMPTS - 1)
         self._threads, self._device = threads, device
 
     def submit(self, folder: Path, until: float | None) -> Future[Outcome]:
-        """As `Workers` has it."""
+        """Run a job, as `Workers.submit` says."""
         submitted: Future[Outcome] = self._executor.submit(
             execute, folder.absolute(), self._threads, self._device, until
         )
         return submitted
 
     def stop(self) -> None:
-        """Nothing: what runs goes on to its end, and is found done by the next call."""
+        """Do nothing. Running jobs continue to their end, and the next call of the study finds them done."""
 
 
 @contextlib.contextmanager
 def here(count: int, threads: int, devices: Sequence[str]) -> Iterator[Workers]:
-    """`count` workers on this machine.
+    """Give `count` workers on this machine.
 
     Args:
-        count: jobs at a time.
-        threads: of torch in each.
-        devices: as in a training's configuration, dealt out to the workers.
+        count: the number of jobs at a time.
+        threads: CPU threads of torch in each job.
+        devices: the devices, as in a training's configuration. The workers take them in turn.
     """
     with ThreadPoolExecutor(count) as pool:
         workers = Here(pool, threads, [devices[index % len(devices)] for index in range(count)])
         try:
             yield workers
         finally:
-            workers.stop()  # the pool waits for its threads, whatever went wrong
+            workers.stop()  # because the pool waits for its threads even after an error
 
 
 @contextlib.contextmanager
 def on_cluster(address: str, threads: int, device: str) -> Iterator[Workers]:
-    """The workers of a Dask cluster, which must see the study's folder under the same path.
+    """Give the workers of a Dask cluster. They must see the study's folder under the same path.
 
     Args:
-        address: of its scheduler, as tcp://host:8786.
-        threads: of torch in each job.
-        device: as in a training's configuration.
+        address: the address of the scheduler, as tcp://host:8786.
+        threads: CPU threads of torch in each job.
+        device: the device of each job, as in a training's configuration.
 
     Raises:
         UserError: Dask is not installed, or no scheduler answers.

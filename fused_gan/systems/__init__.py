@@ -1,1 +1,1 @@
-"""What is trained: networks with their losses and optimizers, one step at a time. Knows no file of a run."""
+"""Networks with their losses and optimizers, trained one step at a time. Knows no file of a run."""

@@ -1,4 +1,4 @@
-"""The real images of a run, whole in memory, from which batches are taken by index."""
+"""Holds the real images of a run in memory, and gives batches of them by index."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from fused_gan.systems.config import Place
 
 
 class Batches:
-    """Images and labels, in place for the step.
+    """Images and labels of a run, ready for its steps.
 
-    On the device, images are kept as the networks take them. At ten thousand steps a second no worker process keeps up
-    with that. On the host they are kept as bytes and converted batch by batch; the values are the same.
+    On the device, images are kept in the networks' value range and dtype, because no loading process keeps up with ten
+    thousand steps per second. On the host they are kept as bytes, and each batch is converted. The values are the same.
 
     Args:
-        data: what was loaded.
+        data: the images and labels.
         value_range: (low, high) that pixels 0…255 are mapped to.
-        dtype: of the images taken.
-        device: of the images and labels taken.
+        dtype: the type of the batches' images.
+        device: the device of the batches.
         place: "device", "host", or "auto" for the device if half of its free memory is enough.
     """
 
@@ -41,38 +41,38 @@ class Batches:
         if not self.on_host:
             self._images = from_uint8(data.images.to(device), value_range, dtype)
         elif device.type == "cuda":
-            self._images = data.images.pin_memory()  # copied from without a stop of the device
+            self._images = data.images.pin_memory()  # pinned for asynchronous copies to the device
         self._labels = None if data.labels is None else data.labels.to(self._images.device)
 
     def __len__(self) -> int:
         return len(self._images)
 
     def draw(self, count: int, random: torch.Generator) -> Tensor:
-        """Indices (count,) drawn with replacement, on the generator's device.
+        """Return indices (count,) int64, drawn with replacement, on the generator's device.
 
-        The losses are expectations over the data, and this needs no epoch and no shuffling.
+        The losses are expectations over the data, so there are no epochs and no shuffling.
         """
         return self.draw_into(torch.empty(count, dtype=torch.int64, device=random.device), random)
 
     def draw_into(self, indices: Tensor, random: torch.Generator) -> Tensor:
-        """`draw`, into memory that is there."""
+        """Fill `indices` as `draw` does, and return them."""
         return indices.random_(len(self), generator=random)
 
     def take(self, indices: Tensor) -> Tensor:
-        """Images (B, C, H, W) in the value range, on the device."""
+        """Return the images (B, C, H, W) at `indices`, in the value range, on the device."""
         if not self.on_host:
             return self._images.index_select(0, indices)
-        chosen = self._images.index_select(0, indices.to("cpu"))
-        return from_uint8(chosen.to(self.device, non_blocking=True), self._value_range, self.dtype)
+        images = self._images.index_select(0, indices.to("cpu"))
+        return from_uint8(images.to(self.device, non_blocking=True), self._value_range, self.dtype)
 
     def labels(self, indices: Tensor) -> Tensor:
-        """Class labels (B,) int64, on the device. Only where the data has labels."""
+        """Return the class labels (B,) int64 at `indices`, on the device. The data must have labels."""
         assert self._labels is not None
         return self._labels.index_select(0, indices.to(self._labels.device)).to(self.device)
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of a device's memory."""
+    """Return how many bytes of a device's memory are free."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free

@@ -1,4 +1,4 @@
-"""From configurations and data to networks with weights, and a system that trains them."""
+"""Builds networks with weights, and the system that trains them, from configurations and data."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from fused_gan.systems.vae import VAE
 
 
 def build_sampling_network(model: GANModel | VAEModel, image_shape: Sequence[int], classes: int) -> nn.Module:
-    """Return the network that pictures are made with: a generator, or a VAE's encoder and decoder.
+    """Return the network that makes pictures: a generator, or a VAE's encoder and decoder.
 
     Args:
-        model: which.
+        model: the networks' configuration.
         image_shape: (C, H, W).
-        classes: how many, for a conditional model; 0 for the others.
+        classes: the number of classes of a conditional model; 0 for other models.
     """
     return model.build(image_shape) if isinstance(model, VAEModel) else model.build_generator(image_shape, classes)
 
 
 def count_classes(model: GANModel | VAEModel, data: ImageData, source: str) -> int:
-    """How many classes a conditional model has to tell apart; 0 for the others.
+    """Return how many classes a conditional model has to tell apart; 0 for other models.
 
     Raises:
         UserError: the data has no labels.
@@ -50,17 +50,17 @@ def build_system(
     device: torch.device,
     accelerator: Accelerator | None = None,
 ) -> GAN | VAE:
-    """Networks with weights from `config.seed`, and the data, on `device`.
+    """Return a system on `device`, with the data and with weights drawn from `config.seed`.
 
-    The weights are drawn on the CPU, so that a run starts from the same ones on any device; torch's default random
+    The weights are drawn on the CPU, so that a run starts from the same weights on any device. torch's default random
     stream is left as it was.
 
     Args:
-        model: which networks.
-        config: how they are trained: a `GANTraining` for a GAN, a `VAETraining` for a VAE.
+        model: the networks' configuration.
+        config: a `GANTraining` for a GAN, a `VAETraining` for a VAE.
         data: the real images.
         device: where to train.
-        accelerator: of this process, by default one for a single process.
+        accelerator: this process's; by default a new one.
 
     Raises:
         UserError: model, training and data do not fit together.

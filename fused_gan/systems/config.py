@@ -1,4 +1,4 @@
-"""What a training run is told besides its model."""
+"""The configuration of a training run, apart from its model."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ Graph = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Data, optimisation and what is written when: the fields that every system has.
+    """The fields that every system has: data, optimisation, and what is written when.
 
     Raises:
-        UserError: naming the field, on a value out of range.
+        UserError: a value is out of range; the message names the field.
     """
 
     data: str = "mnist-5k"
@@ -37,25 +37,25 @@ class TrainingConfig:
     (its subfolders, if any, are the classes)."""
 
     image_size: int | None = None
-    """Cut each image to its largest centred square and resize it to this many pixels a side. None takes the images as
-    they are; they must then all be of one size."""
+    """Cut each image to its largest centred square, and resize it to this many pixels per side. None takes the images
+    as they are; all of them must then have the same size."""
 
     channels: Literal[1, 3] | None = None
-    """1 makes images grey (luma), 3 makes grey images RGB. None takes what the data has."""
+    """1 makes images grey (luma), 3 makes grey images RGB. None keeps the channels of the data."""
 
     data_place: Place = "auto"
-    """device keeps all images there, ready to use; host keeps them in main memory, a byte a value, and copies each
-    batch over; auto takes the device if half of its free memory is enough."""
+    """device keeps all images on the training device, ready to use. host keeps them in main memory, one byte per
+    value, and copies each batch to the device. auto takes the device if half of its free memory is enough."""
 
     steps: int = 6000
     """Training steps."""
 
     batch_size: int = 64
-    """Real images in a step, over all processes together."""
+    """Real images per step, over all processes together."""
 
     gradient_accumulation: int = 1
-    """Split each batch into this many parts that go through the networks one after another, to save memory. The
-    gradient is that of the whole batch (but BatchNorm sees the parts)."""
+    """Split each batch into this many microbatches, which go through the networks one after another, to save memory.
+    The gradient is that of the whole batch, but BatchNorm takes its statistics from each microbatch."""
 
     optimizer: Optimizer = "adam"
     """adam or rmsprop."""
@@ -64,78 +64,82 @@ class TrainingConfig:
     """The optimizer's step size."""
 
     betas: tuple[float, float] = (0.5, 0.999)
-    """Adam's decay rates. 0.5 instead of the usual 0.9, since momentum makes adversarial training oscillate."""
+    """Adam's decay rates. 0.5 instead of the usual 0.9, because momentum makes adversarial training oscillate."""
 
     lr_schedule: Schedule = "constant"
-    """How lr goes on after the warm-up: constant, or linear or cosine down to 0 at the last step."""
+    """How lr changes after the warm-up: constant, or linear or cosine down to 0 at the last step."""
 
     warmup_steps: int = 0
-    """Steps in which lr grows linearly from 0."""
+    """Steps over which lr grows linearly from 0."""
 
     gradient_clip: float = 0.0
-    """Scale the gradients of a network down to this norm if it is exceeded. 0 never does."""
+    """Scale the gradients of a network down to this norm if they exceed it. 0 never scales them."""
 
     ema_decay: float = 0.999
-    """Samples come from an exponential moving average of the weights, which is steadier than the weights of any one
-    step. 0 takes the weights as they are."""
+    """Decay of an exponential moving average of the weights. Samples come from this average, which is steadier than the
+    weights of any one step. 0 takes the weights as they are."""
 
     mixed_precision: Precision = "no"
-    """bf16 or fp16: products in this type, weights and losses in float32. fp16 needs a GPU."""
+    """bf16 or fp16 computes products in this type, and keeps weights and losses in float32. no computes everything in
+    dtype. fp16 needs a GPU."""
 
     seed: int = 0
-    """Weights, noise and the choice of real images follow from it."""
+    """Weights, noise and the choice of real images follow from this number."""
 
     device: str = "auto"
-    """auto (CUDA where it works, else the CPU; the first line says which), cpu, cuda or cuda:N."""
+    """auto (CUDA where it works, else the CPU; the first line of output says which), cpu, cuda or cuda:N."""
 
     cuda_graph: Graph = "auto"
-    """Record the step on a CUDA device once and replay it, without the cost of launching its kernels one by one: auto
-    where that can be done (the first line says so, or why not), on or off. It changes no number."""
+    """Record the step once as a CUDA graph and replay the recording, which saves launching the kernels one by one. auto
+    records where that is possible (the first line of output says so, or why not), on fails where it is not, off never
+    records. The results are the same."""
 
     dtype: Literal["float32", "float64"] = "float32"
-    """Of weights, data and arithmetic."""
+    """Type of weights, data and arithmetic."""
 
     threads: int | None = None
-    """CPU threads of torch; by default as many as torch takes."""
+    """CPU threads of torch. None keeps torch's own number."""
 
     out: Path | None = None
-    """Run folder, new or empty; None makes runs/PRESET-DATE-TIME."""
+    """Run folder, new or empty. None makes runs/PRESET-DATE-TIME."""
 
     log_interval: int = 50
     """Steps between two lines of metrics.jsonl."""
 
     sample_interval: int = 1000
-    """Steps between two sample grids; 0 draws only the last."""
+    """Steps between two sample grids. 0 draws only the last one."""
 
     checkpoint_interval: int = 1000
-    """Steps between two checkpoints; 0 writes only the last."""
+    """Steps between two checkpoints. 0 writes only the last one."""
 
     keep_checkpoints: int = 3
-    """How many of the latest checkpoints stay; the best one stays besides."""
+    """How many of the latest checkpoints stay. The best one stays as well."""
 
     best_metric: str = ""
     """Logged number by which the best checkpoint is chosen."""
 
     evaluate_every: int = 0
-    """Steps between two evaluations as fused-gan evaluate makes them, which go into the log with the losses; 0 makes
-    none. A best_metric of theirs is computed at each checkpoint anyway."""
+    """Steps between two evaluations like those of fused-gan evaluate, which go into the log with the losses. 0 makes
+    none. If best_metric is a score of the evaluation, each checkpoint is evaluated anyway."""
 
     evaluate_samples: int = 2000
-    """Images, generated and real, in such an evaluation; the data needs twice as many."""
+    """Generated images in an evaluation during training, compared with as many real ones. The data needs twice as many
+    images."""
 
     extractor: str | None = None
-    """In whose features images are compared in an evaluation: mnist-5k or fashion-mnist, which ship, or a file that
-    fused-gan extractor wrote. None takes the one that ships for the data."""
+    """The classifier in whose features an evaluation during training compares images: mnist-5k or fashion-mnist, which
+    come with the package, or a file written by fused-gan extractor. None takes the package's own for the data."""
 
     tensorboard: bool = True
-    """Write the numbers and grids for TensorBoard, too."""
+    """Also write the numbers and grids for TensorBoard."""
 
     health_interval: int = 500
-    """Steps between two looks of the health monitor; 0 never looks."""
+    """Steps between two looks of the health monitor. 0 never looks."""
 
     on_collapse: OnCollapse = "warn"
-    """What to do when the monitor says that training has failed: stop it, warn and go on, or roll back to the last
-    sound checkpoint and go on with other noise (three times at most)."""
+    """What to do when the health monitor says that training has failed. stop ends the run, and warn only prints a
+    message. rollback returns to the last checkpoint at which the monitor suspected nothing, and goes on with other
+    noise, at most three times per run."""
 
     def __post_init__(self) -> None:
         counts = ("steps", "batch_size", "gradient_accumulation", "log_interval", "keep_checkpoints")
@@ -171,7 +175,7 @@ class TrainingConfig:
 
     @property
     def evaluates(self) -> bool:
-        """Whether the run is evaluated as it goes."""
+        """Whether the run is evaluated during training."""
         return self.evaluate_every > 0 or self.best_metric in SCORES
 
     @property
@@ -189,8 +193,8 @@ class TrainingConfig:
         require(value in allowed, f"{name}: expected one of {', '.join(map(str, allowed))}, got {value!r}")
 
 
-# What a run may be given anew when it goes on: where it computes, and what it writes when. That is no part of the
-# experiment: the same steps lead to the same weights (on another device or number of threads, but for rounding).
+# The fields that may change when a run goes on: where to compute, and how often to write what. They are not part of the
+# experiment, because the same steps lead to the same weights (up to rounding, on another device or number of threads).
 RUNTIME = (
     "device", "threads", "cuda_graph", "data_place", "log_interval", "sample_interval", "checkpoint_interval",
     "keep_checkpoints", "evaluate_every", "tensorboard",
@@ -202,32 +206,34 @@ class GANTraining(TrainingConfig):
     """How a GAN is trained. One step updates the discriminator `n_critic` times and then the generator once."""
 
     loss: str = "non_saturating"
-    """non_saturating, minimax, least_squares, hinge or wasserstein."""
+    """Adversarial loss: non_saturating, minimax, least_squares, hinge or wasserstein."""
 
     n_critic: int = 1
-    """Updates of the discriminator for one of the generator."""
+    """Updates of the discriminator per update of the generator."""
 
     discriminator_lr: float | None = None
     """The discriminator's step size; None takes lr."""
 
     instance_noise: float = 1.0
     """Standard deviation of the Gaussian noise added to every image that the discriminator sees, real or generated,
-    falling linearly to 0 over the run. It keeps both distributions overlapping, so that the discriminator cannot win
-    early and the generator does not collapse (Sønderby et al., Amortised MAP Inference, 2017). 0 adds none."""
+    falling linearly to 0 over the run. The noise keeps both distributions overlapping, so that the discriminator cannot
+    win early and the generator does not collapse (Sønderby et al., Amortised MAP Inference, 2017). 0 adds none."""
 
     gradient_penalty: float = 0.0
-    """λ of the penalty on the norm of D's gradient between real and generated images (WGAN-GP); 10 in the paper."""
+    """λ of the penalty on the norm of the discriminator's gradient between real and generated images (WGAN-GP); 10 in
+    the paper."""
 
     r1: float = 0.0
-    """γ of the penalty on the norm of D's gradient at real images (R1); 10 in the paper."""
+    """γ of the penalty on the norm of the discriminator's gradient at real images (R1); 10 in the paper."""
 
     weight_clip: float = 0.0
-    """After each update, clamp the discriminator's weights to this size (WGAN; 0.01 in the paper). 0 never does."""
+    """After each update of the discriminator, clamp its weights to plus or minus this value (WGAN; 0.01 in the paper).
+    0 never clamps them."""
 
     best_metric: str = "sliced_wasserstein"
-    """Logged number by which the best checkpoint is chosen: sliced_wasserstein (the distance of 512 samples from 512
-    real images, in pixels), discriminator_loss or generator_loss; or one of an evaluation: fd, classifier_score, kid,
-    precision, recall, density or coverage."""
+    """Logged number by which the best checkpoint is chosen. Training logs sliced_wasserstein (the distance of 512
+    samples from 512 real images, in the unit of a pixel's value), discriminator_loss and generator_loss. The evaluation
+    logs fd, classifier_score, kid, precision, recall, density and coverage."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -254,22 +260,23 @@ class VAETraining(TrainingConfig):
     """Adam's decay rates."""
 
     ema_decay: float = 0.0
-    """Above 0, samples and reconstructions come from an exponential moving average of the weights."""
+    """Decay of an exponential moving average of the weights. Above 0, samples and reconstructions come from this
+    average."""
 
     beta: float = 1.0
-    """Factor of the KL divergence. 1 is the evidence lower bound; above it, latent dimensions disentangle and pictures
-    blur (β-VAE)."""
+    """Factor of the KL divergence. 1 gives the evidence lower bound. Above 1, latent dimensions disentangle and
+    pictures blur (β-VAE)."""
 
     likelihood: Likelihood = "bernoulli"
-    """Of a pixel: bernoulli (for output_activation sigmoid alone) or gaussian."""
+    """Likelihood of a pixel: bernoulli (only with output_activation sigmoid) or gaussian."""
 
     deviation: float = 0.3
-    """Standard deviation of the gaussian likelihood, in the units of the scaled images."""
+    """Standard deviation of the gaussian likelihood, in the unit of the scaled images."""
 
     best_metric: str = "negative_elbo"
-    """Logged number by which the best checkpoint is chosen: negative_elbo (of 512 images, with always the same noise)
-    or loss; or one of an evaluation: elbo, iwae, reconstruction_error, mse, psnr, ssim, active_units or those of a
-    GAN."""
+    """Logged number by which the best checkpoint is chosen. Training logs negative_elbo (mean over 512 images, always
+    with the same noise) and loss. The evaluation logs elbo, iwae, reconstruction_error, mse, psnr, ssim, active_units
+    and the scores of a GAN."""
 
     def likelihood_of(self, network: VAENetwork) -> VAELikelihood:
         """Return the likelihood that this configuration trains the network with."""

@@ -11,7 +11,7 @@ from fused_gan.ops.library import build_info
 
 
 def cuda_obstacle() -> str | None:
-    """Why CUDA cannot be used here, or None if it can."""
+    """Return why CUDA cannot be used here, or None if it can."""
     if not torch.cuda.is_available():
         return "torch finds no CUDA device"
     if build_info()["cuda"] is None:
@@ -20,10 +20,10 @@ def cuda_obstacle() -> str | None:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that `name` ("auto", "cpu", "cuda" or "cuda:N") stands for on this machine.
+    """Return the device that `name` ("auto", "cpu", "cuda" or "cuda:N") stands for on this machine.
 
     Raises:
-        UserError: on another name, or when CUDA is asked for by name and cannot be used.
+        UserError: the name is none of these, or names CUDA where it cannot be used.
     """
     if name == "auto":
         return torch.device("cpu" if cuda_obstacle() else "cuda")

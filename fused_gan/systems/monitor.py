@@ -1,7 +1,7 @@
-"""The health monitor: looks at a system in training now and then, and says in words when it is failing.
+"""The health monitor examines a system in training at intervals, and says in words when the training fails.
 
 A look reads the gradients that the last step left, and sends a fixed batch through the networks. It changes no weight,
-no statistic and no random state, so a run with it is the run without it.
+no statistic and no random state, so a run is the same with and without the monitor.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from fused_gan.nn.sequential import ACTIVATION_MODULES
 from fused_gan.systems.gan import GAN
 from fused_gan.systems.vae import VAE
 
-PROBED = 128  # images of each kind in a look
+PROBED = 128  # real images, and as many generated ones, in a look
 
 # Above or below these a look is suspicious. Each is far outside what the presets show while they learn.
-VANISHING = 1e-4  # gradient of a network's weakest layer over its strongest, root mean squares
+VANISHING = 1e-4  # gradient of a network's weakest layer over that of its strongest, root mean squares
 EXPLODING = 100.0  # gradient norm of a network over the median of its earlier looks
 UNUSED = 0.8  # share of a layer's units that are dead or saturated
 WON = 0.99  # D's accuracy, on real and on generated images
 COLLAPSED = 0.1  # diversity of the samples over that of the data
-RISING = 1.1  # this look's diversity over the last one's: samples that are becoming diverse are not collapsed
-ACTIVE_KL = 0.01  # of a latent dimension that carries something, in nats
+RISING = 1.1  # this look's diversity over the last look's; above it, samples are becoming diverse
+ACTIVE_KL = 0.01  # in nats; a latent dimension above it carries information
 
-# How many looks in a row must be suspicious, as training may pass through such a state and recover.
+# How many looks in a row must be suspicious, because training may pass through a suspicious state and recover.
 PATIENCE = {"vanishing": 3, "exploding": 1, "dead units": 2, "D won": 3, "collapsed": 3, "posterior collapse": 3}
 HINTS = {
     "vanishing": "take relu or leaky_relu in hidden layers, fewer layers, or the non_saturating loss",
@@ -50,7 +50,7 @@ MERE_WARNINGS = ("dead units",)  # a network with them may still learn
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong: a name from `HINTS`, the numbers that show it, and what may help."""
+    """A failure of training: its name in `HINTS`, the numbers that show it, and a hint at what may help."""
 
     name: str
     evidence: str
@@ -61,7 +61,7 @@ class Verdict:
 
     @property
     def fatal(self) -> bool:
-        """Whether training has failed, rather than being worse than it could be."""
+        """Whether training has failed, and is not merely worse than it could be."""
         return self.name not in MERE_WARNINGS
 
     def __str__(self) -> str:
@@ -70,20 +70,20 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Look:
-    """What one look saw. Layers are named `network.layer`; shares are NaN where a layer's outputs are not finite.
+    """The findings of one look. Layers are named `network.layer`. A share is NaN if its layer's outputs are not finite.
 
     Attributes:
-        step: after which it was.
+        step: the number of steps done.
         gradient_norms: root mean square of a layer's weight gradient.
-        dead: share of a ReLU layer's units that are 0 on the whole batch.
+        dead: share of a ReLU layer's units that are 0 for the whole batch.
         saturated: share of a hidden layer's outputs where the activation is flat.
         network_norms: norm of all gradients of a network.
         accuracy_real: share of real images that D takes for real.
         accuracy_fake: share of generated images that D takes for generated.
         diversity: mean distance of two samples.
         data_diversity: mean distance of two real images.
-        kl: of each latent dimension of a VAE, in nats.
-        negative: share of a LeakyReLU layer's units where ReLU's would be 0.
+        kl: KL divergence of each latent dimension of a VAE, in nats.
+        negative: share of a LeakyReLU layer's units that are negative for the whole batch (under ReLU: dead).
     """
 
     step: int
@@ -100,33 +100,33 @@ class Look:
 
 
 class Monitor:
-    """Looks at one system, and remembers what it saw before.
+    """Looks at one system, and remembers its earlier looks.
 
     Args:
-        system: a GAN or a VAE, of whose data a few images are taken.
+        system: a GAN or a VAE. The looks use a few images of its data.
     """
 
     def __init__(self, system: GAN | VAE) -> None:
         self._system = system
         random = torch.Generator().manual_seed(stream_seed(system.config.seed, "health"))
         device = system.data.device
-        chosen = system.data.draw(PROBED, random).to(device)
-        self._real = system.data.take(chosen)
+        indices = system.data.draw(PROBED, random).to(device)
+        self._real = system.data.take(indices)
         self._noise = torch.randn(PROBED, system.z_dim, generator=random).to(self._real)
-        self._blur = torch.randn(2, *self._real.shape, generator=random).to(self._real)
-        self._labels = [system.data.labels(chosen)] if system.conditional else []
+        self._instance_noise = torch.randn(2, *self._real.shape, generator=random).to(self._real)
+        self._labels = [system.data.labels(indices)] if system.conditional else []
         self._data_diversity = diversity(self._real)
         self._suspicions: dict[str, int] = {}
         self._norms: dict[str, list[float]] = {}
         self._diversity = 0.0
 
     def look(self) -> tuple[Look, list[Verdict]]:
-        """Look once. Waits for the device."""
+        """Look once; return the findings and the verdicts. Waits for the device."""
         look = self._look_at_gan(self._system) if isinstance(self._system, GAN) else self._look_at_vae(self._system)
         return look, self._judge(look)
 
     def state_dict(self) -> dict[str, Any]:
-        """What it remembers."""
+        """Return the memory of earlier looks."""
         return {
             "suspicions": dict(self._suspicions),
             "norms": {name: list(norms) for name, norms in self._norms.items()},
@@ -134,7 +134,7 @@ class Monitor:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict()` gave."""
+        """Load a memory that `state_dict()` returned."""
         self._suspicions = dict(state["suspicions"])
         self._norms = {name: list(norms) for name, norms in state["norms"].items()}
         self._diversity = state["diversity"]
@@ -144,8 +144,8 @@ class Monitor:
         with evaluating(gan.generator), units.watched("generator", gan.generator, output_is_last=True):
             fake = gan.generator(self._noise, *self._labels)
         with evaluating(gan.discriminator), units.watched("discriminator", gan.discriminator):
-            real_blur, fake_blur = gan.noise_deviation * self._blur
-            images = torch.cat((self._real + real_blur, fake + fake_blur))
+            real_noise, fake_noise = gan.noise_deviation * self._instance_noise
+            images = torch.cat((self._real + real_noise, fake + fake_noise))
             logits = gan.discriminator(images, *[labels.repeat(2) for labels in self._labels])
         real_logits, fake_logits = logits.chunk(2)
         layers, networks = _gradients(gan.networks)
@@ -190,10 +190,10 @@ class Monitor:
         return [verdict for name, verdict in found.items() if self._suspicions[name] >= PATIENCE[name]]
 
     def _suspicious(self, look: Look) -> Iterator[Verdict]:
-        """What this look alone speaks for, the strongest evidence for each."""
+        """Give the verdicts that this look alone suggests, each with its strongest evidence."""
         yield from _vanishing(look)
         for name, norm in look.network_norms.items():
-            before = [one for one in self._norms.get(name, []) if math.isfinite(one)][-20:]
+            before = [earlier for earlier in self._norms.get(name, []) if math.isfinite(earlier)][-20:]
             usual = statistics.median(before) if len(before) >= 3 else math.inf
             if not math.isfinite(norm) or norm > EXPLODING * usual:
                 compared = f", usually {usual:.3g}" if usual < math.inf else ""
@@ -223,7 +223,7 @@ def _vanishing(look: Look) -> Iterator[Verdict]:
     for network in look.network_norms:
         layers = {name: norm for name, norm in look.gradient_norms.items() if name.startswith(f"{network}.")}
         if not all(map(math.isfinite, layers.values())):
-            continue  # that is another failure: beside an infinite gradient every other is small
+            continue  # another failure: beside an infinite gradient, every other gradient is small
         weakest, strongest = min(layers, key=layers.__getitem__), max(layers, key=layers.__getitem__)
         if layers[weakest] <= VANISHING * layers[strongest]:
             evidence = (
@@ -234,14 +234,14 @@ def _vanishing(look: Look) -> Iterator[Verdict]:
 
 
 def diversity(images: Tensor) -> float:
-    """Mean Euclidean distance of two different images of (N, C, H, W), N ≥ 2."""
+    """Return the mean Euclidean distance of two different images of (N, C, H, W), N ≥ 2."""
     flat = images.flatten(1).float()
     count = len(flat)
     return torch.cdist(flat, flat).sum().item() / (count * (count - 1))
 
 
 def _gradients(networks: dict[str, nn.Module]) -> tuple[dict[str, float], dict[str, float]]:
-    """Root mean square of each weight's gradient, by layer, and the norm of all gradients, by network."""
+    """Return the root mean square of each weight's gradient, by layer, and the norm of all gradients, by network."""
     named = [
         (network, name.removesuffix(".weight"), parameter.grad)
         for network, module in networks.items()
@@ -256,7 +256,7 @@ def _gradients(networks: dict[str, nn.Module]) -> tuple[dict[str, float], dict[s
     return layers, {network: square**0.5 for network, square in squares.items()}
 
 
-# y → whether the activation is flat there: its derivative below a hundredth of its largest.
+# output → whether the activation is flat there. Flat means that its derivative is below a hundredth of its maximum.
 _FLAT: dict[str, Callable[[Tensor], Tensor]] = {
     "tanh": lambda y: y.square() > 0.99,
     "sigmoid": lambda y: y * (1 - y) < 0.0025,
@@ -264,7 +264,7 @@ _FLAT: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class Units:
-    """Shares of dead, negative and saturated units in hidden layers, layer by layer, gathered while networks run."""
+    """Shares of dead, negative and saturated units of each hidden layer, gathered while networks run."""
 
     def __init__(self) -> None:
         self._shares: dict[str, tuple[str, Tensor]] = {}
@@ -286,12 +286,12 @@ class Units:
 
     @contextmanager
     def watched(self, prefix: str, network: nn.Module, output_is_last: bool = False) -> Iterator[None]:
-        """Within it, calls of the network are seen.
+        """Record the calls of a network within the context.
 
         Args:
-            prefix: of the layers' names.
-            network: whose activations, modules or fused into a Linear, are watched.
-            output_is_last: the last of them is the output, which may well be saturated.
+            prefix: the first part of the layers' names.
+            network: the network. Its activations are watched, whether they are modules or fused into a Linear.
+            output_is_last: whether the last activation is the output. An output may be saturated, so it is not watched.
         """
         layers = [(name, module, kind) for name, module in network.named_modules() if (kind := _activation(module))]
         with ExitStack() as hooks:
@@ -312,12 +312,12 @@ class Units:
 
 
 def _activation(module: nn.Module) -> str | None:
-    """The activation that a module applies, if its units can be dead, negative or saturated."""
+    """Return the activation that a module applies, or None if its units cannot be dead, negative or saturated."""
     name = module.activation if isinstance(module, FusedLinear) else ACTIVATION_MODULES.get(type(module))
     return name if name in ("relu", "leaky_relu", *_FLAT) else None
 
 
 def as_json(look: Look, verdicts: list[Verdict]) -> dict[str, Any]:
-    """A line of health.jsonl."""
-    told = [{"name": verdict.name, "evidence": verdict.evidence, "hint": verdict.hint} for verdict in verdicts]
-    return asdict(look) | {"verdicts": told}
+    """Return a look and its verdicts as a line of health.jsonl holds them."""
+    fields = [{"name": verdict.name, "evidence": verdict.evidence, "hint": verdict.hint} for verdict in verdicts]
+    return asdict(look) | {"verdicts": fields}

@@ -1,4 +1,4 @@
-"""The systems by name: a model and the way it is trained. docs/design/models.md says where and why not as published."""
+"""The systems by name: each a model and its training. docs/design/models.md says where they differ from the papers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from fused_gan.systems.config import GANTraining, TrainingConfig, VAETraining
 
 @dataclass(frozen=True)
 class Preset:
-    """A system: its name, what it is, its networks, and how they are trained."""
+    """A system: its name, a sentence about it, its networks, and their training."""
 
     name: str
     about: str
@@ -41,7 +41,7 @@ _SYSTEMS = (
         GANTraining(instance_noise=0.5),  # the images span [0, 1], half as wide as [−1, 1]
     ),
     Preset("dcgan", "A GAN of convolutions.", DCGANConfig(), GANTraining(instance_noise=0.0)),
-    Preset("cgan", "A GAN that is told the class: it needs data with labels.", CGANConfig(), GANTraining()),
+    Preset("cgan", "A GAN conditioned on the class. It needs data with labels.", CGANConfig(), GANTraining()),
     Preset(
         "wgan",
         "A Wasserstein GAN whose critic is bounded by clipping its weights.",
@@ -70,23 +70,23 @@ PRESETS = {preset.name: preset for preset in _SYSTEMS}
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of this name.
+    """Return the preset of this name.
 
     Raises:
-        UserError: there is none.
+        UserError: no preset has this name.
     """
     require(name in PRESETS, f"preset: expected one of {', '.join(PRESETS)}, got {name!r}")
     return PRESETS[name]
 
 
 def configure(preset: str, /, **fields: Any) -> Preset:
-    """A preset with some fields of its model or its training set to other values; lists are taken as tuples.
+    """Return a preset with some fields of its model or its training set to other values. Lists become tuples.
 
     >>> configure("wgan-gp", steps=2000, z_dim=64).training.steps
     2000
 
     Raises:
-        UserError: there is no such preset or field, or a value is of another kind or out of range.
+        UserError: the preset or a field does not exist, or a value has the wrong type or is out of range.
     """
     found = find_preset(preset)
     of_model = {field.name for field in dataclasses.fields(found.model)}
@@ -105,10 +105,10 @@ def configure(preset: str, /, **fields: Any) -> Preset:
 
 
 def from_json(preset: str, fields: dict[str, Any]) -> Preset:
-    """`configure` with values as JSON holds them: a path is text.
+    """Return the preset as `configure` does, from values as JSON holds them: a path is a string.
 
     Raises:
-        UserError: a field is unknown or its value out of range or of another kind.
+        UserError: a field does not exist, or its value has the wrong type or is out of range.
     """
     if isinstance(fields.get("out"), str):
         fields = fields | {"out": Path(fields["out"])}
@@ -116,7 +116,7 @@ def from_json(preset: str, fields: dict[str, Any]) -> Preset:
 
 
 def to_json(preset: Preset) -> dict[str, dict[str, Any]]:
-    """The fields of model and training as JSON holds them; `from_json` takes both merged."""
+    """Return the fields of model and training as JSON holds them. `from_json` takes both merged."""
     training = dataclasses.asdict(preset.training)
     return {
         "model": dataclasses.asdict(preset.model),

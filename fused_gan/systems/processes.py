@@ -1,7 +1,7 @@
-"""One process or many: Accelerate finds out how it was launched, and each process takes its rows of the batch.
+"""Training in one process or several. Accelerate finds out how they were launched; each takes its rows of the batch.
 
-Every process draws the random numbers of the whole batch from the same stream and uses its own rows of them, so that
-the number of processes changes no result beyond the order of summation.
+Every process draws the random numbers of the whole batch from the same stream, and uses its own rows of them. So the
+number of processes changes results only by the order of summation.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from fused_gan.systems.config import Precision
 
 
 def make_accelerator(device: torch.device, mixed_precision: Precision = "no") -> Accelerator:
-    """The accelerator of this process, as `torchrun` or `accelerate launch` set it up; alone without either.
+    """Return this process's accelerator: one of several under `torchrun` or `accelerate launch`, otherwise alone.
 
     Raises:
-        UserError: the precision needs a device that is not there.
+        UserError: the precision needs a CUDA device, and `device` is another.
     """
     require(
         mixed_precision != "fp16" or device.type == "cuda",
         f"mixed_precision: fp16 needs a CUDA device, got {device}; bf16 works on the CPU",
     )
-    # Accelerate remembers the first settings in the process, and refuses others: a second run may have others.
+    # Accelerate remembers the first settings of the process and refuses others, but a second run may have others.
     AcceleratorState._reset_state(reset_partial_state=not launched())
     return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed_precision, device_placement=False)
 
@@ -36,17 +36,18 @@ def launched() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def own_rows(accelerator: Accelerator, batch_size: int, parts: int) -> list[slice]:
-    """Which rows of a batch this process works on, in `parts` parts.
+def own_rows(accelerator: Accelerator, batch_size: int, microbatches: int) -> list[slice]:
+    """Return the rows of a batch that this process works on, one slice per microbatch.
 
     Raises:
         UserError: the batch cannot be shared equally.
     """
-    count = accelerator.num_processes * parts
+    count = accelerator.num_processes * microbatches
     require(
         batch_size % count == 0,
-        f"batch_size: {batch_size} cannot be shared equally by {accelerator.num_processes} processes in {parts} parts",
+        f"batch_size: {batch_size} cannot be shared equally by {accelerator.num_processes} processes in {microbatches} "
+        "parts",
     )
     size = batch_size // count
-    first = accelerator.process_index * parts
-    return [slice((first + part) * size, (first + part + 1) * size) for part in range(parts)]
+    first = accelerator.process_index * microbatches
+    return [slice((first + index) * size, (first + index + 1) * size) for index in range(microbatches)]

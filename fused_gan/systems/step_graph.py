@@ -1,4 +1,4 @@
-"""A training step as a CUDA graph: one launch, and nothing of Python's, where there were some hundred of each."""
+"""Replays a training step as a CUDA graph: one launch instead of hundreds of launches and Python calls."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ ORDINARY = 3  # calls before the recording
 
 
 class StepGraph:
-    """Calls a step; first as it is, then by replaying a recording of it.
+    """Calls a step: the first times as it is, later by replaying a recording of it.
 
-    The first calls are steps like all others, in which libraries and optimizers set up what they need, and recording
-    executes nothing. So there is no state to save before it and to put back after it, and a resumed run, which begins
-    with ordinary steps again, ends in the same bits.
+    The first calls are ordinary steps, in which libraries and optimizers set up what they need. Recording executes
+    nothing, so no state has to be saved before the recording and restored after it. A resumed run begins with ordinary
+    steps again, and ends in the same bits.
 
     Args:
-        step: reads and writes the same memory at each call, waits for nothing, draws no random numbers, and takes no
-            value from the host that changes from call to call.
-        device: where it runs.
+        step: the step. It reads and writes the same memory at each call, waits for nothing, draws no random numbers,
+            and takes no value from the host that changes from call to call.
+        device: where the step runs.
     """
 
     def __init__(self, step: Callable[[], None], device: torch.device) -> None:
         self._step, self._device = step, device
-        # Autograd remembers the stream of a weight's first use: all calls, the recorded one too, are made on one.
+        # Autograd remembers the stream of a weight's first use, so all calls, the recorded one too, use one stream.
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         self._graph: torch.cuda.CUDAGraph | None = None
         self._ordinary_left = ORDINARY
 
     @property
     def recorded(self) -> bool:
-        """Whether the next call replays."""
+        """Whether the next call replays the recording."""
         return self._graph is not None
 
     def __call__(self) -> None:
-        """Take one step, behind what the current stream has been given, and before what it will be."""
+        """Take one step, after the work that the current stream has been given and before the work it will be given."""
         with torch.cuda.device(self._device):
             if self._ordinary_left:
                 self._ordinary_left -= 1
@@ -60,7 +60,7 @@ class StepGraph:
 
 
 def graph_obstacle(config: TrainingConfig, data: Batches, processes: int) -> str | None:
-    """Why the step of such a run cannot be replayed, or None if it can."""
+    """Return why the step of a run cannot be replayed, or None if it can."""
     if data.device.type != "cuda":
         return f"it needs a CUDA device, not {data.device}"
     if processes > 1:

@@ -1,4 +1,4 @@
-"""What all systems in training share: networks with their optimizers, the averaged weights, random numbers, losses."""
+"""The part that all systems share: networks with optimizers, the averaged weights, random numbers and losses."""
 
 from __future__ import annotations
 
@@ -26,17 +26,18 @@ from fused_gan.systems.step_graph import StepGraph, graph_obstacle
 class System(ABC):
     """Networks in training, one `step()` at a time.
 
-    Nothing in `step()` waits for the device: losses are summed there and read by `mean_losses()`. What changes from
-    step to step on the host's side (random numbers, step sizes, the decay of the average) is dealt with before and
-    after `compute()`, which works on the same memory each time and so can be replayed as a CUDA graph.
+    Nothing in `step()` waits for the device. It sums the losses on the device, and `mean_losses()` reads them. All that
+    the host changes from step to step (random numbers, step sizes, the decay of the average) happens before and after
+    `compute()`. So `compute()` works on the same memory each time, and can be replayed as a CUDA graph.
 
     Args:
-        networks: by name, on the data's device, in its dtype. The first makes the images: its weights are averaged.
-        lrs: the step size of each.
-        losses: names of the losses that a step records.
+        networks: by name, on the data's device, in its dtype. The first network makes the images, and its weights are
+            averaged.
+        lrs: the step size of each network.
+        losses: the names of the losses that a step records.
         data: the real images.
         config: optimisation and seed.
-        accelerator: of this process; by default a new one, for one process.
+        accelerator: this process's; by default a new one.
 
     Raises:
         UserError: the batch cannot be shared, or a CUDA graph is asked for and cannot be had.
@@ -59,7 +60,7 @@ class System(ABC):
         self.config = config
         self.batch_size = config.batch_size
         self.steps_done = 0
-        self.parts = own_rows(self.accelerator, config.batch_size, config.gradient_accumulation)
+        self.microbatches = own_rows(self.accelerator, config.batch_size, config.gradient_accumulation)
 
         self._sampling = next(iter(self.networks))
         self._averaged: nn.Module | None = None
@@ -68,16 +69,16 @@ class System(ABC):
 
         self._parameters = {name: list(network.parameters()) for name, network in self.networks.items()}
         self._lrs = dict(lrs)
-        # Not Accelerate's wrappers around them: those look for other packages on disk in every step, 10 % of a VAE's.
+        # Without Accelerate's wrappers, which look for other packages on disk in every step: 10 % of a VAE's step.
         self.optimizers = {
             name: _optimizer(config, self._parameters[name], lrs[name], data.device) for name in self.networks
         }
-        # What is called in the step: the network itself, or with DDP or autocast around it.
-        self.calls = {
+        # The step calls these: the networks themselves, or wrapped in DDP or autocast.
+        self.wrapped = {
             name: self.accelerator.prepare_model(network, device_placement=False)
             for name, network in self.networks.items()
         }
-        # A stream of its own: nobody else's random numbers change a run, nor a run theirs.
+        # A random stream of its own: no other code's random numbers change a run, and a run changes no other code's.
         self.random = torch.Generator(data.device)
         self.random.manual_seed(stream_seed(config.seed, "training"))
 
@@ -92,12 +93,12 @@ class System(ABC):
 
     @property
     def sampling_network(self) -> nn.Module:
-        """The network that pictures are made with: the averaged one, where there is one."""
+        """The network that makes pictures: the averaged one, if the run averages weights."""
         return self.networks[self._sampling] if self._averaged is None else self._averaged
 
     @property
     def likelihood(self) -> VAELikelihood | None:
-        """Of images, under the network that pictures are made with; None for a system that has none."""
+        """The likelihood of images under the network that makes pictures; None for a system without a likelihood."""
         return None
 
     def generate(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -116,35 +117,35 @@ class System(ABC):
 
     @abstractmethod
     def draw(self) -> None:
-        """Fill the memory of this step's random numbers, those of the whole batch, always in the same order."""
+        """Draw this step's random numbers for the whole batch, always in the same order, into the same memory."""
 
     @abstractmethod
     def compute(self) -> dict[str, Tensor]:
-        """Update the networks with what was drawn; return the losses by name."""
+        """Update the networks with the numbers drawn; return the losses by name."""
 
     @abstractmethod
     def scores(self) -> dict[str, float]:
-        """How good the pictures are, by measures to choose the best checkpoint with: the lower the better.
+        """Return scores of the pictures, by which the best checkpoint can be chosen. Lower is better.
 
-        The same at every call for the same weights; no random state is touched.
+        The same weights give the same scores at every call. No random state changes.
         """
 
     # ---- the pieces of a step ----------------------------------------------------------------------------------------
 
     def empty(self, *shape: int) -> Tensor:
-        """Memory for random numbers."""
+        """Return memory for random numbers, on the data's device, in its dtype."""
         return torch.empty(shape, device=self.data.device, dtype=self.data.dtype)
 
-    def backward(self, name: str, loss: Tensor, part: int) -> None:
-        """Add the gradient of one part's loss; processes share their sums with the last part."""
-        last = part == len(self.parts) - 1
-        with contextlib.nullcontext() if last else self.accelerator.no_sync(self.calls[name]):
-            loss = loss if len(self.parts) == 1 else loss / len(self.parts)
+    def backward(self, name: str, loss: Tensor, index: int) -> None:
+        """Add the gradient of microbatch `index`'s loss. With the last microbatch, the processes share their sums."""
+        last = index == len(self.microbatches) - 1
+        with contextlib.nullcontext() if last else self.accelerator.no_sync(self.wrapped[name]):
+            loss = loss if len(self.microbatches) == 1 else loss / len(self.microbatches)
             scaled: Tensor = loss if self.accelerator.scaler is None else self.accelerator.scaler.scale(loss)
             torch.autograd.backward(scaled)
 
     def update(self, name: str) -> None:
-        """Move a network's weights by its gradients."""
+        """Update a network's weights from its gradients."""
         optimizer, scaler = self.optimizers[name], self.accelerator.scaler
         if self.config.gradient_clip:
             if scaler is not None:
@@ -152,7 +153,7 @@ class System(ABC):
             torch.nn.utils.clip_grad_norm_(self._parameters[name], self.config.gradient_clip)
         if scaler is None:
             optimizer.step()
-        else:  # float16 gradients that overflowed are skipped
+        else:  # the scaler skips a step whose float16 gradients overflowed
             scaler.step(optimizer)
             scaler.update()
 
@@ -174,16 +175,19 @@ class System(ABC):
     def _finish(self) -> None:
         """Average the weights, count the step."""
         if self._averaged is not None:
-            # The decay starts low, as otherwise the untrained weights would linger for 1/(1 − decay) steps.
+            # The decay starts low, because otherwise the untrained weights would linger for 1/(1 − decay) steps.
             decay = min(self.config.ema_decay, (1 + self.steps_done) / (10 + self.steps_done))
             average_into(self._averaged, self.networks[self._sampling], decay)
         self._losses_summed += 1
         self.steps_done += 1
 
-    # ---- what is asked between steps ---------------------------------------------------------------------------------
+    # ---- between steps -----------------------------------------------------------------------------------------------
 
     def mean_losses(self) -> dict[str, float]:
-        """Means over all processes and the steps since the last call (at least one). Waits for the device."""
+        """Return the mean losses over all processes and the steps since the last call (at least one step).
+
+        Waits for the device.
+        """
         means: Tensor = self.accelerator.reduce(self._loss_sums / self._losses_summed, "mean")
         self._loss_sums.zero_()
         self._losses_summed = 0
@@ -195,7 +199,10 @@ class System(ABC):
         return bool(torch.stack([norm.isfinite() for norm in torch._foreach_norm(weights, math.inf)]).all())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that a run needs to go on as if it had never stopped: tensors, numbers and containers of them."""
+        """Return the state from which a run goes on as if it had never stopped.
+
+        It consists of tensors, numbers and containers of them.
+        """
         state: dict[str, Any] = {name: network.state_dict() for name, network in self.networks.items()}
         if self._averaged is not None:
             state[f"averaged_{self._sampling}"] = self._averaged.state_dict()
@@ -212,9 +219,9 @@ class System(ABC):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict()` gave, from a system of the same architecture.
+        """Load a state that `state_dict()` of a system of the same architecture returned.
 
-        From another kind of device everything but the random numbers goes on: each kind has a generator of its own.
+        A state from another kind of device leaves out the random numbers, as each kind has its own generator.
         """
         for name, network in self.networks.items():
             network.load_state_dict(state[name])
@@ -230,16 +237,16 @@ class System(ABC):
         self._loss_sums.copy_(state["loss_sums"])
         self._losses_summed = state["losses_summed"]
         self.steps_done = state["steps_done"]
-        self._work = self._make_work()  # a recording knows the optimizers' old memory
+        self._work = self._make_work()  # a recorded step would use the optimizers' old memory
 
 
 def changes_lr(config: TrainingConfig) -> bool:
-    """Whether the step size is not the same in all steps."""
+    """Whether the step size changes from step to step."""
     return config.lr_schedule != "constant" or config.warmup_steps > 0
 
 
 def lr_factor(config: TrainingConfig, step: int) -> float:
-    """What lr is multiplied with in the step after `step` steps."""
+    """Return the factor of lr in the step that follows `step` steps."""
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps
     way = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -250,9 +257,9 @@ def lr_factor(config: TrainingConfig, step: int) -> float:
 
 @torch.no_grad()
 def average_into(averaged: nn.Module, network: nn.Module, decay: float) -> None:
-    """averaged ← decay · averaged + (1 − decay) · network, for weights and statistics; counters are copied.
+    """Set averaged ← decay · averaged + (1 − decay) · network, for weights and statistics. Counters are copied.
 
-    By hand because torch's AveragedModel takes 66 µs where this takes 5, and moves its counter to the device each time.
+    torch's AveragedModel takes 66 µs where this takes 5, and moves its counter to the device each time.
     """
     ours, theirs = _tensors(averaged), _tensors(network)
     moving = [index for index, tensor in enumerate(ours) if tensor.is_floating_point()]
@@ -263,7 +270,7 @@ def average_into(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
 
 def means(rows: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the mean of each named scalar over the rows, at least one, which have the same names."""
+    """Return the mean of each named scalar over the rows. There is at least one row, and all have the same names."""
     return rows[0] if len(rows) == 1 else {name: torch.stack([row[name] for row in rows]).mean() for name in rows[0]}
 
 
@@ -274,18 +281,18 @@ def _tensors(network: nn.Module) -> list[Tensor]:
 def _optimizer(
     config: TrainingConfig, parameters: list[nn.Parameter], lr: float, device: torch.device
 ) -> torch.optim.Optimizer:
-    """What moves the weights. A step size that changes is a tensor, so that a replayed step reads the new one."""
-    # float32, whatever the weights are: Adam's CUDA kernel reads no other.
+    """Return the optimizer. A step size that changes is a tensor, so that a replayed step reads its new value."""
+    # float32 for weights of any dtype, because Adam's CUDA kernel reads no other.
     size = torch.tensor(lr, device=device, dtype=torch.float32) if changes_lr(config) else lr
     capturable = device.type == "cuda"
     if config.optimizer == "rmsprop":
         return torch.optim.RMSprop(parameters, lr=size, foreach=True, capturable=capturable)
-    # fused: one pass over weight, gradient and both moments instead of about ten.
+    # fused: one pass over weight, gradient and both moments instead of about ten passes.
     return torch.optim.Adam(parameters, lr=size, betas=config.betas, fused=True, capturable=capturable)
 
 
 def _load_moments(optimizer: torch.optim.Optimizer, state: dict[int, Any]) -> None:
-    """Take over the state of each weight; the settings stay this run's, which may be on another device."""
+    """Load the state of each weight. The settings stay this run's, because it may be on another device."""
     groups = optimizer.param_groups
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     optimizer.param_groups = groups

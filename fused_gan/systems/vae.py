@@ -1,4 +1,4 @@
-"""A VAE in training: encoder and decoder as one network, and the step."""
+"""A VAE in training: encoder and decoder as one network, and its step."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from fused_gan.systems.batches import Batches
 from fused_gan.systems.config import VAETraining
 from fused_gan.systems.system import System, means
 
-SCORED = 512  # images that the score is the mean of
+SCORED = 512  # images over which the score is averaged
 
 
 class VAE(System):
     """Trains an encoder and a decoder to maximise the evidence lower bound.
 
     Args:
-        network: both.
+        network: encoder and decoder.
         data: the real images, in the decoder's value range.
         z_dim: latent dimensions.
-        config: the objective, optimisation, seed.
-        accelerator: of this process.
+        config: losses, optimisation and seed.
+        accelerator: this process's; by default a new one.
 
     Raises:
         UserError: the likelihood does not fit the output activation.
@@ -48,32 +48,32 @@ class VAE(System):
         )
         self.objective = config
         self.z_dim = z_dim
-        self._chosen = torch.empty(self.batch_size, dtype=torch.int64, device=data.device)  # images of the step
+        self._indices = torch.empty(self.batch_size, dtype=torch.int64, device=data.device)  # of the step's images
         self._noise = self.empty(self.batch_size, z_dim)
 
     @property
     def network(self) -> VAENetwork:
-        """The network that pictures are made with."""
+        """The network that makes pictures."""
         network = self.sampling_network
         assert isinstance(network, VAENetwork)
         return network
 
     def draw(self) -> None:
-        """Images and noise."""
-        self.data.draw_into(self._chosen, self.random)
+        """Draw the images and the noise."""
+        self.data.draw_into(self._indices, self.random)
         self._noise.normal_(generator=self.random)
 
     def compute(self) -> dict[str, Tensor]:
         """Update encoder and decoder once; return the losses by name."""
         self.optimizers["vae"].zero_grad()
         losses: list[dict[str, Tensor]] = []
-        for part, rows in enumerate(self.parts):
-            images = self.data.take(self._chosen[rows])
-            decoded, mean, log_variance = self.calls["vae"](images, self._noise[rows])
+        for index, rows in enumerate(self.microbatches):
+            images = self.data.take(self._indices[rows])
+            decoded, mean, log_variance = self.wrapped["vae"](images, self._noise[rows])
             reconstruction = self.likelihood.nll(decoded, images)
             kl = kl_to_standard_normal(mean, log_variance)
             loss = negative_elbo(reconstruction, kl, self.objective.beta)
-            self.backward("vae", loss, part)
+            self.backward("vae", loss, index)
             losses.append(
                 {
                     "loss": loss.detach(),
@@ -86,11 +86,11 @@ class VAE(System):
 
     @property
     def likelihood(self) -> VAELikelihood:
-        """The likelihood under the network that pictures are made with."""
+        """The likelihood under the network that makes pictures."""
         return self.objective.likelihood_of(self.network)
 
     def scores(self) -> dict[str, float]:
-        """`negative_elbo` (β = 1), of always the same images and noise."""
+        """Return `negative_elbo` (β = 1), always of the same images and noise."""
         random = torch.Generator().manual_seed(stream_seed(self.config.seed, "scores"))
         images = self.data.take(self.data.draw(SCORED, random).to(self.data.device))
         noise = torch.randn(SCORED, self.z_dim, generator=random).to(images)

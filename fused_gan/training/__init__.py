@@ -1,4 +1,4 @@
-"""Training, and what is read back from it: `train`, `resume`, `configure`, `load_sampler`."""
+"""Runs of training, and everything that reads or writes a run's files."""
 
 from fused_gan.models.sampler import Sampler
 from fused_gan.systems.batches import Batches

@@ -1,10 +1,10 @@
-"""Checkpoints: one safetensors file with the weights, all other state and the configuration. Nothing is unpickled.
+"""Checkpoints: safetensors files with the weights, all other state and the configuration. Nothing is unpickled.
 
 The file is plain safetensors, so other tools read the weights out of it (`generator/0.weight`, …). Its metadata holds
     format   FORMAT
-    config   JSON: what the run was configured with
-    state    JSON: the nesting of the saved state, in which tensors are referred to by name
-    sha256   of all of these and all tensors
+    config   the configuration, as JSON
+    state    the nesting of the saved state, as JSON that refers to tensors by name
+    sha256   the checksum of these three entries and all tensors
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ FORMAT = "fused_gan checkpoint 1"
 
 
 class CheckpointError(UserError):
-    """A checkpoint is missing, damaged, cut short or not ours; the message names the file."""
+    """A checkpoint is missing, damaged, cut short or of another format; the message names the file."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `load_checkpoint` returns.
+    """The content of a checkpoint file.
 
     Attributes:
-        config: what was given to `save_checkpoint`.
-        state: the same, every tensor on the CPU.
+        config: the `config` given to `save_checkpoint`.
+        state: the `state` given to `save_checkpoint`, with every tensor on the CPU.
     """
 
     config: dict[str, Any]
@@ -45,17 +45,17 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, config: dict[str, Any], state: dict[str, Any]) -> None:
-    """Write a checkpoint; a failure at any moment leaves the previous one at `path` as it was.
+    """Write a checkpoint. A failure at any moment leaves the previous file at `path` as it was.
 
     Args:
         path: the file to write.
-        config: anything that JSON holds.
-        state: dicts (keys str or int), lists and tuples of tensors, numbers, strings, bools and None, nested at will.
+        config: anything that JSON can express.
+        state: dicts (keys str or int), lists and tuples of tensors, numbers, strings, bools and None, in any nesting.
 
     Raises:
-        TypeError: naming the entry of `state` that is none of these.
-        ValueError: `config` holds a number that is not finite, which JSON has no word for.
-        OSError: from the file system.
+        TypeError: an entry of `state` has another type; the message names it.
+        ValueError: `config` holds a number that is not finite, which JSON cannot express.
+        OSError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     structure = json.dumps(_flatten(state, "", tensors), allow_nan=False)
@@ -66,10 +66,10 @@ def save_checkpoint(path: Path, config: dict[str, Any], state: dict[str, Any]) -
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read what `save_checkpoint` wrote, checking every byte of it. No code in the file is run.
+    """Return the content of a checkpoint file, after checking every byte of it. No code in the file is run.
 
     Raises:
-        CheckpointError: the file is missing, unreadable, damaged, cut short, or not such a checkpoint.
+        CheckpointError: the file is missing, unreadable, damaged, cut short, or of another format.
     """
     try:
         content = path.read_bytes()
@@ -99,7 +99,7 @@ def _flatten(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
         kind = "tuple" if isinstance(value, tuple) else "list"
         return {kind: [_flatten(item, _join(name, index), tensors) for index, item in enumerate(value)]}
     if isinstance(value, float) and not math.isfinite(value):
-        return {"float": str(value)}  # JSON has no such number
+        return {"float": str(value)}  # JSON cannot express it
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(f"checkpoint: {name} is a {type(value).__name__}, which cannot be saved")
@@ -135,8 +135,8 @@ class Checkpoints:
     """Files `step-0001000.safetensors` … and `best.safetensors` in one folder.
 
     Args:
-        folder: where they lie.
-        keep: how many of the latest stay.
+        folder: the folder of the files.
+        keep: how many of the latest files stay, besides the best.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -144,26 +144,26 @@ class Checkpoints:
         self.best = folder / BEST
 
     def path(self, step: int) -> Path:
-        """The file of one step."""
+        """Return the path of a step's file."""
         return self.folder / f"step-{step:07d}.safetensors"
 
     def step(self, path: Path) -> int:
-        """The step that a file in rotation is of."""
+        """Return the step of a file `step-*.safetensors`."""
         return int(path.stem.removeprefix("step-"))
 
     def all(self) -> list[Path]:
-        """The files in rotation, the oldest first."""
+        """Return the files `step-*.safetensors`, sorted by step."""
         if not self.folder.is_dir():
             return []
-        named = {path: _NAME.fullmatch(path.name) for path in self.folder.iterdir()}
-        steps = {path: int(match[1]) for path, match in named.items() if match is not None}
+        matches = {path: _NAME.fullmatch(path.name) for path in self.folder.iterdir()}
+        steps = {path: int(match[1]) for path, match in matches.items() if match is not None}
         return sorted(steps, key=lambda path: steps[path])
 
     def save(self, step: int, config: dict[str, Any], state: dict[str, Any], is_best: bool) -> None:
-        """Write a checkpoint, then remove those that are too old."""
+        """Write a checkpoint, then remove the oldest so that `keep` stay."""
         path = self.path(step)
         if is_best:
-            # First: a process killed in between resumes from an older step, and finds the same best again.
+            # The best comes first: if the process dies in between, the run resumes earlier and finds this best again.
             save_checkpoint(self.best, config, state)
             with atomic_write(path) as temporary:
                 shutil.copyfile(self.best, temporary)
@@ -173,16 +173,16 @@ class Checkpoints:
             old.unlink()
 
     def forget_after(self, step: int) -> None:
-        """Remove the checkpoints in rotation that are newer: the run goes another way from here."""
+        """Remove the checkpoints of later steps, except the best: from `step` on the run takes another course."""
         for path in self.all():
             if path.name > self.path(step).name:
                 path.unlink()
 
     def last(self) -> Path:
-        """The latest file in rotation.
+        """Return the path of the latest checkpoint.
 
         Raises:
-            CheckpointError: there is none.
+            CheckpointError: there is no checkpoint.
         """
         paths = self.all()
         if not paths:
@@ -190,14 +190,15 @@ class Checkpoints:
         return paths[-1]
 
     def newest(self) -> tuple[Path, int] | None:
-        """The latest file in rotation and when it was written, in ns: another once the run was trained on."""
+        """Return path and mtime (ns) of the latest checkpoint. They change when any process trains the run further."""
         return next(((path, path.stat().st_mtime_ns) for path in reversed(self.all())), None)
 
     def load_last(self) -> Checkpoint:
         """Read the latest checkpoint.
 
         Raises:
-            CheckpointError: there is none, or it is damaged; then the message names the latest sound one, if any.
+            CheckpointError: there is no checkpoint, or the latest one is damaged. The message then names the latest
+                undamaged checkpoint, if any.
         """
         last = self.last()
         try:
@@ -214,7 +215,7 @@ class Checkpoints:
         """Read the checkpoint of this file name; None reads the latest.
 
         Raises:
-            CheckpointError: it is missing or damaged.
+            CheckpointError: the file is missing or damaged.
         """
         return self.load_last() if name is None else load_checkpoint(self.folder / name)
 
@@ -223,6 +224,6 @@ class Checkpoints:
             try:
                 load_checkpoint(path)
             except CheckpointError:
-                continue  # the next one is asked
+                continue  # with the next older file
             return path
         return None

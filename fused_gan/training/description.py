@@ -1,4 +1,4 @@
-"""What was run: config.json of a run folder, and part of each checkpoint."""
+"""The description of a run, which config.json of the run folder and each checkpoint hold."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from fused_gan.systems.presets import Preset, from_json, to_json
 
 @dataclass(frozen=True)
 class RunDescription:
-    """What was run, with the fields of model and training as JSON holds them.
+    """The description of a run, with the fields of model and training as JSON holds them.
 
-    So a report can show a run that another version wrote, whose fields this version may not know. `configured` makes
-    the preset of them.
+    So a report can show a run of another version, even if this version does not know some of the fields. `configured`
+    makes a preset of the fields.
 
     Attributes:
         preset: the preset's name.
-        model, training: the fields of both.
+        model, training: their fields.
         image_shape: (C, H, W).
-        images: how many there were to train on.
-        classes: how many the system tells apart; 0 if it is not conditional.
-        plans: the measured choices between kernels that the run follows; None in runs that kept none.
-        versions: of fused_gan and torch.
+        images: the number of images to train on.
+        classes: the number of classes that the system tells apart; 0 if it is not conditional.
+        plans: the measured choices between kernels that the run follows; None in runs that recorded none.
+        versions: the versions of fused_gan and torch.
     """
 
     preset: str
@@ -37,16 +37,22 @@ class RunDescription:
 
     @classmethod
     def of(cls, preset: Preset, training: dict[str, Any], **facts: Any) -> RunDescription:
-        """Return the description of a preset, with some fields of its training as they came out in this run."""
+        """Return the description of a preset in a run.
+
+        Args:
+            preset: the preset.
+            training: fields of its training that the run resolved, as the device and the folder.
+            facts: the other attributes.
+        """
         fields = to_json(preset)
         return cls(preset.name, fields["model"], fields["training"] | training, **facts)
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> RunDescription:
-        """Return what `to_json` gave.
+        """Return the description that `to_json` turned into `content`.
 
         Raises:
-            KeyError, TypeError, ValueError: a field is missing or of another kind.
+            KeyError, TypeError, ValueError: a field is missing or has the wrong type.
         """
         channels, height, width = content["image_shape"]
         return cls(
@@ -76,13 +82,13 @@ class RunDescription:
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Those of model and training in one."""
+        """The fields of model and training in one dict."""
         return self.model | self.training
 
     def configured(self, **changes: Any) -> Preset:
         """Return the preset of these fields, some of them changed.
 
         Raises:
-            UserError: a field is unknown, or its value is out of range or of another kind.
+            UserError: a field does not exist, or its value has the wrong type or is out of range.
         """
         return from_json(self.preset, self.fields | changes)

@@ -1,4 +1,4 @@
-"""Evaluating a run folder: `evaluate(run)`, and the file in which its results are kept."""
+"""Evaluates runs, and keeps the results in the file evaluation.json of the run folder."""
 
 from __future__ import annotations
 
@@ -43,23 +43,24 @@ def evaluate(
     iwae_k: int = IWAE_K,
     device: str = "auto",
 ) -> Evaluation:
-    """Evaluate a run and keep the result in its folder, in evaluation.json beside those of other settings.
+    """Evaluate a run, and keep the result in evaluation.json of its folder, beside results with other settings.
 
     Args:
         run: the run's folder.
         checkpoint: "last" or "best" of a finished run, or the name of a file in its folder checkpoints.
-        samples: generated images, and real ones to compare them with.
-        seed: of the noise and the choice of real images.
-        extractor: the name of one that ships, or a file; None takes that of the training, or the
-            one that ships for the data.
-        data: the real images; None takes the data of the training. Others are prepared as those were.
+        samples: the number of generated images, and of the real images to compare them with.
+        seed: seed of the noise and of the choice of real images.
+        extractor: the name of an extractor that comes with the package, or a file. None takes the training's extractor,
+            or the package's own for the data.
+        data: the source of the real images; None takes the data of the training. Other data is prepared as that was.
         inception: a file with Inception's weights, for true FID and Inception Score; it needs torch-fidelity, more than
             2,048 samples and much time.
-        iwae_k: latents for each image in the IWAE bound of a VAE.
+        iwae_k: latents per image in the IWAE bound of a VAE.
         device: where to compute: auto, cpu, cuda or cuda:N.
 
     Raises:
-        UserError: no run folder, an unfinished run, one of another version, no fitting extractor, too few images.
+        UserError: the folder does not hold a run, or the run is unfinished or of another version; no extractor fits; or
+            there are too few images.
     """
     start = time.perf_counter()
     folder, where = RunFolder(Path(run)), resolve_device(device)
@@ -71,8 +72,8 @@ def evaluate(
     sampler = make_sampler(loaded, path, where)
     training = preset.training
     source = training.data if data is None else data
-    chosen = training.extractor if extractor is None else str(extractor)
-    found = find_extractor(chosen, source, sampler.image_shape).to(where)
+    wanted = training.extractor if extractor is None else str(extractor)
+    found = find_extractor(wanted, source, sampler.image_shape).to(where)
     images = load(source, training.image_size, training.channels)
     shape = tuple(images.images.shape[1:])
     require(
@@ -84,13 +85,13 @@ def evaluate(
     if isinstance(training, VAETraining):
         assert isinstance(sampler.network, VAENetwork)
         likelihood = training.likelihood_of(sampler.network)
-    values, floor = evaluator.scores(sampler, likelihood), evaluator.reference.floor
+    values, baseline = evaluator.scores(sampler, likelihood), evaluator.reference.floor
     if network is not None:
         values |= network.scores(evaluator.images, evaluator.generated(sampler))
-        floor = floor | network.scores(evaluator.images, evaluator.others)
+        baseline = baseline | network.scores(evaluator.images, evaluator.others)
     result = Evaluation(
         values=values,
-        floor=floor,
+        floor=baseline,
         settings=Settings(
             checkpoint=path.name,
             step=RunState.from_dict(loaded.state).steps_done,
@@ -114,10 +115,10 @@ def evaluate(
 
 
 def read_evaluations(file: Path) -> list[Evaluation]:
-    """What is kept in an evaluation.json, in the order in which it came; nothing if there is no such file.
+    """Return the evaluations in an evaluation.json, in the order in which they came; none if the file does not exist.
 
     Raises:
-        UserError: naming the file, if it is broken or another version's.
+        UserError: the file is broken or of another format; the message names it.
     """
     if not file.is_file():
         return []
@@ -135,14 +136,14 @@ def read_evaluations(file: Path) -> list[Evaluation]:
 
 
 def _require_keepable(file: Path) -> None:
-    """Before the work, raise what would lose its result: a broken file, a folder that cannot be written to."""
+    """Raise, before the work, what would lose its result: a broken file, or a folder that cannot be written to."""
     with locked(_lock(file)):
         read_evaluations(file)
 
 
 def _keep(file: Path, result: Evaluation) -> None:
-    """Add a result to a file, in the place of an earlier one of the same settings."""
-    with locked(_lock(file)):  # another evaluation may end just now: each is to find what the other wrote
+    """Add a result to a file. It replaces an earlier result with the same settings."""
+    with locked(_lock(file)):  # another evaluation may end at the same time, and neither may lose the other's result
         kept = [one for one in read_evaluations(file) if one.settings != result.settings]
         content = {"format": FORMAT, "evaluations": [dataclasses.asdict(one) for one in (*kept, result)]}
         write_json(file, content)
@@ -153,7 +154,7 @@ def _lock(file: Path) -> Path:
 
 
 def _checkpoint(folder: RunFolder, name: str) -> Path:
-    """The file that `evaluate` means by `checkpoint`."""
+    """Return the file that `evaluate` means by `checkpoint`."""
     description = folder.read_config()
     store = Checkpoints(folder.checkpoints, keep=1)
     if name not in ("last", "best"):
@@ -169,7 +170,7 @@ def _checkpoint(folder: RunFolder, name: str) -> Path:
 
 
 def _preset(folder: RunFolder, description: RunDescription) -> Preset:
-    """Return what a run was configured with."""
+    """Return the preset that a run was configured with."""
     try:
         return description.configured()
     except (KeyError, TypeError, AttributeError, UserError) as error:
@@ -181,7 +182,7 @@ def _preset(folder: RunFolder, description: RunDescription) -> Preset:
 
 
 def _same_source(one: str, other: str) -> bool:
-    """Whether two names of data, or two paths, mean the same."""
+    """Whether two names of data, or two paths, mean the same data."""
     if one == other:
         return True
     return Path(one).exists() and Path(other).exists() and Path(one).samefile(other)

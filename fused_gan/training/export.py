@@ -1,6 +1,6 @@
-"""Generated images as a labelled data set: a folder for each class, a PNG for each image.
+"""Writes generated images as a labelled data set, with one folder per class and one PNG per image.
 
-So `fused_gan.data.load` reads it back, and so do other libraries' readers of class folders.
+`fused_gan.data.load` reads such a data set, and so do other libraries' readers of class folders.
 """
 
 from __future__ import annotations
@@ -31,23 +31,22 @@ def export_dataset(
     truncation: float | None = None,
     about: dict[str, Any] | None = None,
 ) -> dict[str, int]:
-    """Generate images into class folders, named by the class and padded with zeros so that they sort by it.
+    """Generate images into class folders. A folder's name is its class, padded with zeros so that names sort by class.
 
-    Every class has a folder, empty if it is not among `labels`: so a reader counts as the system does.
-
-    The folder appears, or is filled, when all is written.
+    Every class has a folder, even if it is not among `labels`, so that a reader numbers the classes as the system does.
+    The folder appears, or is filled, only after all images have been written.
 
     Args:
-        folder: new or empty.
-        sampler: of a conditional system.
-        count: images in all.
-        seed: of the noise.
-        labels: (count,), their classes; by default all classes in turn.
+        folder: a new or empty folder.
+        sampler: the sampler of a conditional system.
+        count: the number of images in all.
+        seed: seed of the noise.
+        labels: (count,), the images' classes; by default all classes in turn.
         truncation: as for `Sampler.chunks`.
-        about: what else dataset.json is to say.
+        about: additional entries of dataset.json.
 
     Returns:
-        How many images each folder holds.
+        The number of images in each folder.
 
     Raises:
         UserError: the system is not conditional, a label is out of range, or the folder is not empty.
@@ -61,19 +60,19 @@ def export_dataset(
         not folder.exists() or (folder.is_dir() and not any(folder.iterdir())),
         f"as_dataset: {folder} exists and is not an empty folder; name a new one",
     )
-    chosen = sampler.check_labels(labels, count)
-    assert chosen is not None
+    image_labels = sampler.check_labels(labels, count)
+    assert image_labels is not None
     digits = len(str(sampler.classes - 1))
     names = {label: f"{label:0{digits}d}" for label in range(sampler.classes)}
-    counts = {name: int((chosen == label).sum()) for label, name in names.items()}
+    counts = {name: int((image_labels == label).sum()) for label, name in names.items()}
     temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(temporary, ignore_errors=True)  # which a killed process left
     for name in counts:
         (temporary / name).mkdir(parents=True)
     done = dict.fromkeys(names, 0)
     start = 0
-    for chunk in sampler.chunks(count, seed, chosen, truncation):
-        classes = chosen[start : start + len(chunk)]
+    for chunk in sampler.chunks(count, seed, image_labels, truncation):
+        classes = image_labels[start : start + len(chunk)]
         start += len(chunk)
         for label in set(classes.tolist()):
             of_class = chunk[(classes == label).numpy()]
@@ -89,7 +88,7 @@ def export_dataset(
         "versions": {"fused_gan": VERSION, "torch": torch.__version__},
     }
     write_json(temporary / ABOUT, content | (about or {}))
-    if folder.exists():  # perhaps it is somebody's working folder: it is not replaced but filled
+    if folder.exists():  # it is filled, not replaced, because it may be somebody's working directory
         for path in sorted(temporary.iterdir(), key=lambda path: path.name == ABOUT):
             path.replace(folder / path.name)
         temporary.rmdir()

@@ -1,4 +1,4 @@
-"""The run folder: what lies where, and how it is written."""
+"""The run folder: its files, and how they are written."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from fused_gan.training.description import RunDescription
 class RunFolder:
     """Paths in the folder of one run.
 
-    config.json             what was run, in full
-    metrics.jsonl           losses and speed, one JSON object a line, added as the run goes
-    health.jsonl            what the health monitor saw, one JSON object a look
-    checkpoints/            the last few, step-*.safetensors, and best.safetensors
-    samples/step-*.png      grids of always the same noise; samples.png is the last of them
-    reconstructions/        for VAEs: real images, each beside its reconstruction; reconstructions.png is the last
-    interpolation.png       the way from one latent to another, a row each
+    config.json             the full configuration
+    metrics.jsonl           losses and speed, one JSON object per line, added during training
+    health.jsonl            the looks of the health monitor, one JSON object per line
+    checkpoints/            the latest step-*.safetensors, and best.safetensors
+    samples/step-*.png      sample grids, always from the same noise; samples.png is the last one
+    reconstructions/        for VAEs: real images, each beside its reconstruction; reconstructions.png is the last one
+    interpolation.png       one row for each way from one latent to another
     losses.png              the losses over the steps
-    evaluation.json         what fused-gan evaluate found, once it was called
-    tensorboard/            the same for TensorBoard
-    .lock                   held by the process that trains; .evaluation.json.lock by one that adds an evaluation
+    evaluation.json         the results of fused-gan evaluate
+    tensorboard/            metrics, health and pictures for TensorBoard
+    .lock                   the lock that a training process holds; an evaluation holds .evaluation.json.lock
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,7 @@ class RunFolder:
         self.lock = path / ".lock"
 
     def require_new(self) -> None:
-        """Raise `UserError` unless the folder is missing or empty but for the lock: a run never overwrites another."""
+        """Raise `UserError` unless the folder is missing, or empty but for the lock. Runs never overwrite runs."""
         require(
             not self.path.exists() or self.path.is_dir(), f"out: {self.path} is a file, expected a new or empty folder"
         )
@@ -58,24 +58,24 @@ class RunFolder:
 
     def require_run(self) -> None:
         """Raise `UserError` unless this is the folder of a run."""
-        require(self.path.is_dir(), f"run: {self.path} is no folder")
-        require(self.config.is_file(), f"run: {self.path} is no run folder, it has no {self.config.name}")
+        require(self.path.is_dir(), f"run: {self.path} is not a folder")
+        require(self.config.is_file(), f"run: {self.path} is not a run folder, it has no {self.config.name}")
 
     def create(self, description: RunDescription) -> None:
-        """Make the folder and write what is about to be run."""
+        """Make the folder and write config.json."""
         self.samples.mkdir(parents=True)
         self.checkpoints.mkdir()
         self.write_config(description)
 
     def write_config(self, description: RunDescription) -> None:
-        """Write what was run."""
+        """Write config.json."""
         write_json(self.config, description.to_json())
 
     def read_config(self) -> RunDescription:
-        """Return what was run.
+        """Return the run's description.
 
         Raises:
-            UserError: the file is broken.
+            UserError: the folder does not hold a run, or config.json is broken.
         """
         self.require_run()
         config = read_json(self.config)
@@ -88,12 +88,12 @@ class RunFolder:
             raise UserError(f"{self.config}: not the configuration of a run: {error!r}") from error
 
     def add_line(self, file: Path, values: Mapping[str, Any]) -> None:
-        """Append one line; opened and closed each time, so that a reader, or a crash, finds whole lines."""
+        """Append one line. The file is opened and closed each time, so that readers, and a crash, find whole lines."""
         with file.open("a", encoding="utf-8") as opened:
             opened.write(to_json_text(values) + "\n")
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged after `step`, and what a killed process left half done."""
+        """Remove the lines logged after `step`, and the temporary files of killed processes."""
         for file in (self.metrics, self.health):
             if file.is_file():
                 kept = [line for line in read_lines(file) if line["step"] <= step]
@@ -104,23 +104,23 @@ class RunFolder:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The objects in a file of JSON lines; a last line that a killed process left unfinished is dropped.
+    """Return the objects in a file of JSON lines, without a last line that a killed process left unfinished.
 
     Raises:
-        UserError: naming the file and the line that is no JSON object with a step.
+        UserError: a line is not a JSON object with a step; the message names file and line.
     """
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []
     found: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, 1):
-        value = _parsed(line)
+    for line_number, line in enumerate(lines, 1):
+        value = _parse_line(line)
         if value is not None:
             found.append(value)
-        elif number < len(lines):
-            raise UserError(f"{file}: line {number} is no JSON object with a step")
+        elif line_number < len(lines):
+            raise UserError(f"{file}: line {line_number} is not a JSON object with a step")
     return found
 
 
-def _parsed(line: str) -> dict[str, Any] | None:
+def _parse_line(line: str) -> dict[str, Any] | None:
     try:
         value = json.loads(line)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The sampler of a run that has ended, or goes on: its network from a checkpoint."""
+"""Loads the network that makes pictures from a run's checkpoint."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from fused_gan.training.state import RunState
 
 
 def load_sampler(run: Path, device: torch.device, checkpoint: str | None = None) -> Sampler:
-    """The network of a run's checkpoint that makes pictures, on `device`.
+    """Return a sampler with the network of a run's checkpoint.
 
     Args:
         run: the run's folder.
-        device: where it is to be.
-        checkpoint: file name in the folder `checkpoints`, as "best.safetensors"; None takes the last.
+        device: the device of the network.
+        checkpoint: file name in the folder `checkpoints`, as "best.safetensors"; None takes the latest.
 
     Raises:
-        UserError: naming the folder or file: no run folder, no checkpoint yet, or a damaged one.
+        UserError: the folder does not hold a run, or its checkpoint is missing or damaged; the message names the path.
     """
     folder = RunFolder(run)
     folder.require_run()
@@ -35,13 +35,22 @@ def load_sampler(run: Path, device: torch.device, checkpoint: str | None = None)
 
 
 def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sampler:
-    """The network that makes pictures from a checkpoint that is loaded; `path` is for the message of the UserError that
-    is raised when it does not fit."""
+    """Return a sampler with the network of a loaded checkpoint.
+
+    Args:
+        loaded: the checkpoint.
+        path: its file, for messages.
+        device: the device of the network.
+
+    Raises:
+        CheckpointError: the weights and the configuration do not fit each other.
+    """
     try:
         description = RunDescription.from_json(loaded.config)
         shape, classes = description.image_shape, description.classes
-        preset = from_json(description.preset, description.model)  # the training may be of another version
-        # On the meta device the modules cost no memory, whatever sizes the file claims; `assign` puts its tensors in.
+        # Without the training, whose fields may be of another version.
+        preset = from_json(description.preset, description.model)
+        # On the meta device the modules take no memory, whatever sizes the file claims. `assign` puts its tensors in.
         with torch.device("meta"):
             network = build_sampling_network(preset.model, shape, classes)
         weights = RunState.from_dict(loaded.state).weights(preset.model.sampling_network)

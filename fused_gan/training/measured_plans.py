@@ -1,4 +1,4 @@
-"""The measured choices between kernels that a run was begun with, and goes on with."""
+"""The measured choices between kernels that a run begins with and keeps when it goes on."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from fused_gan.training.folder import RunFolder
 
 
 def followed_plans(device: torch.device) -> list[dict[str, Any]]:
-    """The measured choices that the plan follows on this device, as JSON can hold them."""
-    return [tuning.to_json(one) for one in tuning.installed() if _is_followed_on(one, device)]
+    """Return the measured choices that the plan follows on this device, as JSON holds them."""
+    return [tuning.to_json(findings) for findings in tuning.installed() if _is_followed_on(findings, device)]
 
 
 def _is_followed_on(findings: tuning.Findings, device: torch.device) -> bool:
-    """Whether the plan asks these findings on a device of this kind, with the threads that run now."""
+    """Whether the plan uses these findings on a device of this kind, with the current number of threads."""
     if device.type != "cpu":
         return not findings.is_of_cpu
     return findings.is_of_cpu and findings.units == torch.get_num_threads()
@@ -30,10 +30,13 @@ def _is_followed_on(findings: tuning.Findings, device: torch.device) -> bool:
 
 @contextlib.contextmanager
 def as_begun(description: RunDescription, config: TrainingConfig, folder: RunFolder) -> Iterator[str]:
-    """Within it the plan follows the measured choices that the run was begun with, and no others.
+    """Make the plan follow, within the context, the measured choices that the run was begun with, and no others.
 
-    On another kind of device than before it follows what was measured there, as it does for a run from before the
-    choices were kept in its configuration. Gives, in words, what of them cannot be followed.
+    If the run goes on on another kind of device, or its description holds no choices, the plan follows what was
+    measured on this machine. The context's value says which choices cannot be followed, or is empty.
+
+    Raises:
+        CheckpointError: the choices in the description are broken.
     """
     device = resolve_device(config.device)
     if description.plans is None or torch.device(description.training["device"]).type != device.type:
@@ -48,6 +51,6 @@ def as_begun(description: RunDescription, config: TrainingConfig, folder: RunFol
     threads = config.threads or torch.get_num_threads()
     with tuning.following(*plans) as refused:
         missing = refused[0] if refused else ""
-        if not missing and plans and device.type == "cpu" and all(one.units != threads for one in plans):
+        if not missing and plans and device.type == "cpu" and all(plan.units != threads for plan in plans):
             missing = f"they were measured with {plans[0].units} threads, and {threads} run now"
         yield missing

@@ -1,4 +1,4 @@
-"""Curves of a run as PNG pictures."""
+"""Draws a run's curves as PNG pictures."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ NO_LOSSES = ("step", "seconds", "images_per_second", *SCORES)
 
 
 def curves(lines: Sequence[Mapping[str, Any]], names: Sequence[str], title: str, logarithmic: bool = False) -> bytes:
-    """The numbers `names` of the lines over their steps, as a PNG.
+    """Return a PNG of the values `names` of the lines, over their steps.
 
     Args:
         lines: objects with `step` and some of the names.
-        names: one curve each.
-        title: above the picture.
-        logarithmic: scale of the values.
+        names: the names of the values; each gets a curve.
+        title: the title above the picture.
+        logarithmic: whether the values have a logarithmic scale.
     """
     from matplotlib.figure import Figure  # takes most of a second: not at start-up
 
@@ -29,7 +29,7 @@ def curves(lines: Sequence[Mapping[str, Any]], names: Sequence[str], title: str,
     for name in names:
         points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
         if points:
-            # A marker, as a single point would be no line.
+            # With markers, because a single point does not make a line.
             axes.plot(*zip(*points, strict=True), label=name, marker="." if len(points) < 40 else None)
     axes.set_xlabel("step")
     axes.set_title(title)

@@ -1,4 +1,4 @@
-"""Showing how a run goes: a live bar on a terminal, plain lines elsewhere."""
+"""Shows the progress of a run: a live bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressView(Protocol):
-    """A context manager that is told of every report."""
+    """A context manager that shows reports."""
 
     def __enter__(self) -> ProgressView: ...
 
     def __exit__(self, *exception: object) -> None: ...
 
     def report(self, step: int, losses: Mapping[str, float], images_per_second: float) -> None:
-        """Show that `step` steps are done, with mean losses and images trained on a second since the last report."""
+        """Show the steps done, and the mean losses and the images per second since the last report."""
 
     def tell(self, message: str) -> None:
-        """Show a line that stays: a verdict of the health monitor."""
+        """Show a message, as a verdict of the health monitor, on a line that stays."""
 
 
 def progress_view(console: Console, name: str, steps: int, batch_size: int) -> ProgressView:
-    """A live bar when `console` is a terminal, else lines of text; both for a run of `steps` steps."""
+    """Return a live bar if `console` is a terminal, otherwise lines of text, for a run of `steps` steps."""
     if console.is_terminal:
         return LiveBar(console, name, steps)
     return PlainLines(console, name, steps, batch_size)
 
 
-def describe(losses: Mapping[str, float], images_per_second: float) -> str:
-    """Losses and speed on one line, as `discriminator_loss 0.693  generator_loss 0.693  3,210 images/s`."""
+def losses_and_speed(losses: Mapping[str, float], images_per_second: float) -> str:
+    """Return losses and speed on one line, as `discriminator_loss 0.693  generator_loss 0.693  3,210 images/s`."""
     return "  ".join(f"{name} {value:.3f}" for name, value in losses.items()) + f"  {images_per_second:,.0f} images/s"
 
 
 class LiveBar:
-    """One line that redraws itself: name, bar, step, losses, images/s, time left."""
+    """One line that redraws itself, with name, bar, step, losses, images/s and time left."""
 
     def __init__(self, console: Console, name: str, steps: int) -> None:
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=8),  # the line fits into 80 columns
             MofNCompleteColumn(),
-            TextColumn("{task.fields[numbers]}"),
+            TextColumn("{task.fields[losses]}"),
             TimeRemainingColumn(),
             TextColumn("left"),
             console=console,
         )
-        self._task = self._progress.add_task(name, total=steps, numbers="")
+        self._task = self._progress.add_task(name, total=steps, losses="")
 
     def __enter__(self) -> LiveBar:
         self._progress.start()
@@ -63,7 +63,7 @@ class LiveBar:
             name.replace("discriminator", "D").replace("generator", "G").replace("_loss", ""): value
             for name, value in losses.items()
         }
-        self._progress.update(self._task, completed=step, numbers=describe(short, images_per_second))
+        self._progress.update(self._task, completed=step, losses=losses_and_speed(short, images_per_second))
 
     def tell(self, message: str) -> None:
         self._progress.console.print(message, style="yellow", markup=False, highlight=False, soft_wrap=True)
@@ -93,8 +93,9 @@ class PlainLines:
             return
         self._next = now + self.SECONDS
         left = (self._steps - step) * self._batch_size / images_per_second
+        numbers = losses_and_speed(losses, images_per_second)
         self._console.print(
-            f"{self._name}  step {step}/{self._steps}  {describe(losses, images_per_second)}  {left:.0f} s left",
+            f"{self._name}  step {step}/{self._steps}  {numbers}  {left:.0f} s left",
             highlight=False,
             soft_wrap=True,
         )

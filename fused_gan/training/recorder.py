@@ -1,4 +1,4 @@
-"""What a run leaves behind while it goes: metrics, pictures, checkpoints. One process writes."""
+"""Writes metrics, pictures and checkpoints of a run during training. Only one process writes."""
 
 from __future__ import annotations
 
@@ -38,15 +38,16 @@ RECONSTRUCTED = 32  # real images, each shown beside its reconstruction
 class Recorder:
     """Writes a run's files.
 
-    All processes call it in the same places, as some numbers are means over all; only the main one writes.
+    All processes call its methods in the same places, because some numbers are means over all processes. Only the main
+    process writes.
 
     Args:
-        system: what is trained.
-        sampler: of the system's pictures.
-        folder: where to.
-        description: the run's configuration, which goes into each checkpoint.
+        system: the system in training.
+        sampler: the sampler of the system's pictures.
+        folder: the run folder.
+        description: the run's description, which goes into each checkpoint.
         monitor: the health monitor, whose memory goes into each checkpoint.
-        evaluator: what the run is evaluated with as it goes; None where it is not, and in all but the main process.
+        evaluator: evaluates the run during training; None if it is not evaluated, and in all but the main process.
     """
 
     def __init__(
@@ -76,19 +77,23 @@ class Recorder:
         self.rollbacks = 0
 
     def open(self) -> None:
-        """Begin to write, behind the steps already done."""
+        """Open the TensorBoard files, to go on after the steps already done."""
         if self._writes and self._system.config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # takes a second: not at start-up
 
             self._tensorboard = SummaryWriter(str(self._folder.tensorboard), purge_step=self._system.steps_done + 1)
 
     def close(self) -> None:
-        """Finish the files that are still open."""
+        """Close the files that are still open."""
         if self._tensorboard is not None:
             self._tensorboard.close()
 
     def log(self) -> tuple[dict[str, float], float]:
-        """Write a line of metrics; return the mean losses and the images a second since the last one."""
+        """Write a line of metrics; return the mean losses and the images per second since the last line.
+
+        Raises:
+            Diverged: a loss is not finite.
+        """
         losses = self._system.mean_losses()  # waits for the device, so the clock is read after it
         now, step = time.perf_counter(), self._system.steps_done
         images_per_second = (step - self._logged_step) * self._system.batch_size / (now - self._logged_at)
@@ -100,15 +105,15 @@ class Recorder:
         return losses, images_per_second
 
     def look(self) -> list[Verdict]:
-        """Let the health monitor look; write what it saw."""
+        """Let the health monitor look; write its findings and return its verdicts."""
         look, verdicts = self._monitor.look()
         if self._writes:
             self._folder.add_line(self._folder.health, as_json(look, verdicts))
-            self._add_scalars(look.step, {f"health/{name}": value for name, value in numbers(look).items()})
+            self._add_scalars(look.step, {f"health/{name}": value for name, value in curve_values(look).items()})
         return verdicts
 
     def evaluate(self) -> None:
-        """Write what an evaluation finds, once a step."""
+        """Evaluate the system and write the scores, unless they were written for this step already."""
         system = self._system
         if self._evaluator is None or self._evaluated_at == system.steps_done:
             return
@@ -118,7 +123,7 @@ class Recorder:
         self._write({"step": system.steps_done} | scores)
 
     def draw(self) -> None:
-        """Write a grid of samples from the run's fixed noise, and for a VAE one of reconstructions."""
+        """Write a grid of samples from the run's fixed noise, and for a VAE also a grid of reconstructions."""
         if not self._writes:
             return
         self._save_pictures("samples", self._sampler.images(self._noise, self._labels), self._columns)
@@ -126,14 +131,18 @@ class Recorder:
             self._save_pictures("reconstructions", self._reconstructions(), GRID_ROWS)
 
     def finish(self) -> None:
-        """Draw what is drawn once: the interpolation and the losses."""
+        """Write the pictures of the end of a run: the interpolation and the losses."""
         if self._writes:
             pictures = self._sampler.interpolate(GRID_ROWS, INTERPOLATED, self._system.config.seed)
             save_grid(self._folder.interpolation, pictures, INTERPOLATED)
             draw_losses(self._folder)
 
     def save(self) -> None:
-        """Write a checkpoint, unless a weight is no longer finite: the one before stays."""
+        """Write a checkpoint.
+
+        Raises:
+            Diverged: a weight is not finite. The previous checkpoint stays.
+        """
         system = self._system
         if not system.is_finite():
             raise Diverged(f"training diverged: at step {system.steps_done} a weight is not finite; try a smaller lr")
@@ -146,13 +155,13 @@ class Recorder:
         self._write({"step": step} | scores)
         name = system.config.best_metric
         score = cost(name, self._latest[name]) if name in self._latest else math.inf
-        is_best = score < self._best  # never, if it is NaN
+        is_best = score < self._best  # a score that is NaN never is
         if is_best:
             self._best = score
         self._checkpoints.save(step, self._description.to_json(), self._state().to_dict(), is_best)
 
     def restore(self, state: RunState) -> None:
-        """Go on behind a checkpoint: take over its state, and forget what was written after it."""
+        """Go back to a checkpoint's state, and remove what was logged after it."""
         self._system.load_state_dict(state.system)
         self._best, self._latest = state.best, dict(state.latest)
         self._monitor.load_state_dict(state.monitor)
@@ -164,7 +173,7 @@ class Recorder:
             self._folder.rewind(self._system.steps_done)
 
     def roll_back(self, state: RunState) -> None:
-        """`restore`, and from there on other noise: with the same, the run would fail the same way."""
+        """Restore a state and go on with other noise. With the same noise, the run would fail in the same way."""
         self.restore(state)
         self.rollbacks += 1
         seed = stream_seed(self._system.config.seed, f"training after rollback {self.rollbacks}")
@@ -202,7 +211,7 @@ class Recorder:
             self._tensorboard.add_image(name, make_grid(images, columns), step, dataformats="HWC")
 
     def _reconstructions(self) -> Pixels:
-        """Real images and their reconstructions in turn: (2 N, C, H, W)."""
+        """Return real images and their reconstructions in turn: (2 N, C, H, W) uint8."""
         data = self._system.data
         images = data.take(spread(RECONSTRUCTED, len(data)).to(data.device))
         real = to_uint8(images, self._sampler.value_range)
@@ -210,8 +219,8 @@ class Recorder:
         return np.stack((real, decoded), 1).reshape(-1, *real.shape[1:])
 
 
-def numbers(look: Look) -> dict[str, float]:
-    """The numbers of a look that are worth a curve."""
+def curve_values(look: Look) -> dict[str, float]:
+    """Return the values of a look that TensorBoard shows as curves."""
     found = {f"gradient norm of {name}": value for name, value in look.network_norms.items()}
     for name in ("accuracy_real", "accuracy_fake", "diversity", "data_diversity"):
         value = getattr(look, name)

@@ -1,4 +1,4 @@
-"""A run as one HTML page: curves, pictures, verdicts and configuration, all inside the one file."""
+"""Writes a run as one HTML page. The file itself holds curves, pictures, verdicts and configuration."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def write_report(folder: RunFolder, out: Path | None = None) -> Path:
     """Write the page of a run, finished or not; return its path.
 
     Args:
-        folder: of the run.
-        out: the file; by default report.html in the folder.
+        folder: the run folder.
+        out: the file to write; by default report.html in the folder.
 
     Raises:
-        UserError: no run folder, or a broken file in it.
+        UserError: the folder does not hold a run, or a file in it is broken.
     """
     description = folder.read_config()
     path = out or folder.report
@@ -39,15 +39,15 @@ def _body(folder: RunFolder, description: RunDescription) -> Iterator[str]:
     yield "<h2>Health</h2>"
     yield from _verdicts(looks)
     yield "<h2>Pictures</h2>"
-    yield figure(folder.picture, "Samples of always the same noise, after the last step.")
+    yield figure(folder.picture, "Samples after the last step. Their noise is always the same.")
     yield figure(folder.reconstruction, "Real images, each with its reconstruction on its right.")
-    yield figure(folder.interpolation, "From one latent to another, a row each.")
+    yield figure(folder.interpolation, "Each row goes from one latent to another.")
     yield from _strip(sorted(folder.samples.glob("step-*.png")))
     yield "<h2>Curves</h2>"
     losses = list(dict.fromkeys(name for line in metrics for name in line if name not in NO_LOSSES))
     if metrics:
         yield image(curves(metrics, losses, "losses and scores"), "losses and scores")
-        yield image(curves(metrics, ["images_per_second"], "images a second"), "speed")
+        yield image(curves(metrics, ["images_per_second"], "images per second"), "speed")
         yield from _score_curves(metrics)
     yield from _health_curves(looks)
     yield from _evaluations(folder)
@@ -78,8 +78,8 @@ def _verdicts(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
         yield f'<p class="well">No verdict in {len(looks)} looks.</p>'
     latest = {verdict["name"]: (step, verdict) for step, verdict in found}
     for name, (step, verdict) in latest.items():
-        times = sum(other["name"] == name for _, other in found)
-        text = f"{verdict['evidence']} (step {step}, one of {times} of {len(looks)} looks)."
+        count = sum(other["name"] == name for _, other in found)
+        text = f"{verdict['evidence']} (at step {step}; in {count} of {len(looks)} looks)."
         yield (
             f'<p class="verdict"><strong>{html.escape(name)}</strong>: {html.escape(text)} '
             f"What may help: {html.escape(verdict['hint'])}.</p>"
@@ -87,7 +87,7 @@ def _verdicts(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _score_curves(metrics: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Those of the evaluations made while the run went on, the ones of a scale in one picture."""
+    """Give the curves of the scores during training, one picture for each scale."""
     for names in SCALES:
         if any(name in line for line in metrics for name in names):
             title = ", ".join(SCORES[name].title for name in names)
@@ -95,7 +95,7 @@ def _score_curves(metrics: Sequence[dict[str, Any]]) -> Iterator[str]:
 
 
 def _evaluations(folder: RunFolder) -> Iterator[str]:
-    """What `fused-gan evaluate` found."""
+    """Give the results of `fused-gan evaluate`."""
     if not folder.evaluation.is_file():
         return
     from fused_gan.evaluation.table import HEAD, notes, reasons, rows
@@ -131,7 +131,7 @@ def _layers(looks: Sequence[dict[str, Any]]) -> Iterator[str]:
         (name, f"{norm:.2e}", _share(look["dead"].get(name)), _share(look["saturated"].get(name)))
         for name, norm in look["gradient_norms"].items()
     ]
-    # Activations of their own, behind a convolution, have shares but no gradient.
+    # Activation modules, as behind a convolution, have shares of units but no weights and so no gradient.
     others = [name for name in (*look["dead"], *look["saturated"]) if name not in look["gradient_norms"]]
     rows += [(name, "", _share(look["dead"].get(name)), _share(look["saturated"].get(name))) for name in others]
     yield table(("layer", "gradient, root mean square", "dead units", "saturated"), rows)
@@ -147,7 +147,7 @@ def _share(value: float | None) -> str:
 
 
 def _strip(paths: Sequence[Path]) -> Iterator[str]:
-    """A few grids from the whole length of the run, side by side."""
+    """Give at most six grids, spread over the whole run, side by side."""
     if len(paths) < 2:
         return
     places = sorted({round(index * (len(paths) - 1) / 5) for index in range(6)})

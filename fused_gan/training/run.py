@@ -1,4 +1,4 @@
-"""A training run: from a preset to a run folder with weights, metrics and pictures; and its resumption."""
+"""Trains a preset into a run folder, and resumes such runs."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from fused_gan.training.stop_signal import StopSignal
 if TYPE_CHECKING:
     from fused_gan.evaluation import Evaluator
 
-ROLLBACKS = 3  # at most, in one run
+ROLLBACKS = 3  # the most in one run
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,11 @@ class RunResult:
     """How a run ended.
 
     Attributes:
-        folder: its folder.
-        steps_done: the steps done.
-        stopped_by: the signal that stopped it early, if one did.
-        verdicts: of the last look of the health monitor; where one of them stopped the run, `stopped_by_verdict`.
+        folder: the run folder.
+        steps_done: the number of steps done.
+        stopped_by: the signal that stopped the run early, if one did.
+        verdicts: the verdicts of the health monitor's last look.
+        stopped_by_verdict: whether one of the verdicts stopped the run.
     """
 
     folder: RunFolder
@@ -71,30 +72,30 @@ def train(
 ) -> RunResult:
     """Train a system and leave its run folder, as `RunFolder` describes it.
 
-    SIGINT (Ctrl-C) and SIGTERM end the run after the step at hand, with everything saved; `resume` goes on.
+    SIGINT (Ctrl-C) and SIGTERM end the run after the current step, with everything saved. `resume` continues it.
 
     Args:
         preset: the system, as `configure` makes it, or its name in `PRESETS`.
         model: its networks; by default the preset's.
-        config: data, optimisation, intervals and the folder; by default the preset's.
-        console: where progress goes; standard output by default.
+        config: its training; by default the preset's.
+        console: where progress goes; by default standard output.
 
     Raises:
-        UserError: the data, the device or the folder cannot be used; nothing was written.
-        Diverged: a loss or a weight became infinite or NaN; the last checkpoint is from before.
-        OSError: from the file system.
+        UserError: the data, the device or the folder cannot be used. Nothing was written.
+        Diverged: a loss or a weight became infinite or NaN. The last checkpoint is from before.
+        OSError: a file cannot be written.
     """
     found = find_preset(preset) if isinstance(preset, str) else preset
-    chosen = dataclasses.replace(found, model=model or found.model, training=config or found.training)
+    configured = dataclasses.replace(found, model=model or found.model, training=config or found.training)
     console = console or Console()
-    device, accelerator = _set_up(chosen.training)
-    folder = RunFolder(_agreed(accelerator, chosen.training.out or _new_folder(chosen.name)))
+    device, accelerator = _set_up(configured.training)
+    folder = RunFolder(_agreed(accelerator, configured.training.out or _new_folder(configured.name)))
     _in_all(folder.require_new)
-    run = _Run(chosen, folder, device, accelerator)
+    run = _Run(configured, folder, device, accelerator)
     with _alone_in(folder, accelerator, folder.require_new):
         if accelerator.is_main_process:
             folder.create(run.description)
-            if chosen.training.device == "auto" and device.type == "cpu":
+            if configured.training.device == "auto" and device.type == "cpu":
                 console.print(f"device auto: cpu, as {cuda_obstacle()}", highlight=False)
             console.print(run.introduction(), highlight=False, soft_wrap=True)
         return run.go(console)
@@ -107,20 +108,20 @@ def resume(
     console: Console | None = None,
     **runtime: Any,
 ) -> RunResult:
-    """Go on with a run that ended early, or was killed, as if it had never stopped.
+    """Continue a run that ended early or was killed, as if it had never stopped.
 
     Args:
         path: the run's folder.
-        steps: train to this step instead of the configured one. What depends on the number of steps (instance noise, a
-            falling lr) then follows the new number.
+        steps: train to this step instead of the configured one. The instance noise and a falling lr then follow the new
+            number of steps.
         checkpoint: file name in the folder `checkpoints` to go on from; by default the last.
         console: where progress goes.
-        runtime: fields in `RUNTIME` that are to be others than before; None leaves what was. On another kind of device,
-            random numbers are others from here on.
+        runtime: new values of fields in `RUNTIME`; None keeps the run's value. On another kind of device, the random
+            numbers differ from here on.
 
     Raises:
-        UserError: no run folder, no sound checkpoint, data that has changed, nothing left to do, a field that is part
-            of the experiment, or another process that trains this run, or has trained it on meanwhile.
+        UserError: the folder does not hold a run; the checkpoint is missing or damaged; the data has changed; no steps
+            are left; a field is part of the experiment; or another process trains this run or has done so meanwhile.
         Diverged, OSError: as `train`.
     """
     console = console or Console()
@@ -135,7 +136,7 @@ def resume(
         description = RunDescription.from_json(loaded.config)
         given = {name: value for name, value in (runtime | {"steps": steps}).items() if value is not None}
         if "device" in given and description.training.get("cuda_graph") == "on":
-            given.setdefault("cuda_graph", "auto")  # it may not go there
+            given.setdefault("cuda_graph", "auto")  # which may not be possible on the new device
         preset = description.configured(**{"out": path} | given)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CheckpointError(
@@ -160,17 +161,20 @@ def _go_on(
     console: Console,
     missing: str,
 ) -> RunResult:
-    """Train on from a checkpoint, if no other process has trained on in the folder since `newest` was its newest.
+    """Continue from a checkpoint, unless another process has trained the run further since `newest` was read.
 
     Args:
-        preset: what is trained from now on.
-        begun, state: what the checkpoint holds.
-        missing: what of the run's measured choices cannot be followed, in words.
+        preset: the preset to train from now on.
+        begun, state: description and state in the checkpoint.
+        folder: the run folder.
+        newest: path and mtime of the folder's latest checkpoint.
+        console: where progress goes.
+        missing: which of the run's measured choices cannot be followed, in words.
     """
     store = Checkpoints(folder.checkpoints, keep=1)
-    found, accelerator = _set_up(preset.training)
-    # All of the run's measured choices, for a machine that can follow them again.
-    run = _Run(preset, folder, found, accelerator, plans=begun.plans if missing else None)
+    device, accelerator = _set_up(preset.training)
+    # The description keeps all measured choices of the run, for a machine that can follow them again.
+    run = _Run(preset, folder, device, accelerator, plans=begun.plans if missing else None)
     require(
         (run.description.image_shape, run.description.images) == (begun.image_shape, begun.images),
         f"data: {preset.training.data} is no longer what the run was begun with",
@@ -198,7 +202,7 @@ def _go_on(
 
 
 class _Run:
-    """A system with all that goes on around it."""
+    """A system in training, with its recorder."""
 
     def __init__(
         self,
@@ -220,7 +224,7 @@ class _Run:
             image_shape=shape,
             images=len(data.images),
             classes=classes,
-            # Another kernel has other last digits: a run goes on with those that it was begun with.
+            # Kernels differ in the last digits, so a run continues with the kernels that it was begun with.
             plans=followed_plans(device) if plans is None else plans,
             versions={"fused_gan": VERSION, "torch": torch.__version__},
         )
@@ -236,11 +240,11 @@ class _Run:
         return Evaluator.of(data, config.data, extractor, config.evaluate_samples, config.seed)
 
     def introduction(self) -> str:
-        """What is about to be trained, on what."""
+        """Return a line that says what is trained, on which device and which data."""
         channels, height, width = self.system.data.shape
-        many = self.accelerator.num_processes
+        processes = self.accelerator.num_processes
         return (
-            f"{self.name} on {self._device}{f' in {many} processes' if many > 1 else ''}, "
+            f"{self.name} on {self._device}{f' in {processes} processes' if processes > 1 else ''}, "
             f"{len(self.system.data):,} images of {channels}×{height}×{width} from {self.config.data}"
             f"{', kept on the host' if self.system.data.on_host else ''}, run folder {self.folder.path}"
             f"{self._about_the_graph()}"
@@ -252,7 +256,7 @@ class _Run:
         return ", step in a CUDA graph" if self.system.replays else f", no CUDA graph: {self.system.graph_obstacle}"
 
     def go(self, console: Console) -> RunResult:
-        """Train to the last step, or until something stops it."""
+        """Train to the last step, or until a signal or a verdict stops the run."""
         verdicts: tuple[Verdict, ...] = ()
         stopped = False
         quiet = None if self.accelerator.is_main_process else Console(quiet=True)
@@ -263,7 +267,8 @@ class _Run:
                     self.system.step()
                     step = self.system.steps_done
                     last = step == self.config.steps or self._asked_to_stop(stop, step)
-                    # Not when stopped early: a look more would change what later looks are compared with.
+                    # Not when stopped early: an extra look would change the history that later looks are judged by, and
+                    # the resumed run would differ.
                     if self._planned(self.config.health_interval, step):
                         verdicts = tuple(self.recorder.look())
                         stopped, rolled_back = self._act_on(verdicts, view)
@@ -290,11 +295,11 @@ class _Run:
         return progress_view(console, self.name, self.config.steps, self.config.batch_size)
 
     def _planned(self, interval: int, step: int) -> bool:
-        """Whether something done every `interval` steps and at the end of the run, 0 for never, is done after this."""
+        """Whether `step` ends an interval, or ends the run. Never, if `interval` is 0."""
         return due(interval, step) or (interval > 0 and step == self.config.steps)
 
     def _asked_to_stop(self, stop: StopSignal, step: int) -> bool:
-        """Whether a signal came; several processes agree on it when they log, as all must stop at the same step."""
+        """Whether to stop after a signal. Several processes agree when they log, as all must stop at the same step."""
         if self.accelerator.num_processes == 1:
             return stop.received is not None
         if step % self.config.log_interval:
@@ -304,7 +309,7 @@ class _Run:
         return total.item() > 0
 
     def _act_on(self, verdicts: tuple[Verdict, ...], view: ProgressView) -> tuple[bool, bool]:
-        """Tell the verdicts; returns whether to stop, and whether the run was rolled back."""
+        """Show the verdicts; return whether to stop, and whether the run was rolled back."""
         for verdict in verdicts:
             view.tell(f"step {self.system.steps_done}: {verdict}")
         if not any(verdict.fatal for verdict in verdicts) or self.config.on_collapse == "warn":
@@ -320,7 +325,7 @@ class _Run:
         return False, True
 
     def _sound_state(self) -> RunState | None:
-        """Return the latest state that was kept before the monitor suspected anything."""
+        """Return the latest saved state in which the monitor suspects nothing, or None."""
         for path in reversed(Checkpoints(self.folder.checkpoints, keep=1).all()):
             state = RunState.from_dict(load_checkpoint(path).state)
             if not state.is_suspicious:
@@ -329,16 +334,16 @@ class _Run:
 
 
 def due(interval: int, step: int) -> bool:
-    """Whether something done every `interval` steps, 0 for never, is done after this one."""
+    """Whether `step` ends an interval of this many steps. Never, if `interval` is 0."""
     return interval > 0 and step % interval == 0
 
 
 def _set_up(config: TrainingConfig) -> tuple[torch.device, Accelerator]:
-    """The device and the accelerator of this process."""
+    """Return the device and the accelerator of this process."""
     device = resolve_device(config.device)
     accelerator = make_accelerator(device, config.mixed_precision)
     if launched() and device.type == "cuda":
-        device = accelerator.device  # one each
+        device = accelerator.device  # one GPU per process
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return device, accelerator
@@ -346,10 +351,12 @@ def _set_up(config: TrainingConfig) -> tuple[torch.device, Accelerator]:
 
 @contextlib.contextmanager
 def _alone_in(folder: RunFolder, accelerator: Accelerator, check: Callable[[], None]) -> Iterator[None]:
-    """Within it, no other command writes into the folder: two would cut back each other's logs and checkpoints.
+    """Hold the folder's lock within the context, because two writers would cut back each other's logs and checkpoints.
 
     Args:
-        check: raises `UserError` if another has written there what is in the way, before it was left alone.
+        folder: the run folder.
+        accelerator: this process's.
+        check: raises `UserError` if another process wrote to the folder before this one got the lock.
     """
     refusal = f"run: another process is training in {folder.path}; wait for it, or end it"
     with contextlib.ExitStack() as held:
@@ -365,13 +372,13 @@ def _alone_in(folder: RunFolder, accelerator: Accelerator, check: Callable[[], N
 
 
 def _in_all(attempt: Callable[[], None]) -> None:
-    """Do it in every process; a `UserError` in one is raised in all, which would wait for that one otherwise."""
+    """Call `attempt` in every process. If one raises `UserError`, raise it in all, because they would wait for it."""
     refusal = None
     try:
         attempt()
     except UserError as error:
         refusal = str(error)
-    refusals = [words for words in gather_object([refusal]) if words is not None]
+    refusals = [text for text in gather_object([refusal]) if text is not None]
     if refusals:
         raise UserError(refusals[0])
 
@@ -381,6 +388,6 @@ def _new_folder(preset: str) -> Path:
 
 
 def _agreed(accelerator: Accelerator, path: Path) -> Path:
-    """The main process's path: the clocks of others may have gone on to the next second."""
+    """Return the main process's path. It may hold the time, and other processes' clocks may show the next second."""
     [agreed] = broadcast_object_list([path])
     return Path(agreed)

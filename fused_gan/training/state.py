@@ -9,16 +9,16 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunState:
-    """All that a run needs to go on as if it had never stopped.
+    """The state from which a run goes on as if it had never stopped.
 
     Attributes:
-        system: what `System.state_dict` gave.
-        best: the best cost so far, by which the best checkpoint is chosen.
+        system: the state of the system, as `System.state_dict` returns it.
+        best: the lowest cost so far, which belongs to the best checkpoint.
         latest: the latest value of each logged number.
-        monitor: what `Monitor.state_dict` gave.
+        monitor: the state of the monitor, as `Monitor.state_dict` returns it.
         rollbacks: how often the run was rolled back.
-        logged_step: the step of the latest line of metrics.
-        seconds: of training so far.
+        logged_step: the step of the latest log of losses.
+        seconds: the duration of training so far, in seconds.
     """
 
     system: dict[str, Any]
@@ -31,7 +31,7 @@ class RunState:
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> RunState:
-        """Return what `to_dict` gave.
+        """Return the state that `to_dict` turned into `content`.
 
         Raises:
             KeyError, TypeError: a field is missing.
@@ -41,22 +41,22 @@ class RunState:
         return cls(system, **{field.name: run[field.name] for field in fields(cls) if field.name != "system"})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the state as a checkpoint holds it: the system's entries, and the others under "run"."""
+        """Return the state as a checkpoint holds it: the system's entries, and all others under "run"."""
         run = {name: value for name, value in vars(self).items() if name != "system"}
         return self.system | {"run": run}
 
     @property
     def steps_done(self) -> int:
-        """The steps that the system had done."""
+        """The number of steps that the system has done."""
         done: int = self.system["steps_done"]
         return done
 
     @property
     def is_suspicious(self) -> bool:
-        """Whether the health monitor suspected anything."""
+        """Whether the health monitor suspected a failure at its last look."""
         return bool(self.monitor["suspicions"])
 
     def weights(self, network: str) -> dict[str, Any]:
-        """Return a network's weights: the averaged ones, where the run averages them."""
+        """Return a network's weights, which are the averaged ones if the run averages them."""
         found: dict[str, Any] = self.system.get(f"averaged_{network}", self.system[network])
         return found

@@ -1,4 +1,4 @@
-"""Stopping a run between two steps, when a person (Ctrl-C) or a scheduler (SIGTERM) asks for it."""
+"""Stops a run between two steps, when a person (Ctrl-C) or a scheduler (SIGTERM) asks for it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from types import FrameType
 
 
 class StopSignal:
-    """Within it, the first SIGINT or SIGTERM is only noted, a second one acts at once as it would have before.
+    """A context manager that only notes the first SIGINT or SIGTERM. A second signal acts at once, as without it.
 
-    Use as a context manager. Outside the main thread, where Python delivers no signals, it does nothing.
+    Outside the main thread it does nothing, because Python delivers signals only there.
 
     Attributes:
-        received: the signal, or None so far.
+        received: the first signal, or None if no signal has come.
     """
 
     def __init__(self) -> None:
@@ -22,18 +22,18 @@ class StopSignal:
 
     def __enter__(self) -> StopSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                self._previous[signum] = signal.signal(signum, self._note)
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._restore()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number)
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.received = signal.Signals(signum)
         self._restore()
 
     def _restore(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        for signum, handler in self._previous.items():
+            signal.signal(signum, handler)
         self._previous.clear()

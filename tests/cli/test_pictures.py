@@ -140,8 +140,8 @@ def test_truncated_noise_is_cut_off_and_otherwise_normal() -> None:
 def test_sampling_from_what_is_no_finished_run_is_refused(
     tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"run: {tmp_path / 'none'} is no folder" in refused(capsys, ["sample", str(tmp_path / "none")])
-    assert "is no run folder, it has no config.json" in refused(capsys, ["sample", str(tmp_path)])
+    assert f"run: {tmp_path / 'none'} is not a folder" in refused(capsys, ["sample", str(tmp_path / "none")])
+    assert "is not a run folder, it has no config.json" in refused(capsys, ["sample", str(tmp_path)])
     assert "count: expected a positive integer" in refused(capsys, ["sample", str(run), "--count", "0"])
     assert "is a file, expected a folder" in refused(capsys, ["sample", str(run), "--out", str(run / "config.json")])
     last = run / "checkpoints" / "step-0000020.safetensors"

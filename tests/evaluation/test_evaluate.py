@@ -222,8 +222,8 @@ def test_an_unfinished_run_is_refused_unless_its_checkpoint_is_named(place: Path
 
 
 def test_what_is_no_run_is_refused(place: Path, tmp_path: Path) -> None:
-    assert "none is no folder" in refusal(tmp_path, "none")
-    assert "is no run folder, it has no config.json" in refusal(tmp_path, ".")
+    assert "none is not a folder" in refusal(tmp_path, "none")
+    assert "is not a run folder, it has no config.json" in refusal(tmp_path, ".")
     folder = copied(place, tmp_path)
     last = folder / "checkpoints" / LAST
     last.write_bytes(last.read_bytes()[:-1])

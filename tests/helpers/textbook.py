@@ -44,9 +44,9 @@ class Draws:
         """Noise; real images; the instance noise of real images, of fakes, and of the same fakes for the generator."""
         left = self.config.instance_noise * (1 - self.done / self.config.steps)
         noise, real = self._normal(self.config.batch_size, self.z_dim), self._images()
-        blur, again = self._normal(2, *real.shape) * left, self._normal(*real.shape) * left
+        instance_noise, again = self._normal(2, *real.shape) * left, self._normal(*real.shape) * left
         self.done += 1
-        return [noise, real, *blur, again]
+        return [noise, real, *instance_noise, again]
 
     def _of_vae(self) -> list[Tensor]:
         """Images and noise."""

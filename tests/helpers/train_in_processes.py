@@ -12,8 +12,8 @@ PRESETS = [name for name in SMALL if name != "dcgan"]  # BatchNorm's statistics 
 
 def main(data: str, out: Path) -> None:
     for name in PRESETS:
-        blur = {} if name.endswith("vae") else {"instance_noise": 0.5}
-        run(name, options(name, data, out / name, 20, dtype="float64", **blur))
+        noise = {} if name.endswith("vae") else {"instance_noise": 0.5}
+        run(name, options(name, data, out / name, 20, dtype="float64", **noise))
 
 
 if __name__ == "__main__":

@@ -135,6 +135,6 @@ def test_what_is_missing_or_no_study_is_named(tmp_path: Path, capsys: pytest.Cap
     with pytest.raises(UserError, match=r"grid\.json cannot be read as JSON"):
         load_study(path)
     assert main(["study", "gan-activation"]) == 2
-    assert "'gan-activation' is no file and none of gan-activations, vae-activations" in capsys.readouterr().err
+    assert "'gan-activation' is neither a file nor one of gan-activations, vae-activations" in capsys.readouterr().err
     assert main(["study"]) == 2
     assert "expected one of gan-activations, vae-activations, or --config FILE" in capsys.readouterr().err

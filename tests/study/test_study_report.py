@@ -18,7 +18,7 @@ from fused_gan.base.errors import UserError
 from fused_gan.study import Result, StudyFolder, cells, differences, write_study
 from fused_gan.study.plots import unused_by_layer
 from fused_gan.study.result import weakest_share
-from fused_gan.study.summary import number, plus_minus, summarise
+from fused_gan.study.summary import format_number, plus_minus, summarise
 from helpers.studies import result, study
 
 
@@ -80,7 +80,7 @@ def test_gradients_units_and_verdicts_are_told_by_the_first_axis() -> None:
     results = [result((label, "tanh"), 0, 1.0, ["vanishing"] * (label == "tanh")) for label in ("relu", "tanh")]
     told = words(1, results)
     assert "in the median run: 0.01 with relu (0.01 to 0.01); 0.01 with tanh (0.01 to 0.01)." in told
-    assert "this share is 0 on all of 128 images: 25.0% with relu (25% to 25%)" in told
+    assert "0 on all of 128 images, in the hidden layer where it is largest: 25.0% with relu (25% to 25%)" in told
     assert "Verdicts at the end of the 1 runs with tanh: vanishing in 1." in told
     assert "runs with relu" not in told
 
@@ -98,7 +98,9 @@ def test_runs_that_exploded_are_left_out_with_their_number() -> None:
     assert "At the end, gradients or outputs were not finite in 5 of 9 runs, which are left out" in told
     [end] = [line for line in told.splitlines() if line.startswith("At the end, the gradient of the weakest layer")]
     assert "0.01 with relu (0.01 to 0.01) (1 of 3 runs); 0.01 with tanh (0.01 to 0.01) (3 of 6 runs)." in end
-    assert "0 on all of 128 images: 25.0% with relu (25% to 25%) (1 of 3 runs); 25.0% with tanh" in told
+    assert (
+        "in the hidden layer where it is largest: 25.0% with relu (25% to 25%) (1 of 3 runs); 25.0% with tanh" in told
+    )
     assert weakest_share(results[0].end) == pytest.approx(0.01)
 
 
@@ -155,12 +157,12 @@ def test_how_runs_were_evaluated_is_said_of_those_that_were(tmp_path: Path) -> N
     write_study(folder, study(3))
     page = folder.report.read_text()
     for text in (
-        "3 of 3 runs were evaluated so:",
+        "3 of 3 runs were evaluated like this:",
         "0.5 to 0.7",
         "of the checkpoint after step 100 (2 of 3 runs), 300 (1 of 3 runs)",
         "by torch 2.11 (1 of 3 runs), torch 2.13 (2 of 3 runs)",
         "1 to 4 s each",
-        "The curves over time are of 2000 samples in the place of those",
+        "The curves over time compare 2000 samples with as many real images",
     ):
         assert text in page
 
@@ -222,7 +224,12 @@ def test_a_metric_that_no_evaluation_gave_is_named() -> None:
 
 
 def test_numbers_are_rounded_as_their_spread_wants() -> None:
-    assert [number(value) for value in (1234.5, 12.345, 0.00123456, math.nan)] == ["1,234", "12.3", "0.00123", "–"]
+    assert [format_number(value) for value in (1234.5, 12.345, 0.00123456, math.nan)] == [
+        "1,234",
+        "12.3",
+        "0.00123",
+        "–",
+    ]
     assert plus_minus(12.3456, 0.123) == "12.35 ± 0.12"
     assert plus_minus(1234.56, 123.4) == "1,235 ± 123"
     assert plus_minus(0.5, math.nan) == "0.5 ± –"

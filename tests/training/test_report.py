@@ -39,9 +39,9 @@ def test_the_page_holds_everything_and_needs_nothing(run: Path, capsys: pytest.C
     for word in ("50 images of 1×6×6", "30 of 30 steps", "posterior collapse", "What may help: lower beta"):
         assert word in page
     for caption in (
-        "Samples of always",
+        "Samples after the last step",
         "reconstruction on its right",
-        "From one latent",
+        "from one latent",
         "after step 10",
         "KL in nats",
     ):
@@ -64,7 +64,7 @@ def test_a_run_that_has_logged_nothing_yet_has_a_page_too(
 
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_tensorboard_reads_the_same_numbers_and_pictures(run: Path) -> None:

@@ -114,9 +114,9 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_offered(
 
 
 def test_what_cannot_be_resumed_is_refused(tmp_path: Path, patches: str, interrupted: Any) -> None:
-    with pytest.raises(UserError, match="none is no folder"):
+    with pytest.raises(UserError, match="none is not a folder"):
         resume(tmp_path / "none")
-    with pytest.raises(UserError, match=r"is no run folder, it has no config\.json"):
+    with pytest.raises(UserError, match=r"is not a run folder, it has no config\.json"):
         resume(tmp_path)
     run("mlp-gan", options("mlp-gan", patches, tmp_path / "done", 10))
     with pytest.raises(UserError, match="has done its 10 steps; give more with --steps"):
@@ -213,7 +213,7 @@ def test_a_run_killed_while_writing_a_line_reads_on(tmp_path: Path) -> None:
     file.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
     assert read_lines(file) == [{"step": 1, "loss": 2.0}]
     file.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
-    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is no JSON object with a step"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 2 is not a JSON object with a step"):
         read_lines(file)
 
 

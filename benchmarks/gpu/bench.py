@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.gpu import faults, timing
-from benchmarks.gpu.cases import CAPTURABLE_MODES, MODES, SECTIONS, Case, spread
+from benchmarks.gpu.cases import CAPTURABLE_MODES, MODES, SECTIONS, Case, golden_section_order
 from benchmarks.gpu.suite import missing_package
 from fused_gan.base.files import atomic_write
 
@@ -207,7 +207,7 @@ def main() -> int:
     peaks: dict[str, float] = {}
     modes = MODES if arguments.compile else ()
     # Spread, as time may not suffice for all.
-    for index, case in enumerate(spread(cases)):
+    for index, case in enumerate(golden_section_order(cases)):
         if index < arguments.begin:
             continue
         if time.monotonic() > deadline:

@@ -68,7 +68,7 @@ class Case:
     capturable: bool = True  # whether it is timed in a graph of the benchmark's own, too
 
 
-def spread(items: Iterable[T]) -> list[T]:
+def golden_section_order(items: Iterable[T]) -> list[T]:
     """In an order of which every beginning is spread over the whole: by steps of a golden section."""
     found = list(items)
     step = next(step for step in count(round(0.618 * len(found))) if gcd(step, len(found)) == 1)

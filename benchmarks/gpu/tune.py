@@ -14,7 +14,7 @@ import torch
 
 import fused_gan
 from benchmarks.gpu import faults
-from benchmarks.gpu.cases import PRECISIONS, Precision, spread
+from benchmarks.gpu.cases import PRECISIONS, Precision, golden_section_order
 from fused_gan import tuning
 from fused_gan.ops import cuda_plan
 from fused_gan.tuning import Findings
@@ -34,7 +34,7 @@ def layers() -> list[Layer]:
     """In the order in which they are measured: every part of the range early, should the time not suffice for all."""
     found = []
     for batches in (BATCHES, STEP_BATCHES):
-        found += spread(product(batches, WIDTHS, PRECISIONS))
+        found += golden_section_order(product(batches, WIDTHS, PRECISIONS))
     return [((batch, *widths), precision) for batch, widths, precision in found]
 
 

@@ -113,7 +113,7 @@ DATA_SETS = {
 }
 
 
-def spread(count: int, total: int) -> Tensor:
+def evenly_spaced(count: int, total: int) -> Tensor:
     """Up to `count` indices spread evenly over `total` images, as data often comes sorted by class: (n,) int64."""
     count = min(count, total)
     return torch.arange(count) * total // count

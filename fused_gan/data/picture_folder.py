@@ -54,10 +54,10 @@ def read_picture_folder(
     )
     labels = None
     if classes:
-        named = [
+        labelled = [
             (path, label) for label, inner in enumerate(classes) for path in sorted(filter(is_picture, inner.iterdir()))
         ]
-        paths, labels = [path for path, _ in named], np.array([label for _, label in named], np.int64)
+        paths, labels = [path for path, _ in labelled], np.array([label for _, label in labelled], np.int64)
     pictures = [_read(path, image_size, channels) for path in paths]
     for path, picture in zip(paths, pictures, strict=True):
         (width, height), (first_width, first_height) = picture.size, pictures[0].size

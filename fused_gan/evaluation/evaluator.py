@@ -12,7 +12,7 @@ from torch import Tensor
 from fused_gan.base.errors import require
 from fused_gan.base.seeds import stream_seed
 from fused_gan.data import ImageData
-from fused_gan.evaluation.extractor import SHIPPED, Extractor, described, load_extractor, shape_options
+from fused_gan.evaluation.extractor import SHIPPED, Extractor, load_extractor, shape_options, shape_text
 from fused_gan.evaluation.fidelity import classifier_score, frechet_distance, kernel_distance
 from fused_gan.evaluation.likelihoods import vae_scores
 from fused_gan.evaluation.neighbours import Balls, neighbour_scores
@@ -128,8 +128,8 @@ def find_extractor(source: str | None, data: str, image_shape: tuple[int, int, i
     found = load_extractor(source or data)
     require(
         found.about.image_shape == image_shape,
-        f"extractor: the {found.name} takes images of {described(found.about.image_shape)}, those of {data} are "
-        f"{described(image_shape)}; {remedy}",
+        f"extractor: the {found.name} takes images of {shape_text(found.about.image_shape)}, those of {data} are "
+        f"{shape_text(image_shape)}; {remedy}",
     )
     return found
 
@@ -163,7 +163,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class _Wanted:
+class _ReferenceKey:
     """A reference by what it depends on, so that many evaluations in one process make it once."""
 
     extractor_hash: str
@@ -175,8 +175,8 @@ class _Wanted:
 
 
 @functools.lru_cache(maxsize=4)
-def _made(wanted: _Wanted) -> Reference:
-    return Reference(wanted.extractor, wanted.images, wanted.others)
+def _cached_reference(key: _ReferenceKey) -> Reference:
+    return Reference(key.extractor, key.images, key.others)
 
 
 def reference(extractor: Extractor, images: Tensor, others: Tensor) -> Reference:
@@ -184,4 +184,6 @@ def reference(extractor: Extractor, images: Tensor, others: Tensor) -> Reference
     sha = hashlib.sha256(repr((images.shape, others.shape)).encode())
     for pixels in (images, others):
         sha.update(pixels.contiguous().numpy().data)
-    return _made(_Wanted(extractor.hash, str(extractor.device), sha.hexdigest(), extractor, images, others))
+    return _cached_reference(
+        _ReferenceKey(extractor.hash, str(extractor.device), sha.hexdigest(), extractor, images, others)
+    )

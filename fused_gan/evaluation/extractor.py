@@ -110,8 +110,9 @@ class Extractor:
         shape = tuple(images.shape[1:])
         require(
             shape == self.about.image_shape,
-            f"extractor: the {self.name} takes images of {described(self.about.image_shape)}, got {described(shape)}; "
-            f"train one for them with: fused-gan extractor --data DATA{shape_options(shape)} --out FILE",
+            f"extractor: the {self.name} takes images of {shape_text(self.about.image_shape)}, got "
+            f"{shape_text(shape)}; train one for them with: "
+            f"fused-gan extractor --data DATA{shape_options(shape)} --out FILE",
         )
         with torch.no_grad():
             return torch.cat([self._network.features(chunk) for chunk in torch.split(images, CHUNK)])
@@ -157,7 +158,7 @@ def load_extractor(source: str | Path) -> Extractor:
     if metadata.get("sha256") != tensor_files.digest(weights):
         raise ExtractorError(f"{path}: damaged, its weights do not match their checksum")
     try:
-        return Extractor(_parsed(json.loads(metadata["about"])), weights)
+        return Extractor(_about_from_json(json.loads(metadata["about"])), weights)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ExtractorError(f"{path}: its weights and its description do not fit: {error!r}") from error
 
@@ -170,7 +171,7 @@ def stored(network: Classifier) -> dict[str, Tensor]:
     }
 
 
-def described(shape: tuple[int, ...]) -> str:
+def shape_text(shape: tuple[int, ...]) -> str:
     """(1, 28, 28) as "1×28×28"."""
     return "×".join(map(str, shape))
 
@@ -181,6 +182,6 @@ def shape_options(shape: tuple[int, ...]) -> str:
     return f" --channels {channels}" + (f" --image-size {height}" if height == width else "")
 
 
-def _parsed(fields: dict[str, Any]) -> About:
+def _about_from_json(fields: dict[str, Any]) -> About:
     channels, height, width = fields["image_shape"]
     return About(**fields | {"image_shape": (channels, height, width), "widths": tuple(fields["widths"])})

@@ -32,7 +32,7 @@ def rows(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
     """A row of the table for each score, as `HEAD` says."""
     for key, value in evaluation.values.items():
         floor = evaluation.floor.get(key)
-        yield title(key, evaluation), number(value), "" if floor is None else number(floor)
+        yield title(key, evaluation), number_text(value), "" if floor is None else number_text(floor)
 
 
 def title(key: str, evaluation: Evaluation) -> str:
@@ -46,7 +46,7 @@ def title(key: str, evaluation: Evaluation) -> str:
     return name
 
 
-def number(value: float) -> str:
+def number_text(value: float) -> str:
     """Four significant digits, or in words or signs what is not finite."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else "∞" if value > 0 else "−∞"

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Score = Callable[[Tensor], Tensor]  # images (B, C, H, W) → logits (B, 1)
+Critic = Callable[[Tensor], Tensor]  # images (B, C, H, W) → logits (B, 1)
 
 
 class AdversarialLoss(NamedTuple):
@@ -86,7 +86,7 @@ ADVERSARIAL = {
 # ---- regularisers of D ----------------------------------------------------------------------------------------------
 
 
-def gradient_penalty(critic: Score, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     """mean((‖∇ₓ D(x)‖₂ − 1)²) on lines between real and generated images: Gulrajani et al., Improved Training of
     Wasserstein GANs (2017), equation 3, without its factor λ.
 
@@ -103,14 +103,14 @@ def gradient_penalty(critic: Score, real: Tensor, fake: Tensor, mix: Tensor) -> 
     return (norms - 1).square().mean()
 
 
-def r1_penalty(discriminator: Score, real: Tensor) -> Tensor:
+def r1_penalty(discriminator: Critic, real: Tensor) -> Tensor:
     """½ mean(‖∇ₓ D(x)‖²) on real images: Mescheder et al., Which Training Methods for GANs do actually Converge?
     (2018), equation 9, without its factor γ."""
     gradient = _input_gradient(discriminator, real.detach().requires_grad_())
     return gradient.square().flatten(1).sum(1).mean() / 2
 
 
-def _input_gradient(score: Score, images: Tensor) -> Tensor:
+def _input_gradient(score: Critic, images: Tensor) -> Tensor:
     # The rows are independent, so the gradient of the sum holds each row's own.
     [gradient] = torch.autograd.grad(score(images).sum(), images, create_graph=True)
     return gradient

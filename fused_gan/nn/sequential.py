@@ -1,8 +1,8 @@
 """Sequentials that run chains of their children as one operator.
 
-Which ones is asked at every call, because hooks, weights and wrappers come and go. The children are read, never
-changed. Whatever makes one of them more than its formula (a hook, a subclass, a parametrised or sharded weight) makes
-the chain end before it and a new one begin behind it.
+The choice is made again at every call, because hooks, weights and wrappers can change between calls. The children are
+read, never changed. A child that computes more than its formula (because of a hook, a subclass, or a parametrised or
+sharded weight) is called by itself: a chain ends before this child, and a new chain begins after it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
 from fused_gan.ops.functional import is_recorded
 from fused_gan.ops.library import DTYPES, FACTS
 
-# The modules that the activations stand for. No parameter but `negative_slope` and `inplace` is read from them.
+# The classes of the modules that are fused, and the activation of each. Only `negative_slope` and `inplace` are read.
 ACTIVATION_MODULES = {type(row.module(DEFAULT_NEGATIVE_SLOPE)): name for name, row in ACTIVATIONS.items()}
 
-RECIPE = "_fused_gan_recipe"  # the attribute that keeps a container's: deriving one takes longer than a small layer
+RECIPE = "_fused_gan_recipe"  # the attribute for a container's recipe, whose derivation takes longer than a small layer
 _DEVICES = ("cpu", "meta", "cuda") if FACTS["cuda"] else ("cpu", "meta")
 
 
@@ -32,7 +32,8 @@ class FusedSequential(nn.Sequential):
     """An ``nn.Sequential`` that runs each run of Linear and activation modules in it as one operator.
 
     The children, nested Sequentials included, stay what they are: ``model[0]`` is the ``nn.Linear`` without its
-    activation. `fused_gan.fuse` makes one of somebody's Sequential, `fused_gan.fusion_report` says what runs fused.
+    activation. `fused_gan.fuse` turns any Sequential into a FusedSequential, and `fused_gan.fusion_report` says what
+    runs fused.
 
     Args:
         *args: as for ``nn.Sequential``: modules, or one ``OrderedDict`` of them.
@@ -43,24 +44,24 @@ class FusedSequential(nn.Sequential):
             input = step(input)
         return input
 
-    # nn.Module's, without the recipe: copies and pickles derive their own.
     def __getstate__(self) -> dict[str, Any]:
+        """Return nn.Module's state without the recipe, as copies and unpickled containers derive their own."""
         state = super().__getstate__()  # type: ignore[no-untyped-call]
         return {name: value for name, value in state.items() if name != RECIPE}
 
 
 class Layer(NamedTuple):
-    """One Linear with what follows it."""
+    """A Linear with the activation that follows it."""
 
     linear: nn.Linear
     activation: str
     negative_slope: float
-    module: nn.Module | None  # the activation, where it is a module of its own
-    modules: list[nn.Module]  # all that the layer stands for, modules that do nothing included
+    module: nn.Module | None  # of the activation; None for a FusedLinear, and where no activation follows
+    modules: list[nn.Module]  # all modules that the layer replaces, those that do nothing included
 
 
-class Layers:
-    """Consecutive layers, to run as one operator."""
+class LayerChain:
+    """Consecutive layers that run as one operator."""
 
     def __init__(self, layers: list[Layer]) -> None:
         self.linears = [layer.linear for layer in layers]
@@ -69,10 +70,10 @@ class Layers:
         self.negative_slope = next(
             (layer.negative_slope for layer in layers if layer.activation == "leaky_relu"), DEFAULT_NEGATIVE_SLOPE
         )
-        self.fused = any(name != "identity" for name in self.names)  # products alone are left to PyTorch
+        self.fused = any(name != "identity" for name in self.names)  # PyTorch runs products without activations
 
     def __call__(self, input: Any) -> Any:
-        if not (self.fused and takes(input)):
+        if not (self.fused and is_supported(input)):
             for module in self.modules:
                 input = module(input)
             return input
@@ -83,28 +84,28 @@ class Layers:
         return mlp(input, weights, biases, self.names, self.negative_slope)
 
 
-Steps = list["Layers | nn.Module"]
+Steps = list["LayerChain | nn.Module"]
 
 
 class Recipe:
-    """The steps of a container, with all that they were derived from.
+    """The steps of a container, with everything that they were derived from.
 
     The container keeps its recipe, so the recipe does not refer to it: a cycle would keep a deleted model in memory.
     """
 
     def __init__(self, container: nn.Sequential) -> None:
-        self.nested: list[nn.Sequential] = []  # the Sequentials walked through, below the container
+        self.nested: list[nn.Sequential] = []  # the Sequentials below the container whose children are leaves
         self.leaves = [module for _, module in leaves(container, self.nested)]
-        hooked = is_touched(container)
-        items = joined(self.leaves, hooked)
-        # Matters, and is asked again, only where a leaky_relu may be the last.
+        hooked = is_customised(container)
+        items = group_layers(self.leaves, hooked)
+        # It matters, and is compared at later calls, only where a leaky_relu may be the last layer.
         self.hooked = hooked if any(type(module) is nn.LeakyReLU for module in self.leaves) else None
-        self.steps = _chained(items)
+        self.steps = _chain_layers(items)
         self.children = [list(walked) for walked in (container, *self.nested)]
         self.kinds = [type(module) for module in self.leaves]
         read = [module for module in (*self.nested, *self.leaves) if _can_be_read(module)]
-        self.untouched = [vars(module) for module in read if not is_touched(module)]
-        self.touched = [module for module in read if is_touched(module)]
+        self.plain = [vars(module) for module in read if not is_customised(module)]
+        self.customised = [module for module in read if is_customised(module)]
         self.values = [
             (vars(module), name, vars(module)[name])
             for module in self.leaves
@@ -122,12 +123,15 @@ class Recipe:
             for parameters, name, _ in self.tensors
             if name == "bias" and parameters.get("bias") is not None
         ]
-        # Modules of modules: whether one of them works in place has to be looked for.
+        # A module with children: whether one of these works in place has to be looked for at each call.
         self.in_place = [(module, works_in_place(module)) for module in _behind_leaky_relu(items) if module._modules]
 
-    def holds(self, container: nn.Sequential) -> bool:
-        """Whether it would be derived again. Asked at every call, hence without a call of its own for each module."""
-        for own in self.untouched:
+    def is_current(self, container: nn.Sequential) -> bool:
+        """Whether the recipe, if derived now, would be the same.
+
+        Every call of the container asks this, so the checks are written out instead of calling `is_customised`.
+        """
+        for own in self.plain:
             if (
                 own["_forward_hooks"]
                 or own["_forward_pre_hooks"]
@@ -152,28 +156,28 @@ class Recipe:
         return (
             self.children == [list(walked._modules.values()) for walked in (container, *self.nested)]
             and self.kinds == list(map(type, self.leaves))
-            and all(map(is_touched, self.touched))
-            and (self.hooked is None or is_touched(container) == self.hooked)
+            and all(map(is_customised, self.customised))
+            and (self.hooked is None or is_customised(container) == self.hooked)
         )
 
 
 def steps(container: nn.Sequential) -> Steps:
-    """What a call of the container consists of, in order: layers that run as one, modules that are called themselves.
+    """Return the steps of a call of the container, in order: chains of layers, and modules that are called themselves.
 
-    Whoever records a model gets to see its own layers.
+    A recording (torch.export, torch.jit.trace, global hooks) gets the container's own children.
     """
     if _has_any_global_hook() or is_recorded():  # type: ignore[no-untyped-call]
         return list(container)
-    if torch.compiler.is_dynamo_compiling():  # guards what it reads by itself
+    if torch.compiler.is_dynamo_compiling():  # Dynamo itself guards what it reads
         return Recipe(container).steps
     recipe: Recipe | None = vars(container).get(RECIPE)
-    if recipe is None or not recipe.holds(container):
+    if recipe is None or not recipe.is_current(container):
         recipe = vars(container)[RECIPE] = Recipe(container)
     return recipe.steps
 
 
 def obstacle(module: nn.Module) -> str | None:
-    """Why a Linear or an activation has to be called itself; None where reading it is enough."""
+    """Return why a Linear or an activation has to be called itself; None where it can be fused."""
     kind = type(module)
     if kind is nn.Linear or kind is FusedLinear:
         for name in ("weight", "bias"):
@@ -182,7 +186,7 @@ def obstacle(module: nn.Module) -> str | None:
                 return f"its {name} is a {type(tensor).__name__}, {tensor.layout}"
         weight, bias = parameter(module, "weight"), parameter(module, "bias")
         if weight is None or weight.dim() != 2:
-            return "its weight is no matrix"
+            return "its weight is not a matrix"
         if bias is not None and bias.shape != weight.shape[:1]:  # stock broadcasts it
             return f"its bias has the shape {tuple(bias.shape)}, not {tuple(weight.shape[:1])}"
     elif kind not in ACTIVATION_MODULES:
@@ -190,20 +194,20 @@ def obstacle(module: nn.Module) -> str | None:
         return f"{kind.__name__} is not {wanted}"
     elif not is_slope(slope := vars(module).get("negative_slope", 0.0)):
         return f"its negative_slope is {slope}: a number ≥ 0 is needed"
-    return "it has hooks, or a forward of its own" if is_touched(module) else None
+    return "it has hooks, or a forward of its own" if is_customised(module) else None
 
 
 def is_slope(slope: object) -> bool:
-    """Whether the operators take it as a negative_slope."""
+    """Whether the operators accept this negative_slope."""
     return type(slope) in (float, int) and 0 <= slope < inf  # type: ignore[operator]
 
 
 def works_in_place(module: nn.Module) -> bool:
-    """Whether the module, or any inside it, says that it may overwrite its input."""
+    """Whether the module, or a module inside it, says that it may overwrite its input."""
     return any(vars(inner).get("inplace", False) for inner in module.modules())
 
 
-def is_walked(kind: type[nn.Module]) -> bool:
+def runs_children_in_order(kind: type[nn.Module]) -> bool:
     """Whether a call of this kind of Sequential is a call of its children, one after the other."""
     return (
         issubclass(kind, nn.Sequential)
@@ -214,13 +218,13 @@ def is_walked(kind: type[nn.Module]) -> bool:
 
 
 def leaves(container: nn.Sequential, nested: list[nn.Sequential], prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """The children by name, those of nested Sequentials in their place; the nested ones are added to the list.
+    """Return the children with their names; the children of a nested Sequential stand in its place.
 
-    A nested Sequential with hooks or with a forward of its own is a leaf.
+    A nested Sequential with hooks or with a forward of its own is a leaf. The other nested ones are added to `nested`.
     """
     found: list[tuple[str, nn.Module]] = []
     for name, child in container._modules.items():
-        if isinstance(child, nn.Sequential) and is_walked(type(child)) and not is_touched(child):
+        if isinstance(child, nn.Sequential) and runs_children_in_order(type(child)) and not is_customised(child):
             nested.append(child)
             found += leaves(child, nested, f"{prefix}{name}.")
         else:
@@ -228,12 +232,12 @@ def leaves(container: nn.Sequential, nested: list[nn.Sequential], prefix: str = 
     return found
 
 
-def joined(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Module]:
-    """Each Linear with the activation behind it, and with modules that do nothing behind that.
+def group_layers(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Module]:
+    """Return the modules with each Linear, its activation and the idle modules around the activation as one `Layer`.
 
     Args:
         modules: the leaves of a container.
-        hooked: whether the container has hooks, and so is called itself even within another Sequential.
+        hooked: whether the container is called itself even within another Sequential, as it has hooks.
     """
     items: list[Layer | nn.Module] = []
     for module in modules:
@@ -250,18 +254,18 @@ def joined(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Module]:
             items[-1] = Layer(last.linear, name, slope, module, [*last.modules, module])
         else:
             if works_in_place(module):
-                items[-1:] = _apart(items[-1:])
+                items[-1:] = _split_leaky_relu(items[-1:])
             items.append(module)
-    # Whoever calls a container by itself may have something behind it that works in place. (Without hooks, the
-    # Sequential around it runs its children as its own.)
-    return [*items[:-1], *_apart(items[-1:])] if hooked else items
+    # What follows a container that is called by itself may work in place. (Without hooks, the Sequential around the
+    # container runs the container's children as its own.)
+    return [*items[:-1], *_split_leaky_relu(items[-1:])] if hooked else items
 
 
-def _apart(last: list[Layer | nn.Module]) -> list[Layer | nn.Module]:
-    """A leaky_relu taken out of its layer, so that the next module may overwrite its output.
+def _split_leaky_relu(last: list[Layer | nn.Module]) -> list[Layer | nn.Module]:
+    """Return a leaky_relu and its layer apart, so that the next module may overwrite the output of leaky_relu.
 
-    A fused one keeps its output for the gradient, stock keeps the input. (The other activations keep their output in
-    stock too.)
+    A fused leaky_relu keeps its output for the gradient, PyTorch's keeps the input. (The other activations of PyTorch
+    keep their output too.)
     """
     if not (last and isinstance(layer := last[0], Layer) and layer.activation == "leaky_relu" and layer.module):
         return last
@@ -270,7 +274,7 @@ def _apart(last: list[Layer | nn.Module]) -> list[Layer | nn.Module]:
 
 
 def _behind_leaky_relu(items: list[Layer | nn.Module]) -> list[nn.Module]:
-    """The modules that `_apart` depends on."""
+    """Return the modules after a leaky_relu that make `group_layers` split it off if they work in place."""
     return [
         module
         for last, module in pairwise(items)
@@ -283,13 +287,13 @@ def _behind_leaky_relu(items: list[Layer | nn.Module]) -> list[nn.Module]:
     ]
 
 
-def _chained(items: list[Layer | nn.Module]) -> Steps:
-    """Neighbouring layers together."""
+def _chain_layers(items: list[Layer | nn.Module]) -> Steps:
+    """Return the steps: neighbouring layers with a common slope as one chain, other modules as they are."""
     found: Steps = []
     layers: list[Layer] = []
     for item in [*items, None]:
         if layers and not (isinstance(item, Layer) and _share_slope([*layers, item])):
-            found.append(Layers(layers))
+            found.append(LayerChain(layers))
             layers = []
         if isinstance(item, Layer):
             layers.append(item)
@@ -299,23 +303,23 @@ def _chained(items: list[Layer | nn.Module]) -> Steps:
 
 
 def _share_slope(layers: list[Layer]) -> bool:
-    """Whether one operator, which has one slope, can run them."""
+    """Whether one operator, which has one slope, can run these layers."""
     return len({layer.negative_slope for layer in layers if layer.activation == "leaky_relu"}) <= 1
 
 
 def does_nothing(module: nn.Module) -> bool:
     """Whether a call of the module returns its input."""
     kind = type(module)
-    return (kind is nn.Identity or (kind is nn.Dropout and not module.training)) and not is_touched(module)
+    return (kind is nn.Identity or (kind is nn.Dropout and not module.training)) and not is_customised(module)
 
 
 def _can_be_read(module: nn.Module) -> bool:
-    """Whether the module is of a kind that need not be called itself."""
+    """Whether a module of this class can be fused or left out instead of called."""
     kind = type(module)
-    return kind in (nn.Linear, FusedLinear, nn.Dropout) or kind in ACTIVATION_MODULES or is_walked(kind)
+    return kind in (nn.Linear, FusedLinear, nn.Dropout) or kind in ACTIVATION_MODULES or runs_children_in_order(kind)
 
 
-def is_touched(module: nn.Module) -> bool:
+def is_customised(module: nn.Module) -> bool:
     """Whether a call of the module may be more than a call of its class's forward."""
     return bool(
         module._forward_hooks
@@ -328,16 +332,16 @@ def is_touched(module: nn.Module) -> bool:
 
 
 def parameter(linear: nn.Module, name: str) -> Any:
-    """``getattr(linear, name)``, without the detour through Module.__getattr__."""
+    """Return ``getattr(linear, name)``, for a parameter without the slow Module.__getattr__."""
     parameters = linear._parameters
     return parameters[name] if name in parameters else getattr(linear, name)
 
 
 def _is_plain(tensor: Any) -> bool:
-    """Not a subclass (DTensor, quantised, fx.Proxy), not sparse, not nested."""
+    """Whether a tensor is not a subclass (DTensor, quantised, fx.Proxy), not sparse and not nested."""
     return type(tensor) in (Tensor, nn.Parameter) and tensor.layout is torch.strided and not tensor.is_nested
 
 
-def takes(input: Any) -> bool:
-    """Whether the operators take this input."""
+def is_supported(input: Any) -> bool:
+    """Whether the operators accept this input."""
     return _is_plain(input) and input.dtype in DTYPES and input.device.type in _DEVICES

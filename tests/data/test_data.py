@@ -144,8 +144,8 @@ def test_sources_that_are_nothing_are_named(tmp_path: Path) -> None:
 
 
 def test_images_shown_are_spread_over_the_data() -> None:
-    assert datasets.spread(4, 10).tolist() == [0, 2, 5, 7]
-    assert datasets.spread(9, 3).tolist() == [0, 1, 2]
+    assert datasets.evenly_spaced(4, 10).tolist() == [0, 2, 5, 7]
+    assert datasets.evenly_spaced(9, 3).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 4, 1), (2, 5, 4, 3)])

@@ -1,4 +1,4 @@
-"""The roofline picture: how near each case comes to what the machine can compute and move.
+"""Draws the roofline picture: how near each case comes to the peak compute rate and memory bandwidth.
 
 S. Williams, A. Waterman, D. Patterson: Roofline, CACM 52 (2009).
 """
@@ -47,7 +47,7 @@ def _by_function(records: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict
 
 
 def draw(records: list[dict[str, Any]], path: Path) -> None:
-    """Write a panel a dtype; cases that say nothing of their traffic are left out."""
+    """Write a picture with one panel per dtype. Cases without `traffic` are left out."""
     placed = [record for record in records if record["extra_info"]["traffic"]]
     dtypes = sorted({record["extra_info"]["dtype"] for record in placed}, reverse=True)
     rcParams["font.size"] = 8

@@ -199,9 +199,8 @@ class BuildExtension(TorchBuildExtension):
         super().build_extension(ext)
 
     def get_ext_filename(self, ext_name: str) -> str:
-        if ext_name.endswith(
-            "libfused_gan"
-        ):  # the library does not use Python, so its name is without the Python version
+        # The library does not use Python, so its name is without the Python version.
+        if ext_name.endswith("libfused_gan"):
             return os.path.join(*ext_name.split(".")) + ".so"
         return super().get_ext_filename(ext_name)
 

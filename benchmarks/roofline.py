@@ -34,7 +34,9 @@ def _panel(axes: Axes, dtype: str, records: list[dict[str, Any]]) -> None:
             ]
             label = f"{function}, {'ours' if variant == 'fused_gan' else 'stock'}"
             axes.scatter(*zip(*points, strict=True), 14, color, marker, alpha=0.7, linewidths=0, label=label)
-    axes.set(title=dtype, xlabel="FLOP a byte, every operand moved once", ylabel="GFLOP/s", xscale="log", yscale="log")
+    axes.set(
+        title=dtype, xlabel="FLOP per byte, every operand moved once", ylabel="GFLOP/s", xscale="log", yscale="log"
+    )
     axes.legend(loc="lower right")
 
 

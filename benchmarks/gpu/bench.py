@@ -189,9 +189,8 @@ class Results:
 
     def summary(self) -> str:
         """Say how many cases were measured, failed and did not run."""
-        whole = (
-            self.records.keys() - self.failed.keys()
-        )  # a case that failed midway has a record of what was measured before
+        # A case that failed midway has a record of what was measured before.
+        whole = self.records.keys() - self.failed.keys()
         words = f"{len(whole)} of {len(self.names)} cases measured, {len(self.failed)} failed"
         if variants := self.of_variants("failed"):
             words += f"; {len(variants)} times of variants failed"

@@ -33,7 +33,7 @@ def parse(
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except (SafetensorError, ValueError) as reason:
-        raise error(f"{path}: damaged, cut short, or no safetensors file: {reason}") from reason
+        raise error(f"{path}: damaged, cut short, or not a safetensors file: {reason}") from reason
     metadata: dict[str, str] = header.get("__metadata__", {})
     if metadata.get("format") != expected:
         raise error(f"{path}: expected a file of format {expected!r}, got {metadata.get('format')!r}; {otherwise}")

@@ -57,7 +57,7 @@ class ImageData:
         if labels is not None:
             require(
                 labels.shape == images.shape[:1] and np.issubdtype(labels.dtype, np.integer),
-                f"{name}: labels must be {len(images)} integers, one an image, got {labels.dtype} {labels.shape}",
+                f"{name}: labels must be {len(images)} integers, one per image, got {labels.dtype} {labels.shape}",
             )
             labels = labels.astype(np.int64)
         return cls(
@@ -160,7 +160,7 @@ def _load_arrays(source: str, path: Path) -> ImageData:
         return known.read()
     if path.is_dir():
         return ImageData.from_arrays(source, *read_idx_folder(path))
-    require(path.is_file(), f"data: {source!r} is no file, no folder and none of {', '.join(DATA_SETS)}")
+    require(path.is_file(), f"data: {source!r} is not a file, a folder or one of {', '.join(DATA_SETS)}")
     if path.suffix == ".npz":
         return _read_npz(path)
     require(is_idx_name(path.name), f"{path}: expected an .npz, an IDX file named *-ubyte or *-ubyte.gz, or a folder")
@@ -169,7 +169,7 @@ def _load_arrays(source: str, path: Path) -> ImageData:
 
 def _read_npz(path: Path) -> ImageData:
     # numpy.load also opens a single .npy and a pickle, whatever the suffix.
-    require(zipfile.is_zipfile(path), f"{path}: broken, or no .npz (an .npz is a zip archive)")
+    require(zipfile.is_zipfile(path), f"{path}: broken, or not an .npz (an .npz is a zip archive)")
     try:
         with np.load(path, allow_pickle=False) as archive:
             require("images" in archive, f"{path}: it has no array 'images', only {', '.join(archive) or 'nothing'}")

@@ -50,7 +50,7 @@ def read_picture_folder(
     paths = sorted(path for path in folder.iterdir() if is_picture(path))
     require(
         bool(paths) != bool(classes),
-        f"{folder}: expected pictures ({', '.join(SUFFIXES)}), or folders of them, one a class, "
+        f"{folder}: expected pictures ({', '.join(SUFFIXES)}), or folders of them, one per class, "
         f"got {'both' if paths else 'neither'}, and no IDX image file either",
     )
     labels = None

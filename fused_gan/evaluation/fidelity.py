@@ -20,7 +20,7 @@ KID_SUBSET = 1000  # features, at most, per subset
 
 
 class _AsIs(nn.Module):
-    """Takes the place of Inception in torchmetrics' classes, because they get features instead of images."""
+    """Takes the place of Inception in torchmetrics' classes, which here get features instead of images."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -33,8 +33,8 @@ class _AsIs(nn.Module):
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
     """Return ‖μ − μ̂‖² + tr(Σ + Σ̂ − 2 (Σ Σ̂)^½), the Fréchet distance of two normal distributions.
 
-    They have the means and covariances of the features: Heusel et al., GANs Trained by a Two Time-Scale Update Rule
-    (2017), equation 6.
+    Mean and covariance of each distribution are those of the features: Heusel et al., GANs Trained by a Two Time-Scale
+    Update Rule (2017), equation 6.
 
     Args:
         real, fake: (N, d) and (M, d), N and M at least 2; computed in float64.
@@ -53,7 +53,7 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 def classifier_score(logits: Tensor) -> float:
     """Return exp(mean KL(p(y | x) ‖ p(y))), over all samples at once.
 
-    It is the formula of the Inception Score (Salimans et al., Improved Techniques for Training GANs, 2016), for any
+    The formula is that of the Inception Score (Salimans et al., Improved Techniques for Training GANs, 2016), for any
     classifier.
 
     Args:

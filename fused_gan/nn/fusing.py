@@ -125,8 +125,8 @@ def _origin(module: nn.Module, trace: bool) -> Origin | None:
     if isinstance(module, FusedSequential) or ORIGIN in vars(stock) or class_obstacle(module):
         return None
     if isinstance(module, nn.Sequential) and runs_children_in_order(stock):
-        pays = any(isinstance(step, LayerChain) and step.fused for step in Recipe(module).steps)
-        return Origin(stock, None) if pays else None
+        has_fused_chain = any(isinstance(step, LayerChain) and step.fused for step in Recipe(module).steps)
+        return Origin(stock, None) if has_fused_chain else None
     calls = activation_calls(module) if trace else []
     return Origin(stock, _activations(module)) if calls and not isinstance(calls, str) else None
 
@@ -140,7 +140,7 @@ def class_obstacle(module: nn.Module) -> str | None:
         return f"{stock.__name__} has a __call__ of its own"
     if stock.__reduce_ex__ is not object.__reduce_ex__ or stock.__reduce__ is not object.__reduce__:
         return f"{stock.__name__} has its own way to be pickled"
-    if hasattr(stock.__init_subclass__, "__func__"):  # that of object is built in
+    if hasattr(stock.__init_subclass__, "__func__"):  # object's own method is built in
         return f"{stock.__name__} keeps watch over its subclasses"
     if any(base.__name__ == "FSDPModule" for base in stock.__mro__):
         return "it was sharded before: fuse first, then fully_shard"

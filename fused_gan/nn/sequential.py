@@ -98,32 +98,32 @@ class Recipe:
         self.leaves = [module for _, module in leaves(container, self.nested)]
         hooked = is_customised(container)
         items = group_layers(self.leaves, hooked)
-        # It matters, and is compared at later calls, only where a leaky_relu may be the last layer.
+        # Later calls compare this only where a leaky_relu may be the last layer; elsewhere it does not matter.
         self.hooked = hooked if any(type(module) is nn.LeakyReLU for module in self.leaves) else None
         self.steps = _chain_layers(items)
         self.children = [list(walked) for walked in (container, *self.nested)]
-        self.kinds = [type(module) for module in self.leaves]
+        self.classes = [type(module) for module in self.leaves]
         read = [module for module in (*self.nested, *self.leaves) if _can_be_read(module)]
         self.plain = [vars(module) for module in read if not is_customised(module)]
         self.customised = [module for module in read if is_customised(module)]
-        self.values = [
+        self.attributes = [
             (vars(module), name, vars(module)[name])
             for module in self.leaves
             for name in ("activation", "negative_slope", "inplace", *["training"] * (type(module) is nn.Dropout))
             if name in vars(module)
         ]
-        self.tensors: list[tuple[dict[str, Any], str, type]] = [
+        self.parameter_types: list[tuple[dict[str, Any], str, type]] = [
             (module._parameters, name, type(module._parameters.get(name)))
             for module in read
             if isinstance(module, nn.Linear)
             for name in ("weight", "bias")
         ]
-        self.biases = [
+        self.bias_shapes = [
             (parameters, parameters["bias"].shape)
-            for parameters, name, _ in self.tensors
+            for parameters, name, _ in self.parameter_types
             if name == "bias" and parameters.get("bias") is not None
         ]
-        # A module with children: whether one of these works in place has to be looked for at each call.
+        # For a module with children, each call looks whether a child works in place.
         self.in_place = [(module, works_in_place(module)) for module in _behind_leaky_relu(items) if module._modules]
 
     def is_current(self, container: nn.Sequential) -> bool:
@@ -141,13 +141,13 @@ class Recipe:
                 or "_compiled_call_impl" in own
             ):
                 return False
-        for own, name, value in self.values:
+        for own, name, value in self.attributes:
             if own[name] is not value and own[name] != value:
                 return False
-        for parameters, name, kind in self.tensors:
+        for parameters, name, kind in self.parameter_types:
             if type(parameters.get(name)) is not kind:
                 return False
-        for parameters, shape in self.biases:
+        for parameters, shape in self.bias_shapes:
             if parameters["bias"].shape != shape:
                 return False
         for module, value in self.in_place:
@@ -155,7 +155,7 @@ class Recipe:
                 return False
         return (
             self.children == [list(walked._modules.values()) for walked in (container, *self.nested)]
-            and self.kinds == list(map(type, self.leaves))
+            and self.classes == list(map(type, self.leaves))
             and all(map(is_customised, self.customised))
             and (self.hooked is None or is_customised(container) == self.hooked)
         )

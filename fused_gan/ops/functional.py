@@ -81,7 +81,7 @@ def mlp(
         ValueError, TypeError, RuntimeError: as for `linear_act`; the message names the layer, as in ``weights[1]``.
     """
     if isinstance(activations, str):
-        raise TypeError(f"activations: expected a sequence of names, one a layer, got the string {activations!r}")
+        raise TypeError(f"activations: expected a sequence of names, one per layer, got the string {activations!r}")
     if is_recorded():
         return reference.mlp(input, weights, biases, activations, negative_slope)
     result: Tensor = _mlp(input, weights, biases, activations, negative_slope)

@@ -16,10 +16,8 @@ from fused_gan.tuning.plan_files import Facts, Record, layer_product
 
 ROUNDS = 15  # each round times every kernel, so that what disturbs the machine disturbs all kernels alike
 ROUND_SECONDS = 2e-3  # per kernel and round
-SETS, CACHE_BYTES = (
-    8,
-    16 << 20,
-)  # sets of operands, together larger than a core's caches, as between the layers of a network
+# Sets of operands, together larger than a core's caches, as between the layers of a network.
+SETS, CACHE_BYTES = 8, 16 << 20
 # A kernel replaces the table's kernel where the median of its time over the table's is below this. A smaller gain is
 # noise, and a chain may lose it, because its layers hand over packed batches where they run on the same kernel.
 BETTER = 0.95

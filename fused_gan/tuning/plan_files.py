@@ -42,9 +42,7 @@ class Record:
     kernel: str
     splits: int  # parts of the depth
     microseconds: float
-    usual_microseconds: (
-        float  # on CUDA of torch's product and one kernel after it; on CPU of the kernel in the plan's table
-    )
+    usual_microseconds: float  # CUDA: torch's product and one kernel after it; CPU: the kernel in the plan's table
 
     @property
     def product(self) -> Product:
@@ -199,9 +197,8 @@ def install(findings: Findings) -> list[str]:
     if followed:
         kind = findings.device, findings.facts
         known = _installed.pop(kind, Findings(findings.device, *findings.facts, ()))
-        _installed[kind] = known.merged(
-            followed
-        )  # as the last one, so that installing all of them again leads to the same choices
+        # It is the last entry now, so that installing all entries again leads to the same choices.
+        _installed[kind] = known.merged(followed)
     return [reason for reason in reasons.values() if reason]
 
 
@@ -218,7 +215,7 @@ def _keep(findings: Findings, record: Record) -> str:
             return f"measured on {findings.device}: this build of fused_gan has no CUDA kernels"
         else:
             native.cuda_keep(record.product, (findings.capability, findings.units), record.kernel, record.splits)
-    except (ValueError, TypeError) as error:  # no such kernel, one that cannot run this product, a number out of range
+    except (ValueError, TypeError) as error:  # unknown kernel, unfit for the product, or number out of range
         return str(error)
     return ""
 
@@ -255,11 +252,7 @@ def install_kept() -> None:
 def _install_file(path: Path) -> None:
     try:
         install(read(path))
-    except (
-        OSError,
-        ValueError,
-        RuntimeError,
-    ) as error:  # RuntimeError: FUSED_GAN_CPU_CAPABILITY names no instruction set
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: FUSED_GAN_CPU_CAPABILITY is unknown
         warnings.warn(f"fused_gan: measured plans were left out: {error}", stacklevel=3)
 
 

@@ -2,7 +2,7 @@
 
 Environment variables:
     FUSED_GAN_CUDA        0 turns the CUDA kernels off
-    FORCE_CUDA            1 demands them, also where no GPU is visible
+    FORCE_CUDA            1 demands the CUDA kernels, also where no GPU is visible
     TORCH_CUDA_ARCH_LIST  CUDA architectures, default "8.0+PTX;9.0a"
     CUTLASS_PATH          folder with include/cutlass, default that of the package nvidia-cutlass
     FUSED_GAN_SANITIZE    1 builds for AddressSanitizer and UndefinedBehaviourSanitizer (make sanitize)
@@ -25,7 +25,10 @@ from setuptools.command.build_ext import build_ext
 
 
 def find_cuda_home() -> str | None:
-    """The toolkit's folder; torch would take the one above nvcc, which may be a wrapper script without headers."""
+    """Return the toolkit's folder.
+
+    torch would take the folder above nvcc, which may be a wrapper script without headers.
+    """
     nvcc = shutil.which("nvcc")
     candidates = [
         os.environ.get("CUDA_HOME"),
@@ -36,16 +39,16 @@ def find_cuda_home() -> str | None:
 
 
 if cuda_home := find_cuda_home():
-    os.environ["CUDA_HOME"] = cuda_home  # read when torch.utils.cpp_extension is imported
+    os.environ["CUDA_HOME"] = cuda_home  # torch.utils.cpp_extension reads it when it is imported
 try:
     import pybind11
-except ImportError:  # torch's headers hold a copy
+except ImportError:  # torch's headers contain a copy
     pybind11 = None
 try:
     import torch
     from torch.utils.cpp_extension import CUDA_HOME, CppExtension, CUDAExtension
     from torch.utils.cpp_extension import BuildExtension as TorchBuildExtension
-except ImportError:  # metadata and source distributions need no torch; the build says what is missing
+except ImportError:  # metadata and source distributions are made without torch; the build says what is missing
     torch, TorchBuildExtension = None, build_ext
 
 ROOT = Path(__file__).parent
@@ -54,11 +57,11 @@ DEFAULT_ARCHITECTURES = "8.0+PTX;9.0a"
 OPERATORS = "fused_gan.libfused_gan"  # loaded by torch.ops.load_library, linked by fused_gan._C
 CXX_WARNINGS = ["-Wall", "-Wextra", "-Wno-psabi", "-Wno-unknown-pragmas", "-Wno-unused-parameter"]
 CXX_FLAGS = ["-O3", "-g0", "-std=c++20", "-fno-math-errno", *CXX_WARNINGS]
-if os.environ.get("FUSED_GAN_SANITIZE") == "1":  # -O1 keeps what the report points at
+if os.environ.get("FUSED_GAN_SANITIZE") == "1":  # -O1 keeps the functions and lines that a report names
     CXX_FLAGS += ["-O1", "-g1", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
 # -DNDEBUG: ptxas serialises wgmma around calls, and asserts are calls.
 NVCC_FLAGS = ["-O3", "-std=c++20", "--expt-relaxed-constexpr", "-lineinfo", "-DNDEBUG"]
-# Only sm_90a has the instructions. torch's macros would take conversions of half away that CUTLASS makes use of.
+# Only sm_90a has wgmma. The -U undo torch's macros, which remove conversions of half that CUTLASS uses.
 HOPPER_SOURCES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc" / "cuda").glob("wgmma_*.cu"))
 HOPPER_FLAGS = [
     "-gencode=arch=compute_90a,code=sm_90a",
@@ -71,19 +74,19 @@ HOPPER_FLAGS = [
 
 
 def stop(message: str) -> None:
-    """End the build with a word that stands out at the end of pip's output."""
+    """End the build with a message that stands out at the end of pip's output."""
     rule = "=" * 100
     sys.exit(f"\n{rule}\nfused_gan: {message}\n{rule}")
 
 
 def say(message: str) -> None:
-    """A word on standard error that stands out between the compilers' lines."""
+    """Print a message on standard error that stands out between the compilers' lines."""
     rule = "*" * 100
     print(f"\n{rule}\nfused_gan: {message}\n{rule}\n", file=sys.stderr)
 
 
 def check_torch() -> None:
-    """Name the missing or too old torch and the way to mend it."""
+    """End the build, with a remedy, if torch is missing or too old."""
     remedy = (
         "fused_gan is compiled against the torch of your environment, which pip's build isolation hides. Do this:\n"
         f"    pip install 'torch>={TORCH_FLOOR[0]}.{TORCH_FLOOR[1]}' setuptools pybind11 ninja\n"
@@ -96,7 +99,7 @@ def check_torch() -> None:
 
 
 def wants_cuda() -> tuple[bool, str]:
-    """Whether to compile the CUDA kernels, and why (not)."""
+    """Return whether to compile the CUDA kernels, and why or why not."""
     forced = os.environ.get("FORCE_CUDA") == "1"
     if os.environ.get("FUSED_GAN_CUDA") == "0":
         if forced:
@@ -117,7 +120,7 @@ def wants_cuda() -> tuple[bool, str]:
 
 
 def find_cutlass() -> Path | None:
-    """The folder that holds include/cutlass: CUTLASS_PATH, or in the package nvidia-cutlass."""
+    """Return the folder that holds include/cutlass: CUTLASS_PATH, or a folder in the package nvidia-cutlass."""
     if path := os.environ.get("CUTLASS_PATH"):
         if not Path(path, "include", "cutlass", "cutlass.h").exists():
             stop(f"CUTLASS_PATH={path}: expected a folder with include/cutlass/cutlass.h, there is none.")
@@ -128,7 +131,7 @@ def find_cutlass() -> Path | None:
 
 
 def wants_wgmma(cutlass: Path | None) -> tuple[bool, str]:
-    """Whether to compile the products for Hopper's tensor cores, and why (not)."""
+    """Return whether to compile the products for Hopper's tensor cores, and why or why not."""
     if "9.0a" not in os.environ["TORCH_CUDA_ARCH_LIST"]:
         return False, "TORCH_CUDA_ARCH_LIST does not name 9.0a"
     if cutlass is None:
@@ -137,9 +140,10 @@ def wants_wgmma(cutlass: Path | None) -> tuple[bool, str]:
 
 
 def cuda_header_flags() -> list[str]:
-    """Where torch's headers find what a slim toolkit lacks (cusparse.h, cublas_v2.h): in pip's packages.
+    """Return the flags for the headers that torch needs and a slim toolkit lacks (cusparse.h, cublas_v2.h).
 
-    Searched after everything else, as these folders hold headers of the toolkit too, and not all of them.
+    They are in pip's packages. The compiler searches these folders last, because they also hold some, but not all,
+    headers of the toolkit.
     """
     if Path(CUDA_HOME, "include", "cusparse.h").exists():
         return []
@@ -153,7 +157,7 @@ def cuda_header_flags() -> list[str]:
 
 
 class BuildExtension(TorchBuildExtension):
-    """torch's build with ninja, decided on when it runs: metadata can be had where nothing can be compiled."""
+    """torch's build with ninja, configured when it runs, so that metadata can be made where nothing can be compiled."""
 
     def finalize_options(self) -> None:
         check_torch()
@@ -178,8 +182,11 @@ class BuildExtension(TorchBuildExtension):
             self.write_facts(ROOT / "fused_gan")
 
     def build_extension(self, ext: Extension) -> None:
-        """The products for Hopper are compiled for it alone: for each other architecture CUTLASS's headers would be
-        gone through once more, a minute a file, for kernels without content."""
+        """Compile the products for Hopper for Hopper alone, then build the extension.
+
+        For each other architecture the compiler would read CUTLASS's headers once more, a minute per file, for empty
+        kernels.
+        """
         if ext.name == OPERATORS and self.with_wgmma:
             objects = self.compiler.compile(
                 HOPPER_SOURCES,
@@ -192,12 +199,13 @@ class BuildExtension(TorchBuildExtension):
         super().build_extension(ext)
 
     def get_ext_filename(self, ext_name: str) -> str:
-        if ext_name.endswith("libfused_gan"):  # no Python in it, so no Python version in its name
+        # The library does not use Python, so its name is without the Python version.
+        if ext_name.endswith("libfused_gan"):
             return os.path.join(*ext_name.split(".")) + ".so"
         return super().get_ext_filename(ext_name)
 
     def write_facts(self, folder: Path) -> None:
-        """build.json beside the library: what `import fused_gan` compares before it loads anything."""
+        """Write build.json beside the library. `import fused_gan` compares it before it loads the library."""
         facts = {
             "torch": torch.__version__,
             "cuda": torch.version.cuda if self.with_cuda else None,
@@ -211,8 +219,8 @@ class BuildExtension(TorchBuildExtension):
 
 
 def extensions(with_cuda: bool, cutlass: Path | None) -> list[Extension]:
-    """The operator library, then the module that links to it. With `cutlass`, the products for Hopper too."""
-    openmp = [] if sys.platform == "darwin" else ["-fopenmp"]  # macOS builds of torch have a thread pool of their own
+    """Return the operator library, with the products for Hopper if there is `cutlass`, and the module linked to it."""
+    openmp = [] if sys.platform == "darwin" else ["-fopenmp"]  # macOS builds of torch use their own thread pool
     sources = [
         str(path.relative_to(ROOT))
         for pattern in ("*.cpp", "cpu/*.cpp", *(("cuda/*.cpp", "cuda/*.cu") if with_cuda else ()))
@@ -232,7 +240,7 @@ def extensions(with_cuda: bool, cutlass: Path | None) -> list[Extension]:
             "nvcc": NVCC_FLAGS,
         },
         extra_link_args=openmp,
-        py_limited_api=True,  # leaves libtorch_python out of the link
+        py_limited_api=True,  # does not link libtorch_python
     )
     module = CppExtension(
         "fused_gan._C",
@@ -250,7 +258,7 @@ def extensions(with_cuda: bool, cutlass: Path | None) -> list[Extension]:
 
 
 setup(
-    # Names alone tell setuptools that the wheel is not pure; BuildExtension fills in the rest.
+    # The names tell setuptools that the wheel is not pure; BuildExtension fills in the rest.
     ext_modules=[Extension(OPERATORS, []), Extension("fused_gan._C", [])],
     cmdclass={"build_ext": BuildExtension},
 )

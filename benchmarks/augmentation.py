@@ -1,9 +1,9 @@
-"""Do generated digits help a classifier that has few real ones? `python -m benchmarks.augmentation`.
+"""Measures whether generated digits help a classifier that has few real digits: `python -m benchmarks.augmentation`.
 
-For each seed: 500 digits are drawn from mnist-5k, 50 a class. A conditional GAN is trained on these and no others, and
-makes labelled digits. A classifier is trained on the 500 alone, and again with generated ones beside them; each has the
-same weights to begin with, the same number of steps, and every image moved, paled, blurred and made noisy a little. It
-is tested on the other 4,500.
+Each seed draws 500 digits from mnist-5k, 50 per class. A conditional GAN is trained on these digits alone, and makes
+labelled digits. A classifier is trained on the 500 digits alone, and again on the 500 and generated digits. Both times
+the initial weights and the number of steps are the same, and every image is moved, paled, blurred and made noisy a
+little. The classifier is tested on the other 4,500 digits.
 """
 
 from __future__ import annotations
@@ -30,38 +30,38 @@ from fused_gan.study.statistics import FEWEST, studentised_interval
 from fused_gan.training import configure, load_sampler, train
 from fused_gan.training.export import export_dataset
 
-REAL = 50  # of each class
-GENERATED = (0, 500, 2000)  # beside the real ones
+REAL = 50  # real digits per class
+GENERATED = (0, 500, 2000)  # generated digits beside the real ones
 CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What `main` is told."""
+    """The options of `main`."""
 
     out: Path = Path("runs/augmentation")
-    """Folder for everything that is made; a seed that is done in it is not done again, one cut short is begun anew."""
+    """Folder for all results. Seeds that are done in it are not run again; a seed that was cut short begins anew."""
 
     seeds: int = 8
-    """Choices of 500 digits, each with a GAN and classifiers of its own."""
+    """Number of choices of 500 digits. Each has its own GAN and classifiers."""
 
     gan_steps: int = 4000
-    """Of the conditional GAN."""
+    """Training steps of the conditional GAN."""
 
     classifier_steps: int = 600
-    """Batches of 128."""
+    """Training steps of each classifier, on batches of 128 images."""
 
     threads: int = 1
     """CPU threads of torch."""
 
     @property
     def told(self) -> dict[str, int]:
-        """What a seed's accuracies depend on; it stands beside them."""
+        """The options that a seed's accuracies depend on, which are written beside the accuracies."""
         return {"gan_steps": self.gan_steps, "classifier_steps": self.classifier_steps}
 
 
 def main(options: Options) -> None:
-    """Do what is left to do, and print a table."""
+    """Run the seeds that are not done, and print a table of all seeds."""
     require(options.seeds >= FEWEST, f"seeds: expected {FEWEST} or more, which an interval needs, got {options.seeds}")
     torch.set_num_threads(options.threads)
     folders = [options.out / f"seed{seed}" for seed in range(options.seeds)]
@@ -75,10 +75,10 @@ def main(options: Options) -> None:
 
 
 def read_accuracies(path: Path, options: Options) -> dict[str, float]:
-    """The accuracies in a file.
+    """Return the accuracies in a file.
 
     Raises:
-        UserError: they were found with other options.
+        UserError: the accuracies were measured with other options.
     """
     content: dict[str, Any] = json.loads(path.read_text())
     require(
@@ -90,7 +90,7 @@ def read_accuracies(path: Path, options: Options) -> dict[str, float]:
 
 
 def experiment(folder: Path, seed: int, options: Options) -> dict[str, float]:
-    """The accuracy on the other digits by the number of generated ones."""
+    """Return the accuracy on the other digits, by the number of generated digits."""
     kept, others = split(load("mnist-5k"), seed)
     if folder.exists():
         shutil.rmtree(folder)  # what a killed process left of this seed
@@ -106,7 +106,7 @@ def experiment(folder: Path, seed: int, options: Options) -> dict[str, float]:
     made = load(str(folder / "generated"))
     accuracies = {}
     for count in GENERATED:
-        chosen = torch.arange(count) * max(GENERATED) // max(count, 1)  # they are sorted by class
+        chosen = torch.arange(count) * max(GENERATED) // max(count, 1)  # the generated digits are sorted by class
         images = torch.cat((kept.images, made.images[chosen]))
         labels = torch.cat((labels_of(kept), labels_of(made)[chosen]))
         torch.manual_seed(seed)
@@ -117,7 +117,7 @@ def experiment(folder: Path, seed: int, options: Options) -> dict[str, float]:
 
 
 def split(data: ImageData, seed: int) -> tuple[ImageData, ImageData]:
-    """`REAL` images of each class, and all others."""
+    """Return `REAL` images of each class, and all other images."""
     order = torch.randperm(len(data.images), generator=torch.Generator().manual_seed(seed))
     labels = labels_of(data)[order]
     ranks = torch.stack([(labels == label).cumsum(0) for label in range(10)], 1).gather(1, labels[:, None])[:, 0]
@@ -129,13 +129,13 @@ def split(data: ImageData, seed: int) -> tuple[ImageData, ImageData]:
 
 
 def labels_of(data: ImageData) -> Tensor:
-    """Its labels, which all data here has."""
+    """Return the labels of data, which all data here has."""
     assert data.labels is not None
     return data.labels
 
 
 def table(accuracies: NDArray[np.float64]) -> str:
-    """Markdown; `accuracies` is (seeds, len(GENERATED))."""
+    """Return a Markdown table of accuracies (seeds, len(GENERATED))."""
     lines = [
         "| real | generated | accuracy | difference to real alone, 95 % interval |",
         "| ---: | ---: | ---: | ---: |",

@@ -1,4 +1,4 @@
-"""Training steps: somebody's loop on fused networks, and the trainer's own step of the MLP GAN and the MLP VAE."""
+"""Training steps: a user's loop on fused networks, and the trainer's own step of the MLP GAN and the MLP VAE."""
 
 from __future__ import annotations
 
@@ -26,20 +26,23 @@ batches = pytest.mark.parametrize("batch", [64, 256])
 
 
 def stock_networks() -> tuple[nn.Sequential, nn.Sequential]:
-    """Generator and discriminator in stock layers."""
+    """Return generator and discriminator in stock layers."""
     model = MLPGANConfig()
     return stock_network(model.build_generator(IMAGE)), stock_network(model.build_discriminator(IMAGE))
 
 
 def flops_of(networks: tuple[nn.Module, nn.Module], batch: int, frozen: bool) -> int:
-    """G: forward and both gradients. D: that on real and fake, then forward and the input's gradient for G, and its
-    weights' gradients unless they are frozen then."""
+    """Return the floating point operations of a step.
+
+    G has a forward and both gradients. D has these on real and fake images, then a forward and the input's gradient for
+    G, and its weights' gradients too unless the weights are frozen.
+    """
     weights = [sum(p.numel() for p in network.parameters()) for network in networks]
     return 2 * batch * (3 * weights[0] + (8 if frozen else 9) * weights[1])
 
 
 def usual_loop(networks: tuple[nn.Module, nn.Module], real: Tensor, batch: int) -> Callable[[], None]:
-    """The step of the tutorials: real and fake scored one by one, every gradient of D computed for G's sake."""
+    """Return the step of the tutorials: D scores real and fake apart, and G's update computes all gradients of D."""
     generator, discriminator = networks
     optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=BETAS) for net in networks]
     ones, zeros = torch.ones(batch, 1), torch.zeros(batch, 1)
@@ -60,7 +63,7 @@ def usual_loop(networks: tuple[nn.Module, nn.Module], real: Tensor, batch: int) 
 
 
 def best_loop(networks: tuple[nn.Module, nn.Module], real: Tensor, batch: int) -> Callable[[], None]:
-    """What stock PyTorch can do: D frozen while G learns, real and fake in one batch, fused Adam."""
+    """Return the fastest step of stock PyTorch: D frozen while G learns, real and fake in one batch, fused Adam."""
     generator, discriminator = networks
     optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=BETAS, fused=True) for net in networks]
     targets, ones = torch.cat([torch.ones(batch, 1), torch.zeros(batch, 1)]), torch.ones(batch, 1)
@@ -82,8 +85,10 @@ def best_loop(networks: tuple[nn.Module, nn.Module], real: Tensor, batch: int) -
 
 
 def bare_loop(networks: tuple[nn.Module, nn.Module], real: Tensor, batch: int) -> Callable[[], None]:
-    """The operations of the trainer's step, and nothing around them: `best_loop` with the trainer's losses, their sums,
-    and the average of the generator's weights."""
+    """Return the operations of the trainer's step alone.
+
+    They are `best_loop` with the trainer's losses, their sums, and the average of the generator's weights.
+    """
     generator, discriminator = networks
     optimizers = [torch.optim.Adam(net.parameters(), lr=2e-4, betas=BETAS, fused=True) for net in networks]
     weights, frozen = list(generator.parameters()), list(discriminator.parameters())
@@ -114,7 +119,7 @@ def bare_loop(networks: tuple[nn.Module, nn.Module], real: Tensor, batch: int) -
 
 
 def vae_loop(encoder: nn.Module, decoder: nn.Module, real: Tensor, batch: int) -> Callable[[], None]:
-    """The operations of the trainer's step of a VAE, and nothing around them."""
+    """Return the operations of the trainer's step of a VAE alone."""
     network = VAENetwork(encoder, decoder, "sigmoid", 0.01)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     sums = torch.zeros(3)
@@ -135,7 +140,7 @@ def vae_loop(encoder: nn.Module, decoder: nn.Module, real: Tensor, batch: int) -
 
 @batches
 def bench_loop(benchmark: Any, batch: int) -> None:
-    """The tutorials' loop, its networks fused by one line."""
+    """Time the tutorials' loop with networks that `fuse` has fused."""
     networks = stock_networks()
     fused = tuple(fused_gan.fuse(copy.deepcopy(network)) for network in networks)
     real = torch.rand(1000, *IMAGE) * 2 - 1
@@ -145,7 +150,10 @@ def bench_loop(benchmark: Any, batch: int) -> None:
 
 @batches
 def bench_trainer_step(benchmark: Any, batch: int) -> None:
-    """bare: the same step by hand. eager: the best loop on stock layers. usual: the tutorials' loop on stock layers."""
+    """Time the trainer's step of the MLP GAN.
+
+    bare is the same step by hand, eager the best loop on stock layers, usual the tutorials' loop on stock layers.
+    """
     model, pixels = MLPGANConfig(), torch.randint(256, (1000, *IMAGE), dtype=torch.uint8)
     config = GANTraining(batch_size=batch, instance_noise=0, steps=10**9)
     trainer = build_system(model, config, ImageData(pixels, None), torch.device("cpu"))
@@ -161,7 +169,7 @@ def bench_trainer_step(benchmark: Any, batch: int) -> None:
 
 @batches
 def bench_vae_trainer_step(benchmark: Any, batch: int) -> None:
-    """bare: the same step by hand. eager: that on stock layers."""
+    """Time the trainer's step of the MLP VAE. bare is the same step by hand, eager that step on stock layers."""
     model, pixels = MLPVAEConfig(), torch.randint(256, (1000, *IMAGE), dtype=torch.uint8)
     config = VAETraining(batch_size=batch, steps=10**9)
     trainer = build_system(model, config, ImageData(pixels, None), torch.device("cpu"))
@@ -172,6 +180,6 @@ def bench_vae_trainer_step(benchmark: Any, batch: int) -> None:
         "bare": vae_loop(network.encoder, network.decoder, real, batch),
         "eager": vae_loop(*stock, real, batch),
     }
-    # Forward and both gradients, but for the images'.
+    # Forward and both gradients, except the gradient of the images.
     weights = sum(p.numel() for p in network.parameters())
     side_by_side(benchmark, variants, 2 * batch * (3 * weights - model.widths[0] * pixels[0].numel()))

@@ -1,4 +1,4 @@
-"""What is timed: the layers of this project's GANs and VAEs, at the batches people train with."""
+"""The timed cases: the layers of this project's GANs and VAEs, at usual batch sizes."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ CHAINS = (
 )
 BATCHES = (1, 16, 64, 256, 1024, 4096)
 
-# mkldnn::_linear_pointwise's name for each activation, and the scalars that it wants.
+# mkldnn::_linear_pointwise's name and scalar arguments for each activation.
 ONEDNN = {
     "identity": ("none", []),
     "relu": ("relu", []),
@@ -65,7 +65,7 @@ ONEDNN = {
 
 Variants = dict[str, Callable[[], object]]
 
-# One compiled function for all cases: torch.compile specialises it to each, and must not give up after the eighth.
+# One compiled function serves all cases. torch.compile specialises it to each, and must not stop after the eighth.
 torch._dynamo.config.recompile_limit = 10_000
 torch._dynamo.config.accumulated_recompile_limit = 10_000
 compiled_layer = torch.compile(reference.linear_act, dynamic=False)
@@ -73,7 +73,7 @@ compiled_chain = torch.compile(reference.mlp, dynamic=False)
 
 
 def stock_network(network: nn.Module) -> nn.Sequential:
-    """A network of fused layers in stock ones, with a copy of its weights."""
+    """Return a network of fused layers in stock layers, with a copy of its weights."""
     layers = (
         reference.stock_layers(layer) if isinstance(layer, nn.Linear) else [layer]
         for layer in copy.deepcopy(network).children()
@@ -82,15 +82,15 @@ def stock_network(network: nn.Module) -> nn.Sequential:
 
 
 def traffic(batch: int, in_features: int, out_features: int, dtype: torch.dtype) -> int:
-    """Bytes of one product's three matrices, each moved once; the same in all three directions."""
+    """Return the bytes of one product's three matrices, each moved once, which are the same in all three directions."""
     return dtype.itemsize * (batch * in_features + in_features * out_features + batch * out_features)
 
 
 class LayerCase:
-    """A layer with its tensors, and every way to run it; "floor" is our bare product, without bias and activation.
+    """A layer with its tensors, and every way to run it.
 
-    Weight and bias are parameters, as in a module: torch.compile's CUDA graphs read those where they lie, and copy
-    every other tensor at each call.
+    "floor" is our product without bias and activation. Weight and bias are parameters, as in a module, because
+    torch.compile's CUDA graphs read parameters in place and copy every other tensor at each call.
     """
 
     def __init__(self, layer: Layer, batch: int, dtype: torch.dtype, device: str = "cpu") -> None:
@@ -122,6 +122,7 @@ class LayerCase:
         return run
 
     def forward(self) -> Variants:
+        """Return the variants of the forward."""
         variants = {
             "fused_gan": self._forward(fused_gan.linear_act),
             "eager": self._forward(reference.linear_act),
@@ -146,7 +147,7 @@ class LayerCase:
 
 
 class ChainCase:
-    """A chain with its tensors. The discriminator's input needs a gradient, as it comes from a generator."""
+    """A chain with its tensors. The discriminator's input needs a gradient, because it comes from a generator."""
 
     def __init__(self, chain: Chain, batch: int, dtype: torch.dtype, device: str = "cpu") -> None:
         generator = torch.Generator().manual_seed(0)

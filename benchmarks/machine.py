@@ -1,4 +1,4 @@
-"""What this machine can do at the moment: the roofs that a case is held against, and how far its cores are apart."""
+"""Measures this machine: the peak rates that a case is compared with, and the distance between its cores."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import torch
 
 import fused_gan
 
-# A virtual machine's cores may share a last-level cache, or be moved to where they do not: about 100 and 500 ns, both
-# measured on one machine within an hour; others stay at 350. It changes a small case on two threads up to fourfold.
-FAR = 2.5  # times the round trip that a run has at its best
+# A virtual machine's cores may share a last-level cache, or be moved to cores that do not: about 100 and 500 ns, both
+# measured on one machine within an hour. Other machines stay at 350 ns. The time of a small case on two threads changes
+# up to fourfold.
+FAR = 2.5  # times the shortest round trip of a run
 
 
 @cache
 def _round_trip() -> Callable[[int, int, int], float]:
-    """round_trip.cpp, compiled."""
+    """Compile round_trip.cpp and return its function."""
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "round_trip.so")
         source = Path(__file__).with_name("round_trip.cpp")
@@ -36,9 +37,10 @@ def _round_trip() -> Callable[[int, int, int], float]:
 
 
 def round_trip() -> float:
-    """Seconds that a cache line takes between the first two processors of this process and back; 0 if it has one.
+    """Return the seconds of a cache line from the first to the second processor of this process and back.
 
-    The median of a few short runs: a thread that is put off its core for a moment is not a far core.
+    With one processor it is 0. It is the median of a few short runs, so that a thread which leaves its core for a
+    moment does not look like a far core.
     """
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) < 2:
@@ -47,7 +49,7 @@ def round_trip() -> float:
 
 
 def _shortest(call: Callable[[], object], times: int) -> float:
-    """Seconds of the quickest of so many calls."""
+    """Return the seconds of the quickest of `times` calls."""
     seconds = []
     for _ in range(times):
         start = time.perf_counter()
@@ -57,7 +59,7 @@ def _shortest(call: Callable[[], object], times: int) -> float:
 
 
 def product_rate(dtype: torch.dtype) -> float:
-    """FLOP/s of the micro-kernel: a bare product that fits into the second cache, on one thread, times the threads."""
+    """Return the micro-kernel's FLOP/s: of a product in the second-level cache, on one thread, times the threads."""
     samples, depth, outputs = 128, 512, 384
     x, weight = torch.randn(samples, depth).to(dtype), torch.randn(outputs, depth).to(dtype)
     threads = torch.get_num_threads()
@@ -71,7 +73,7 @@ def product_rate(dtype: torch.dtype) -> float:
 
 @cache
 def memory_rate() -> float:
-    """Bytes a second, read and written, that all threads together copy."""
+    """Return the bytes per second, read and written, that all threads together copy."""
     source = torch.ones(64 << 20)
     target = torch.empty_like(source)
     return 2 * source.nbytes / _shortest(lambda: target.copy_(source), 5)

@@ -1,4 +1,4 @@
-"""The peak of a call's memory, byte by byte as torch's allocator hands it out."""
+"""Measures the peak memory of a call, from the allocations of torch's allocator."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from torch.profiler import ProfilerActivity, profile
 
 
 def peak_memory(call: Callable[[], object]) -> int:
-    """The most bytes that `call`, its result included, holds at a time beyond what was there before.
+    """Return the most bytes that `call`, its result included, holds at a time beyond what was allocated before.
 
-    Summed from the allocations that torch's profiler records: exact and the same on every run, where the resident size
-    depends on pages, heaps and what ran before. Buffers inside of MKL and oneDNN, which only stock's products use, are
-    not seen. It runs in a thread of its own, which has kept no scratch memory from earlier calls: that is counted too.
+    They are summed from the allocations that torch's profiler records. The sum is exact and the same on every run, but
+    the resident size would depend on pages, heaps and what ran before. Buffers inside of MKL and oneDNN, which only
+    stock PyTorch's products use, are not counted. The call runs in a new thread, which does not yet own scratch memory
+    from earlier calls, so that scratch memory is counted too.
     """
     events = []
 
@@ -25,7 +26,7 @@ def peak_memory(call: Callable[[], object]) -> int:
         events.extend(event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]")
         del result
 
-    gc.collect()  # garbage from before, freed while it is measured, would make the peak look lower
+    gc.collect()  # older garbage, freed during the measurement, would make the peak look lower
     thread = Thread(target=record)
     thread.start()
     thread.join()

@@ -1,4 +1,4 @@
-"""Runs the benchmarks and writes what they found into a folder: JSON, Markdown tables, a roofline picture.
+"""Runs the benchmarks and writes the results into a folder: JSON, Markdown tables, a roofline picture.
 
 python -m benchmarks.report [--out benchmarks/results/NAME] [-k EXPRESSION]
 """
@@ -23,15 +23,15 @@ from benchmarks.tables import Machine, Record, markdown, rate_of_the_kernel
 from fused_gan import tuning
 from fused_gan.ops.processor import processor
 
-# Whether glibc returns freed memory to the system, to fault it in again page by page at the next call, depends on what
-# lies behind it on the heap: luck that hits any variant, and more than doubles its time. So it is told to keep it.
+# glibc may return freed memory to the system, and fault it in again page by page at the next call. Whether it does
+# depends by chance on the heap, and more than doubles the time of any variant. These settings make it keep the memory.
 MALLOC = {"MALLOC_TRIM_THRESHOLD_": str(2**31 - 1), "MALLOC_MMAP_THRESHOLD_": str(2**31 - 1)}
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 
 
 def run_pytest(arguments: list[str]) -> list[Record]:
-    """pytest-benchmark's records of what the arguments select."""
+    """Return pytest-benchmark's records of the benchmarks that the arguments select."""
     with tempfile.TemporaryDirectory() as folder:
         record = Path(folder, "benchmark.json")
         command = [sys.executable, "-m", "pytest", "-q", "--benchmark-only", "--benchmark-columns=median,rounds"]
@@ -42,8 +42,11 @@ def run_pytest(arguments: list[str]) -> list[Record]:
 
 
 def run_benchmarks(select: str) -> list[Record]:
-    """The records of the selected cases. Those measured while the cores were far apart, or used by others, are measured
-    up to twice more, and the record is taken beside which the machine was the fastest: that is no choice of ratios."""
+    """Return the records of the selected cases.
+
+    A case is measured up to twice more if the cores were far apart or others used them. The record during which the
+    machine was the fastest is kept, so the choice does not depend on the ratios.
+    """
     records = {record["fullname"]: record for record in run_pytest([str(HERE), "-k", select])}
     for _ in range(2):
         machine = Machine.of(list(records.values()))
@@ -59,11 +62,12 @@ def run_benchmarks(select: str) -> list[Record]:
 
 
 def git(*arguments: str) -> str:
+    """Return what git prints."""
     return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def facts() -> dict[str, Any]:
-    """The machine, versions and commit that the numbers belong to."""
+    """Return the machine, versions and commit of the results."""
     return {
         "machine": f"{processor()}, {torch.get_num_threads()} threads",
         "system": platform.platform(),

@@ -1,4 +1,4 @@
-"""The roofline picture: how near each case comes to what the machine can compute and move.
+"""Draws the roofline picture: how near each case comes to the peak compute rate and memory bandwidth.
 
 S. Williams, A. Waterman, D. Patterson: Roofline, CACM 52 (2009).
 """
@@ -34,7 +34,9 @@ def _panel(axes: Axes, dtype: str, records: list[dict[str, Any]]) -> None:
             ]
             label = f"{function}, {'ours' if variant == 'fused_gan' else 'stock'}"
             axes.scatter(*zip(*points, strict=True), 14, color, marker, alpha=0.7, linewidths=0, label=label)
-    axes.set(title=dtype, xlabel="FLOP a byte, every operand moved once", ylabel="GFLOP/s", xscale="log", yscale="log")
+    axes.set(
+        title=dtype, xlabel="FLOP per byte, every operand moved once", ylabel="GFLOP/s", xscale="log", yscale="log"
+    )
     axes.legend(loc="lower right")
 
 
@@ -47,7 +49,7 @@ def _by_function(records: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict
 
 
 def draw(records: list[dict[str, Any]], path: Path) -> None:
-    """Write a panel a dtype; cases that say nothing of their traffic are left out."""
+    """Write a picture with one panel per dtype. Cases without `traffic` are left out."""
     placed = [record for record in records if record["extra_info"]["traffic"]]
     dtypes = sorted({record["extra_info"]["dtype"] for record in placed}, reverse=True)
     rcParams["font.size"] = 8

@@ -1,4 +1,4 @@
-"""Times variants of one computation in the same seconds, so that a drifting machine hits them alike."""
+"""Times variants of one computation in the same seconds, so that a drift of the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 
 from benchmarks import machine
 
-ROUND_SECONDS = 2e-3  # a round repeats a call until it lasts about this long: far above the timer's resolution
-CASE_SECONDS = 1.0  # as many rounds as fit, within
+ROUND_SECONDS = 2e-3  # a round repeats a call for about this long, far above the timer's resolution
+CASE_SECONDS = 1.0  # as many rounds as fit into this, within the range of ROUNDS
 ROUNDS = range(5, 26)
 
 
@@ -34,15 +34,15 @@ def side_by_side(
     """Let pytest-benchmark time the first variant, and time the others between its rounds.
 
     Args:
-        benchmark: pytest-benchmark's fixture; its ``extra_info`` gets all that report.py reads: ``median`` (seconds a
-            call, by variant), ``ratio`` (a variant's time over the first one's: the median of the ratios round by
-            round), ``peak_flops`` and ``bandwidth`` (the roofs, by machine.py), ``round_trip`` (seconds, the longer
-            one of before and after), and the arguments below.
-        variants: name to call; the first is ours.
+        benchmark: pytest-benchmark's fixture. Its ``extra_info`` gets all that report.py reads: ``median`` (seconds per
+            call, by variant), ``ratio`` (a variant's time over the first variant's, the median over the rounds),
+            ``peak_flops`` and ``bandwidth`` (the roofs, by machine.py), ``round_trip`` (seconds, the longer of the
+            round trips before and after), and the arguments below.
+        variants: calls by name; the first is ours.
         flops: floating point operations of one call.
         traffic: bytes that one call moves at least; None keeps the case out of the roofline picture.
-        dtype: that the micro-kernel's rate is measured in.
-        **facts: what else the report shows.
+        dtype: dtype in which the micro-kernel's rate is measured.
+        **facts: further entries for the report.
     """
     ours, *others = variants
     calls, once = {}, 0.0

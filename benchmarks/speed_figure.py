@@ -34,13 +34,13 @@ GROUPS = {  # benchmark function: label in the figure
 
 @dataclass(frozen=True)
 class Summary:
-    """The time of stock PyTorch in eager mode over ours, of the cases of one benchmark function.
+    """The time of stock PyTorch in eager mode over ours, for the cases of one benchmark function.
 
     Attributes:
-        cases: how many there are.
-        mean: their geometric mean.
-        worst: the smallest.
-        worst_case: the name of that case, as "generator-64".
+        cases: number of cases.
+        mean: geometric mean of the ratios.
+        worst: smallest ratio.
+        worst_case: name of the case with the smallest ratio, as "generator-64".
     """
 
     cases: int
@@ -60,7 +60,7 @@ def read(name: str) -> list[dict[str, Any]]:
 
 
 def summaries(records: list[dict[str, Any]]) -> dict[str, Summary]:
-    """Return a summary for each benchmark function; keys are without "bench_"."""
+    """Return a summary for each benchmark function. The keys are the functions' names without "bench_"."""
     ratios: dict[str, dict[str, float]] = {}
     for record in records:
         function, _, case = record["name"].removeprefix("bench_").partition("[")
@@ -76,8 +76,8 @@ def _summary(ratios: dict[str, float]) -> Summary:
 
 def draw(path: Path) -> None:
     """Write the figure: a bar for each group and processor, its geometric mean, and a mark at its worst case."""
-    # Text stays text, so that a test reads the numbers; without a date, and with a fixed salt for the ids, equal
-    # results give an equal file.
+    # Text stays text, so that a test can read the numbers. Without a date, and with a fixed salt for the ids, equal
+    # results give equal files.
     with rc_context({"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "speed"}):
         figure = Figure((8, 4.4), layout="constrained")
         axes = figure.add_subplot()

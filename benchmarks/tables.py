@@ -12,17 +12,17 @@ from benchmarks.machine import FAR
 
 Record = dict[str, Any]
 
-DISTURBED = 0.8  # of the best rate that the micro-kernel had in the run
+DISTURBED = 0.8  # as a share of the micro-kernel's best rate in the run
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the machine was at its best in a run, which each record is held against.
+    """The machine at its best in a run, with which each record is compared.
 
     Attributes:
-        rates: FLOP/s of the micro-kernel, by dtype: what the machine gives while nobody else uses its cores.
-        round_trip: seconds of a cache line between the cores and back; a tenth of the cases had less, as single
-            ones may be luck.
+        rates: best FLOP/s of the micro-kernel, by dtype, which the machine reaches while nobody else uses its cores.
+        round_trip: seconds of a cache line between the cores and back. A tenth of the cases had less; the minimum
+            could be luck.
     """
 
     rates: dict[str, float]
@@ -30,6 +30,7 @@ class Machine:
 
     @classmethod
     def of(cls, records: list[Record]) -> Machine:
+        """Return the best values in the records of a run."""
         rates: dict[str, float] = {}
         for record in records:
             dtype = record["extra_info"]["dtype"]
@@ -38,15 +39,15 @@ class Machine:
         return cls(rates, trips[len(trips) // 10])
 
     def was_far(self, record: Record) -> bool:
-        """Whether the cores were further apart than at other times while the case was measured."""
+        """Whether the cores were farther apart than at other times while the case was measured."""
         return bool(record["extra_info"]["round_trip"] > FAR * self.round_trip)
 
     def was_disturbed(self, record: Record) -> bool:
-        """Whether others used the cores meanwhile: the micro-kernel was well below its best rate."""
+        """Whether others used the cores during the case, which put the micro-kernel well below its best rate."""
         return rate_of_the_kernel(record) < DISTURBED * self.rates[record["extra_info"]["dtype"]]
 
     def in_words(self, records: list[Record]) -> str:
-        """How steady it was."""
+        """Say how steady the machine was during the records."""
         spans = []
         for dtype in self.rates:
             rates = [rate_of_the_kernel(record) for record in records if record["extra_info"]["dtype"] == dtype]
@@ -59,7 +60,7 @@ class Machine:
 
 
 def rate_of_the_kernel(record: Record) -> float:
-    """FLOP/s of the micro-kernel beside the case."""
+    """Return the FLOP/s of the micro-kernel, measured beside the case."""
     return float(record["extra_info"]["peak_flops"])
 
 
@@ -110,7 +111,7 @@ COLUMNS: dict[str, Callable[[Record], str]] = {
 
 
 def _summary(records: list[Record]) -> str:
-    """Geometric mean and worst of the ratios against eager, and against the better of eager and compile."""
+    """Say geometric mean and worst of the ratios against eager, and against the better of eager and compile."""
     ratios = [record["extra_info"]["ratio"] for record in records]
     against = {"eager": [ratio["eager"] for ratio in ratios]}
     if all("compile" in ratio for ratio in ratios):
@@ -123,7 +124,7 @@ def _summary(records: list[Record]) -> str:
 
 
 def markdown(records: list[Record]) -> str:
-    """A section a benchmark function; columns that none of its cases fills are left out."""
+    """Return one section per benchmark function. Columns that none of its cases fills are left out."""
     machine = Machine.of(records)
     lines = []
     for function, group in groupby(records, lambda record: record["name"].partition("[")[0]):

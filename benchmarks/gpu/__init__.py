@@ -1,1 +1,1 @@
-"""What `make gpu-check` runs on a machine with an NVIDIA GPU: build, tests, sanitizers, tuning and benchmark."""
+"""The parts of `make gpu-check` on a machine with an NVIDIA GPU: build, tests, sanitizers, tuning and benchmark."""

@@ -1,4 +1,4 @@
-"""Runs one section of the GPU benchmark and writes its results as it goes, so that a time limit loses only the rest.
+"""Runs one section of the GPU benchmark and writes each result at once, so that a time limit loses only the rest.
 
 python -m benchmarks.gpu.bench SECTION --out FOLDER [--seconds N] [--compile] [-k WORD]
 """
@@ -19,7 +19,7 @@ from typing import Any, Literal
 import torch
 
 from benchmarks.gpu import faults, timing
-from benchmarks.gpu.cases import CAPTURABLE_MODES, MODES, SECTIONS, Case, spread
+from benchmarks.gpu.cases import CAPTURABLE_MODES, MODES, SECTIONS, Case, golden_section_order
 from benchmarks.gpu.suite import missing_package
 from fused_gan.base.files import atomic_write
 
@@ -31,13 +31,14 @@ NO_TIME = "no time left"
 
 
 def measure(case: Case, modes: tuple[str, ...], peaks: dict[str, float], deadline: float) -> Iterator[dict[str, Any]]:
-    """The record of a case, again with each variant that is known: medians and ratios, captured in a graph (the GPU's
-    time) if it can be, and as called (the user's). Each variant is timed in turn with ours alone, so that one that
-    fails costs no other its numbers.
+    """Yield the record of a case, again after each variant that was timed.
+
+    It has medians and ratios, captured in a graph (the GPU's time) if the case can be captured, and as called (the
+    user's time). Each variant is timed in turn with ours alone, so that a failing variant costs no other its numbers.
 
     Args:
-        peaks: by precision, of those that are known; gets another's.
-        deadline: no mode of torch.compile begins behind it.
+        peaks: the known peaks, by precision; `measure` adds the case's.
+        deadline: no mode of torch.compile begins after it.
     """
     case.precision.apply()
     if case.precision.name not in peaks:
@@ -50,7 +51,7 @@ def measure(case: Case, modes: tuple[str, ...], peaks: dict[str, float], deadlin
             own[way] = prepare(variants[OURS])
             median = statistics.median(timing.seconds({OURS: own[way]})[OURS])
             record[way] = {"median": {OURS: median}, "ratio": {}, "failed": {}, "not_run": {}}
-    # torch.compile last: it takes longest, and may be stopped.
+    # torch.compile comes last, because it takes longest and may be stopped.
     for name in sorted((name for name in variants if name != OURS), key=lambda name: name.startswith("compile ")):
         for way, ours in own.items():
             mode = name.removeprefix("compile ")
@@ -78,19 +79,19 @@ def measure(case: Case, modes: tuple[str, ...], peaks: dict[str, float], deadlin
 
 
 def ways(record: dict[str, Any]) -> list[str]:
-    """How a case was timed, the GPU's time first."""
+    """Return how a case was timed, the GPU's time first."""
     return [way for way in timing.WAYS if way in record]
 
 
 def cell(results: dict[str, Any], name: str) -> str:
-    """What the table says of a variant."""
+    """Return the table's cell for a variant."""
     if name in results["ratio"]:
         return f"{results['ratio'][name]:.2f}"
     return "failed" if name in results["failed"] else "not run" if name in results["not_run"] else ""
 
 
 def table(records: list[dict[str, Any]]) -> str:
-    """Markdown: one line a case and a way of calling; then geometric means and the worst of each ratio."""
+    """Return Markdown: one line per case and way of calling, then geometric mean and worst of each ratio."""
     timed = [(record, way, record[way]) for record in records for way in ways(record)]
     names = list(
         dict.fromkeys(n for _, _, found in timed for kind in ("ratio", "failed", "not_run") for n in found[kind])
@@ -117,7 +118,7 @@ def table(records: list[dict[str, Any]]) -> str:
 
 
 def plot(path: Path, records: list[dict[str, Any]]) -> None:
-    """Each variant's time over ours, case by case, on the GPU alone where that was timed; needs matplotlib."""
+    """Draw each variant's time over ours, case by case, in a graph where that was timed. Needs matplotlib."""
     from matplotlib.figure import Figure
 
     found = [record[ways(record)[0]]["ratio"] for record in records]
@@ -137,7 +138,7 @@ def plot(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 class Results:
-    """What a section's cases have given, in the section's order, and the files that hold it."""
+    """The results of a section's cases, in the section's order, and the files that hold them."""
 
     def __init__(self, folder: Path, section: str, names: list[str]) -> None:
         self.folder, self.section, self.names = folder, section, names
@@ -146,21 +147,26 @@ class Results:
         self.not_run: dict[str, str] = {}  # the reason, by case
 
     def load(self) -> None:
-        """What a process before this one has written."""
+        """Load what an earlier process wrote."""
         content = json.loads((self.folder / f"{self.section}.json").read_text())
         self.records = {record["name"]: record for record in content["results"]}
         self.failed = content["failed"]
         self.not_run = {name: reason for name, reason in content["not_run"].items() if reason != NO_TIME}
 
     def left_out(self) -> dict[str, str]:
-        """With each case that has not begun: whoever ends this process finds that said."""
+        """Return the cases that did not run, with reasons; cases that have not begun are among them.
+
+        If this process is killed, the files say so.
+        """
         done = {*self.records, *self.failed, *self.not_run}
         return self.not_run | {name: NO_TIME for name in self.names if name not in done}
 
     def in_order(self) -> list[dict[str, Any]]:
+        """Return the records in the section's order."""
         return [self.records[name] for name in self.names if name in self.records]
 
     def of_variants(self, kind: Literal["failed", "not_run"]) -> dict[str, str]:
+        """Return the variants that failed or did not run, with error or reason."""
         return {
             f"{record['name']}, {name}, {way}": words
             for record in self.in_order()
@@ -169,6 +175,7 @@ class Results:
         }
 
     def write(self) -> None:
+        """Write the section's JSON and Markdown files."""
         content = {"results": self.in_order(), "not_run": self.left_out(), "failed": self.failed}
         with atomic_write(self.folder / f"{self.section}.json") as path:
             path.write_text(json.dumps(content, indent=1) + "\n")
@@ -181,7 +188,9 @@ class Results:
             path.write_text("".join(words))
 
     def summary(self) -> str:
-        whole = self.records.keys() - self.failed.keys()  # a case that failed on its way has a record of what was known
+        """Say how many cases were measured, failed and did not run."""
+        # A case that failed midway has a record of what was measured before.
+        whole = self.records.keys() - self.failed.keys()
         words = f"{len(whole)} of {len(self.names)} cases measured, {len(self.failed)} failed"
         if variants := self.of_variants("failed"):
             words += f"; {len(variants)} times of variants failed"
@@ -206,8 +215,8 @@ def main() -> int:
         results.load()
     peaks: dict[str, float] = {}
     modes = MODES if arguments.compile else ()
-    # Spread, as time may not suffice for all.
-    for index, case in enumerate(spread(cases)):
+    # An order that soon covers all kinds of cases, as time may not suffice for all.
+    for index, case in enumerate(golden_section_order(cases)):
         if index < arguments.begin:
             continue
         if time.monotonic() > deadline:
@@ -216,7 +225,7 @@ def main() -> int:
             for record in measure(case, modes, peaks, deadline):
                 results.records[case.name] = record
                 results.write()
-        except Exception as error:  # the other cases are still worth their numbers; the section fails in the end
+        except Exception as error:  # the other cases are still measured; the section fails in the end
             words = f"{type(error).__name__}: {error}"
             if package := missing_package(words):
                 results.not_run[case.name] = f"no {package}"

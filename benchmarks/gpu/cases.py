@@ -1,4 +1,4 @@
-"""What is timed on a GPU: layers, chains and training steps, ours beside stock's, torch.compile's and the floor."""
+"""The timed cases on a GPU: layers, chains and training steps by us, stock PyTorch, torch.compile and bare products."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from fused_gan.ops import reference
 T = TypeVar("T")
 DEVICE = "cuda"
 
-# torch.compile's modes, those that compile quickly first. Those that make graphs of their own cannot be captured in one
-# of ours.
+# torch.compile's modes, the quickest to compile first. Modes that make graphs of their own cannot be captured in our
+# graphs.
 MODES = ("default", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
 CAPTURABLE_MODES = ("default", "max-autotune-no-cudagraphs")
 
@@ -39,13 +39,14 @@ WIDE_CHAINS = (
 
 @dataclass(frozen=True)
 class Precision:
-    """A dtype, and for float32 what PyTorch's setting is."""
+    """A dtype, and PyTorch's precision setting for float32."""
 
     name: str
     dtype: torch.dtype
     float32: str = "highest"
 
     def apply(self) -> None:
+        """Set PyTorch's precision of float32 products."""
         torch.set_float32_matmul_precision(self.float32)
 
 
@@ -59,17 +60,17 @@ PRECISIONS = (
 
 @dataclass(frozen=True)
 class Case:
-    """One line of a table. `make` builds the variants, "fused_gan" first; compile modes are added by name."""
+    """One line of a table. `make` builds the variants, "fused_gan" first, and adds the given modes of torch.compile."""
 
     name: str
     precision: Precision
     flops: int
     make: Callable[[tuple[str, ...]], dict[str, Calls]]
-    capturable: bool = True  # whether it is timed in a graph of the benchmark's own, too
+    capturable: bool = True  # whether the case is also timed in a graph of the benchmark's own
 
 
-def spread(items: Iterable[T]) -> list[T]:
-    """In an order of which every beginning is spread over the whole: by steps of a golden section."""
+def golden_section_order(items: Iterable[T]) -> list[T]:
+    """Return the items in steps of a golden section, so that every beginning of the order is spread over all items."""
     found = list(items)
     step = next(step for step in count(round(0.618 * len(found))) if gcd(step, len(found)) == 1)
     return [found[index * step % len(found)] for index in range(len(found))]
@@ -80,12 +81,16 @@ def compiled(function: Callable[..., Tensor], mode: str) -> Callable[..., Tensor
 
 
 def operand_sets(bytes_touched: int, modes: tuple[str, ...]) -> int:
-    """How many sets of operands all variants run on in turn. One beside torch.compile, whose graphs hold the addresses
-    of parameters: another set would be recorded, and looked for at every call, and that is not what users do."""
+    """Return how many sets of operands all variants run on in turn.
+
+    With torch.compile it is one set. Its graphs hold the addresses of parameters, so a second set would be recorded,
+    and looked up at every call, which does not happen to users.
+    """
     return 1 if modes else copies(bytes_touched)
 
 
 def layer_forward(layer: Layer, batch: int, precision: Precision) -> Case:
+    """Return the case of a layer's forward."""
     element = precision.dtype.itemsize
     touched = element * (batch * (layer.in_features + layer.out_features) + layer.in_features * layer.out_features)
 
@@ -111,6 +116,7 @@ def layer_forward(layer: Layer, batch: int, precision: Precision) -> Case:
 
 
 def chain_training(chain: Chain, batch: int, precision: Precision) -> Case:
+    """Return the case of a chain's forward and backward."""
     sizes = list(pairwise(chain.widths))
     touched = precision.dtype.itemsize * (2 * sum(a * b for a, b in sizes) + 3 * batch * sum(chain.widths))
     flops = ChainCase(chain, 1, precision.dtype).flops * batch
@@ -133,7 +139,7 @@ def chain_training(chain: Chain, batch: int, precision: Precision) -> Case:
 
 
 def bare_products(case: ChainCase) -> Callable[[], object]:
-    """The products of forward and backward one after the other, and nothing between them."""
+    """Return a call of the products of forward and backward alone, one after the other."""
     weights = [weight.detach() for weight in case.weights]
     inputs = [torch.randn(len(case.input), w.shape[1], device=DEVICE, dtype=w.dtype) for w in weights]
     grads = [torch.randn(len(case.input), w.shape[0], device=DEVICE, dtype=w.dtype) for w in weights]
@@ -156,7 +162,7 @@ IMAGE, NOISE = 784, 100
 
 
 def networks(fused: bool) -> tuple[nn.Module, nn.Module]:
-    """Generator and discriminator of the MLP GAN, the same initial values both ways."""
+    """Return generator and discriminator of the MLP GAN, fused or stock, with the same initial values."""
     torch.manual_seed(0)
     generator = fused_gan.FusedMLP((NOISE, 256, 512, 1024, IMAGE), "relu", "tanh", device=DEVICE)
     discriminator = fused_gan.FusedMLP((IMAGE, 1024, 512, 256, 1), "leaky_relu", "identity", SLOPE, device=DEVICE)
@@ -170,7 +176,7 @@ def adam(network: nn.Module, rate: float, betas: tuple[float, float]) -> torch.o
 
 
 def gan_step(batch: int, fused: bool, compile_mode: str | None = None) -> Callable[[], object]:
-    """One step of D, on real and fake together, then one of G; Adam fused and capturable."""
+    """Return a step of D, on real and fake together, and then of G; Adam is fused and capturable."""
     generator, discriminator = networks(fused)
     optimizers = [adam(network, 2e-4, (0.5, 0.999)) for network in (generator, discriminator)]
     real = torch.rand(batch, IMAGE, device=DEVICE) * 2 - 1
@@ -187,7 +193,7 @@ def gan_step(batch: int, fused: bool, compile_mode: str | None = None) -> Callab
         optimizer.step()
 
     def step() -> None:
-        if compile_mode:  # by itself each call would begin a new iteration, and the next graph overwrite its fakes
+        if compile_mode:  # otherwise each call begins a new iteration, and the next graph overwrites its fakes
             torch.compiler.cudagraph_mark_step_begin()
         fake = generator(torch.randn(batch, NOISE, device=DEVICE))
         scores = discriminator(torch.cat([real, fake.detach()]))
@@ -199,7 +205,7 @@ def gan_step(batch: int, fused: bool, compile_mode: str | None = None) -> Callab
 
 
 def critic_step(batch: int, fused: bool) -> Callable[[], object]:
-    """One step of a WGAN-GP critic: the gradient penalty takes the second order."""
+    """Return a step of a WGAN-GP critic, whose gradient penalty needs second derivatives."""
     _, critic = networks(fused)
     optimizer = torch.optim.Adam(
         critic.parameters(), lr=1e-4, betas=(0.0, 0.9), fused=True, capturable=DEVICE == "cuda"
@@ -223,7 +229,7 @@ def critic_step(batch: int, fused: bool) -> Callable[[], object]:
 
 
 def step_flops(make: Callable[..., object], batch: int) -> int:
-    """Of the products in one of the steps above."""
+    """Return the floating point operations of the products in one of the steps above."""
     generator, discriminator = (sum(p.numel() for p in network.parameters()) for network in networks(True))
     return 2 * batch * (3 * generator + 8 * discriminator if make is gan_step else 12 * discriminator)
 
@@ -239,7 +245,7 @@ def step_case(name: str, batch: int, make: Callable[[int, bool], Callable[[], ob
 
 
 def trainer_case(batch: int, precision: Precision) -> Case:
-    """The trainer's step of the MLP GAN, as `fused-gan train` takes it: replayed, not replayed, and stock's loop."""
+    """Return the case of `fused-gan train`'s step of the MLP GAN: as a CUDA graph, without, and by stock's loop."""
 
     def variants(modes: tuple[str, ...]) -> dict[str, Calls]:
         from fused_gan.data import ImageData

@@ -1,12 +1,12 @@
-"""One command for a machine with an NVIDIA GPU and no network: build, test, sanitize, tune, benchmark, pack it all up.
+"""Builds, tests, sanitizes, tunes and benchmarks on a machine with an NVIDIA GPU and without a network.
 
 python -m benchmarks.gpu.check --out FOLDER [--sections build,tests,...] [--library FOLDER] [--seconds N]
 
-Uses the Python environment that is there: torch 2.11 or newer, pytest, numpy, hypothesis, pytest-benchmark. Each
-section is bounded by --seconds, whatever it is made of, and leaves logs; what cannot run is listed as not run and never
-counted as passed. Later calls with other sections and the same --out add to what is there. With --library the operator
-library and its build.json come from that folder (built elsewhere for the same torch; it has no Python symbols), and
-only the small Python module is compiled here.
+It uses the existing Python environment: torch 2.11 or newer, pytest, numpy, hypothesis, pytest-benchmark. Each section
+ends within --seconds and leaves logs. What cannot run is listed as not run and never counted as passed. Later calls
+with other sections and the same --out add to the results. With --library the operator library and its build.json come
+from that folder (built elsewhere for the same torch; it has no Python symbols), and only the small Python module is
+compiled here.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from benchmarks.gpu.machine import PACKAGE, ROOT
 
 PROGRAMS = ("test_pointwise", "test_product")
 SANITIZERS = ("memcheck", "initcheck", "racecheck", "synccheck")
-CUTLASS_KERNELS = "kns=cutlass"  # compute-sanitizer's: a part of the mangled name
-OBJECTS = ROOT / "build" / "gpu-temp"  # of the extension, which the programs are linked with
+CUTLASS_KERNELS = "kns=cutlass"  # compute-sanitizer's filter: a part of the mangled name
+OBJECTS = ROOT / "build" / "gpu-temp"  # objects of the extension, which the test programs are linked with
 WITHOUT_PACKAGE = ("build", "kernels", "sanitizer")  # sections that do not import fused_gan
-# nvidia-smi may see a GPU that torch does not: its driver is too old, or its number not in CUDA_VISIBLE_DEVICES.
+# nvidia-smi may see a GPU that torch cannot use: its driver is too old, or CUDA_VISIBLE_DEVICES lacks its number.
 READY = """
 import torch
 torch.cuda.init()
@@ -44,7 +44,7 @@ if fused_gan.build_info()["cuda"] is None:
 
 @dataclass
 class Outcome:
-    """How a part of a section ended."""
+    """The result of a part of a section."""
 
     section: str
     part: str
@@ -54,27 +54,30 @@ class Outcome:
 
 
 class Check:
-    """What the sections share: where to write, how long each may take, what came out."""
+    """The sections, and what they share: the output folder, the time limit, and the outcomes."""
 
     def __init__(self, out: Path, library: Path | None, seconds: float) -> None:
         self.out, self.library, self.seconds = out, library, seconds
         self.section, self.deadline = "", time.monotonic() + seconds
         self.outcomes: list[Outcome] = []
-        # Of every command: it imports this folder's package.
+        # Every command imports this folder's package.
         self.environment = {"PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))}
 
     def note(self, part: str, status: str, detail: str = "", seconds: float = 0) -> bool:
+        """Record and print an outcome. Return whether it is "passed"."""
         self.outcomes.append(Outcome(self.section, part, status, detail, round(seconds, 1)))
         print(f"{part}: {status}{': ' + detail if detail else ''} ({seconds:.0f} s)", flush=True)
         return status == "passed"
 
     def left(self) -> float:
-        """Seconds until the section has to end."""
+        """Return the seconds until the section has to end."""
         return self.deadline - time.monotonic()
 
     def run(self, part: str, command: list[str], environment: dict[str, str] | None = None, said: str = "") -> bool:
-        """Run a command within the section's time, its output into a log beside the results; notes how it ended. One
-        whose output lacks what should be `said` has not passed, whatever its status."""
+        """Run a command within the section's time, write its output to a log, and record the outcome.
+
+        A command whose output does not contain `said` has not passed, whatever its status. Return whether it passed.
+        """
         if (limit := self.left()) <= 0:
             return self.note(part, "not run", "no time left")
         log = self.out / f"{part.replace(' ', '-')}.log"
@@ -85,21 +88,21 @@ class Check:
             status = machine.run_for(limit, command, stream, ROOT, self.environment | (environment or {}))
         if status is None:
             return self.note(part, "failed", f"longer than {limit:.0f} s, see {log.name}", time.monotonic() - start)
-        _, *lines = log.read_text(errors="replace").strip().splitlines()  # the first is the command
+        _, *lines = log.read_text(errors="replace").strip().splitlines()  # the first line is the command
         detail = lines[-1][:200] if lines else ""
         if status == 0 and said not in "\n".join(lines):
             return self.note(part, "failed", f"no {said!r} in {log.name}: {detail}", time.monotonic() - start)
         return self.note(part, "passed" if status == 0 else "failed", detail, time.monotonic() - start)
 
     def perform(self, section: str, work: Callable[[], object], obstacle: str) -> None:
-        """A section from its beginning to its end, whatever goes wrong in it."""
+        """Run a section, and record its errors; with an `obstacle`, record that it was not run."""
         self.section, self.deadline = section, time.monotonic() + self.seconds
         if obstacle:
             self.note(section, "not run", obstacle)
             return
         try:
             work()
-        except Exception as error:  # the other sections are still worth running
+        except Exception as error:  # the other sections still run
             log = self.out / f"{section}-error.log"
             log.write_text(traceback.format_exc())
             self.note(section, "failed", f"{error}, see {log.name}")
@@ -107,7 +110,7 @@ class Check:
     # ---- the sections ------------------------------------------------------------------------------------------------
 
     def build(self) -> None:
-        """The extension for this machine's GPU alone, or around a library that was built elsewhere."""
+        """Build the extension for this machine's GPU alone, or around a library that was built elsewhere."""
         if self.library is None:
             environment = {"FORCE_CUDA": "1", "MAX_JOBS": str(os.cpu_count()), **machine.architecture()}
             command = [sys.executable, "setup.py", "build_ext", "--inplace", "--build-temp", str(OBJECTS)]
@@ -127,7 +130,7 @@ class Check:
             self.note("wgmma kernels", "not run", "not in this build: no CUTLASS headers, or not for sm_90a")
 
     def tests(self) -> None:
-        """The whole suite. The kernels run on the GPU here, not on a CPU, and by the estimated plan."""
+        """Run the whole test suite, with kernels on the GPU instead of a CPU, and with the estimated plan."""
         if missing := machine.absent("pytest", "hypothesis", "numpy"):
             self.note("tests", "not run", f"no {missing}")
             return
@@ -137,7 +140,7 @@ class Check:
             self.note(f"tests {result.name}", result.status, result.detail[:600], result.seconds)
 
     def programs(self) -> Path | None:
-        """The folder of the test programs, which are built if they are not there."""
+        """Return the folder of the test programs, and build them if they are missing; None if the build fails."""
         folder = self.library or ROOT / "build" / "cuda-device"
         if all((folder / name).exists() for name in PROGRAMS):
             return folder
@@ -148,15 +151,17 @@ class Check:
         return folder if self.run("programs", [*make, *(str(folder / name) for name in PROGRAMS)]) else None
 
     def kernels(self) -> None:
-        """Every kernel in programs without torch, whose buffers are exactly as large as they should be."""
+        """Run every kernel in programs without torch, whose buffers have exactly the needed size."""
         if folder := self.programs():
             # With "far", offsets beyond 2³¹ elements.
             for way in ([name, *word] for word in ([], ["far"]) for name in PROGRAMS):
                 self.run(" ".join(["kernels", *way]), [str(folder / way[0]), *way[1:]])
 
     def sanitizer(self) -> None:
-        """A few cases of each kernel under compute-sanitizer, those made of CUTLASS's parts apart and last: its tools
-        have reports on CUTLASS's own examples too."""
+        """Run a few cases of each kernel under compute-sanitizer.
+
+        Kernels made of CUTLASS's parts run apart and last, because the tools also report CUTLASS's own examples.
+        """
         if (tool := machine.find_tool("compute-sanitizer")) is None:
             self.note("sanitizer", "not run", "no compute-sanitizer")
             return
@@ -172,16 +177,16 @@ class Check:
             for name in SANITIZERS:
                 part = f"{name} {kernels}"
                 command = [tool, "--tool", name, "--error-exitcode", "9", *words, str(program), "few"]
-                # A tool of another version than the driver may find nothing, as it runs nothing.
+                # A tool whose version does not match the driver may report nothing, because it runs nothing.
                 self.run(part, command, said="failures")
 
     def tune(self) -> None:
-        """Measured plans for the benchmark's layers, in the folder and in use for the sections that follow."""
+        """Measure plans for the benchmark's layers into the folder. The sections that follow use them."""
         command = [sys.executable, "-m", "benchmarks.gpu.tune", str(self.out / "plans")]
         self.run("tune", [*command, "--seconds", str(self.seconds * 0.85)], self.plans())
 
     def benchmark(self, section: str, compiled: bool = False) -> None:
-        """A section of the benchmark, with the plans that `tune` has left."""
+        """Run a section of the benchmark with the plans that `tune` measured."""
         name = f"compile-{section}" if compiled else section
         if compiled and (missing := machine.absent("triton")):
             self.note(f"benchmark {name}", "not run", f"no {missing}")
@@ -191,10 +196,11 @@ class Check:
         self.run(f"benchmark {name}", command, self.plans())
 
     def plans(self) -> dict[str, str]:
+        """Return the environment in which fused_gan uses the measured plans."""
         return {"FUSED_GAN_PLANS": str(self.out / "plans")}
 
     def obstacle(self) -> str:
-        """Why fused_gan cannot compute on the GPU; empty if it can."""
+        """Return why fused_gan cannot compute on the GPU; empty if it can."""
         command = [sys.executable, "-c", READY]
         environment = os.environ | self.environment
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -203,7 +209,7 @@ class Check:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def earlier(self, facts: dict[str, str]) -> list[Outcome]:
-        """Of other sections, from earlier calls on the same machine with the same build."""
+        """Return the outcomes of other sections from earlier calls on the same machine with the same build."""
         path = self.out / "summary.json"
         if not path.exists():
             return []
@@ -214,7 +220,7 @@ class Check:
         return [Outcome(**outcome) for outcome in content["outcomes"] if outcome["section"] not in ran]
 
     def write(self) -> list[str]:
-        """summary.md and summary.json of what has ended so far; the table's lines."""
+        """Write summary.md and summary.json of the outcomes so far, and return the lines of the table."""
         facts = machine.facts()
         outcomes = [*self.earlier(facts), *self.outcomes]
         rows = [f"| {o.part} | {o.status} | {o.seconds:.0f} | {o.detail.replace('|', '/')} |" for o in outcomes]
@@ -226,7 +232,7 @@ class Check:
         return lines
 
     def finish(self) -> int:
-        """The summary and the archive; the exit status, of this call alone."""
+        """Write the summary and the archive, and return the exit status of this call."""
         lines = self.write()
         archive = self.out.with_name(f"{self.out.name}.tar.gz")
         with tarfile.open(archive, "w:gz") as tar:
@@ -239,14 +245,14 @@ class Check:
 
 
 def replace(path: Path, text: str) -> None:
-    """Write a file that is whole at any time; fused_gan.files, which flushes too, needs the build to be imported."""
+    """Write a file atomically. fused_gan.base.files would flush it too, but only a built package can be imported."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text)
     os.replace(temporary, path)
 
 
 def sections(check: Check) -> dict[str, Callable[[], object]]:
-    """In the order in which they are missed most, should the time not suffice: is it right, is it fast, the rest."""
+    """Return the sections, the most important first, as time may not suffice: correctness, speed, the rest."""
     return {
         "build": check.build,
         "kernels": check.kernels,

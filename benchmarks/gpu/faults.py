@@ -1,4 +1,4 @@
-"""A fault of a GPU is final for the process that meets it: what is left to do goes on in a new one."""
+"""Continues in a new process after a fault of the GPU, which the process that meets it cannot survive."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def is_lost() -> bool:
-    """Whether the device answers this process no more, as after an access to memory that is not there."""
+    """Whether this process has lost the device, as after an access to invalid memory."""
     if not torch.cuda.is_initialized():
         return False
     try:
@@ -21,7 +21,7 @@ def is_lost() -> bool:
 
 
 def go_on(**options: object) -> NoReturn:
-    """Begin this program anew in the same process's place, with the same arguments and then these."""
+    """Replace this process by a new run of the program, with the same arguments and then these options."""
     print("the device is lost to this process: going on in a new one", flush=True)
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:], *words])

@@ -1,4 +1,4 @@
-"""The machine that `make gpu-check` runs on: its GPU, its tools and packages, and how the extension is built there."""
+"""The machine of `make gpu-check`: its GPU, its tools and packages, and how the extension is built there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import IO
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "fused_gan"
-# By the names that they are installed by, and imported by.
+# Names for installing, and names for importing.
 PACKAGES = {
     name: name
     for name in (
@@ -29,35 +29,35 @@ PACKAGES = {
 } | {"pytest-benchmark": "pytest_benchmark", "nvidia-cutlass": "cutlass_library", "pillow": "PIL"}  # fmt: skip
 TOOLS = ("nvcc", "c++", "make", "git", "compute-sanitizer")
 TOOLKIT = Path("/usr/local/cuda")
-# cuda_runtime_api.h includes the second one, which pip's headers of CUDA 13 keep in a package of their own.
+# cuda_runtime_api.h includes crt/host_defines.h, which pip's headers of CUDA 13 keep in a separate package.
 CUDA_HEADERS = ("cuda_runtime_api.h", "crt/host_defines.h")
-# Of pip's packages that torch's wheels bring; triton's holds both.
+# Folders of packages that pip installs with torch's wheels; triton's folder holds both headers.
 CUDA_PACKAGES = ("nvidia/cu[0-9]*/include", "nvidia/cuda_runtime/include", "triton/backends/nvidia/include")
 _running: set[subprocess.Popen[bytes]] = set()
 
 
 def absent(*modules: str) -> str:
-    """Those of the modules that cannot be found, in words."""
+    """Return the names of the modules that cannot be found, separated by commas."""
     return ", ".join(name for name in modules if importlib.util.find_spec(name) is None)
 
 
 def find_tool(name: str) -> str | None:
-    """A program in PATH, or where CUDA's toolkit and driver put theirs."""
+    """Return the path of a program in PATH or in the folders of CUDA's toolkit and driver; None if it is missing."""
     folders = [os.environ.get("PATH", ""), os.path.join(os.environ.get("CUDA_HOME", ""), "bin")]
     return shutil.which(name, path=os.pathsep.join([*folders, str(TOOLKIT / "bin"), "/usr/local/nvidia/bin"]))
 
 
 def lacking() -> dict[str, str]:
-    """Packages and tools that are not here; what needs them is left out."""
+    """Return the packages and tools that are missing. What needs them is left out."""
     packages = {f"package {name}": "not installed" for name, module in PACKAGES.items() if absent(module)}
     return packages | {f"tool {name}": "not found" for name in TOOLS if find_tool(name) is None}
 
 
 def run_for(seconds: float, command: list[str], log: IO[str], folder: Path, environment: dict[str, str]) -> int | None:
-    """Run a command in a folder, its output into the log; its status, or None if it had to be stopped.
+    """Run a command in a folder, write its output to the log, and return its status; None if it had to be stopped.
 
-    What it has started ends with it, however that ends: a compiler or a test left behind would run beside what is
-    measured next.
+    Processes that the command started end with it, in every case. A compiler or a test left behind would disturb the
+    next measurement.
     """
     process = subprocess.Popen(
         command,
@@ -78,20 +78,20 @@ def run_for(seconds: float, command: list[str], log: IO[str], folder: Path, envi
 
 
 def stop_all() -> None:
-    """Stop what other threads run: in sessions of their own, the commands do not hear of Ctrl-C."""
+    """Stop the commands of other threads. They run in sessions of their own, which Ctrl-C does not reach."""
     for process in list(_running):
         _stop(process)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End a command and what it has started, which may outlive it."""
-    with contextlib.suppress(ProcessLookupError):  # nothing of it is left
+    """End a command and the processes that it started, which may outlive the command."""
+    with contextlib.suppress(ProcessLookupError):  # none of these processes is left
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
 def nvidia_smi(query: str) -> str:
-    """What nvidia-smi answers for the first GPU; empty where there is no GPU."""
+    """Return what nvidia-smi answers for the first GPU; empty without a GPU."""
     if (tool := find_tool("nvidia-smi")) is None:
         return ""
     command = [tool, f"--query-gpu={query}", "--format=csv,noheader"]
@@ -100,13 +100,16 @@ def nvidia_smi(query: str) -> str:
 
 
 def architecture_code() -> str:
-    """The real architecture of the first GPU, as nvcc calls it: sm_90a for Hopper, whose tensor cores want the a."""
+    """Return nvcc's name of the first GPU's architecture, as sm_90a for Hopper, whose tensor cores need the "a"."""
     number = nvidia_smi("compute_cap").replace(".", "")
     return f"sm_{number}a" if number == "90" else f"sm_{number}"
 
 
 def architecture() -> dict[str, str]:
-    """The architecture to build for: the first GPU's; the default list where there is none."""
+    """Return the environment for a build: the first GPU's architecture, or nothing, which gives the default list.
+
+    It is also empty where TORCH_CUDA_ARCH_LIST is set.
+    """
     capability = nvidia_smi("compute_cap")
     if not capability or "TORCH_CUDA_ARCH_LIST" in os.environ:
         return {}
@@ -114,7 +117,7 @@ def architecture() -> dict[str, str]:
 
 
 def cutlass() -> str:
-    """The folder that holds include/cutlass: CUTLASS_PATH, or in the package nvidia-cutlass; empty if there is none."""
+    """Return the folder that holds include/cutlass, from CUTLASS_PATH or the package nvidia-cutlass; "" without."""
     if path := os.environ.get("CUTLASS_PATH"):
         return path
     package = importlib.util.find_spec("cutlass_library")
@@ -122,11 +125,12 @@ def cutlass() -> str:
 
 
 def cuda_headers() -> str:
-    """The compiler's flag for the folder of cuda_runtime_api.h: a toolkit's, or one of pip's packages, which holds some
-    headers of a toolkit and not all of them, and therefore comes behind every other folder.
+    """Return the compiler's flag for the folder of cuda_runtime_api.h, in a toolkit or one of pip's packages.
+
+    A folder of a package holds some, but not all, headers of a toolkit, so the compiler has to search it last.
 
     Raises:
-        RuntimeError: there is none.
+        RuntimeError: the headers were not found.
     """
     nvcc = find_tool("nvcc")
     homes = [os.environ.get("CUDA_HOME"), Path(nvcc).parent.parent if nvcc else None, TOOLKIT]
@@ -143,10 +147,10 @@ def cuda_headers() -> str:
 
 
 def module_command() -> list[str]:
-    """Compiles fused_gan._C beside a library that is there already: one file, with torch's copy of pybind11.
+    """Return the command that compiles fused_gan._C beside an existing library, with torch's copy of pybind11.
 
     Raises:
-        RuntimeError: torch, Python's headers or CUDA's are not here.
+        RuntimeError: torch, Python's headers or CUDA's headers are missing.
     """
     torch_spec = importlib.util.find_spec("torch")
     if torch_spec is None or torch_spec.origin is None:
@@ -170,7 +174,7 @@ def module_command() -> list[str]:
 
 
 def facts() -> dict[str, str]:
-    """GPU, driver, versions and commit that the results belong to."""
+    """Return GPU, driver, versions and commit of the results."""
 
     def version(package: str) -> str:
         try:

@@ -1,5 +1,8 @@
-"""The test suite on a machine with a GPU: every file in a process of its own, so that a fault of the device, which no
-process survives, ends one file alone. What a missing package keeps from running is told apart from what fails."""
+"""Runs the test suite on a machine with a GPU, each file in a process of its own.
+
+No process survives a fault of the device, so a fault ends one file alone. Tests that a missing package keeps from
+running are told apart from tests that fail.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,9 @@ from pathlib import Path
 
 from benchmarks.gpu.machine import PACKAGES, ROOT, run_for, stop_all
 
-# These look at the GPU most closely: first, should the time not suffice for all.
+# These test the GPU most closely, so they run first, as time may not suffice for all.
 FIRST = ("cuda_device", "cuda_graph", "equivalence", "derivatives", "special_values", "mlp")
-# As Python says it, as the `fused-gan` command does, and as torch.compile does.
+# The messages of Python, of the command `fused-gan` and of torch.compile.
 MISSING = re.compile(
     r"ModuleNotFoundError: No module named '([\w.]+)'|the package (\w+) is missing; get it with"
     r"|Cannot find a working (triton) installation"
@@ -31,24 +34,25 @@ PROCESSES = max(1, min(4, (os.cpu_count() or 1) // 4))
 
 @dataclass
 class FileResult:
-    """How the tests of a file ended."""
+    """The result of a file of tests."""
 
     name: str
     seconds: float = 0
     passed: int = 0
     failed: list[str] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)  # by reason
-    problem: str = ""  # that kept it from ending
+    problem: str = ""  # the reason why the file did not end as it should
 
     @property
     def status(self) -> str:
+        """The status: "failed", "passed" or "not run"."""
         if self.failed or self.problem:
             return "failed"
         return "passed" if self.passed else "not run"
 
     @property
     def detail(self) -> str:
-        """In a line; of a file that was left out as a whole the reason alone."""
+        """The counts in one line; for a file that was left out as a whole, the reason alone."""
         if self.status == "not run" and len(self.skipped) == 1:
             return next(iter(self.skipped))
         words = [f"{self.passed} passed"] if self.passed else []
@@ -58,17 +62,17 @@ class FileResult:
 
 
 def files() -> list[Path]:
-    """Every test file, in the order in which they run."""
+    """Return every test file, in the order of running."""
     paths = sorted((ROOT / "tests").rglob("test_*.py"))
     return sorted(paths, key=lambda path: path.stem.removeprefix("test_") not in FIRST)
 
 
 def run(folder: Path, seconds: float, paths: list[Path], environment: dict[str, str]) -> Iterator[FileResult]:
-    """Run test files, some at a time; the results come in the order of `paths`.
+    """Run test files, several at a time, and yield their results in the order of `paths`.
 
     Args:
-        folder: gets a log and a JUnit file for each.
-        seconds: for all of them together: what has not ended by then is stopped, what has not begun does not.
+        folder: gets a log and a JUnit file for each test file.
+        seconds: limit for all files together. Then running files are stopped, and the others do not begin.
     """
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + seconds
@@ -82,6 +86,7 @@ def run(folder: Path, seconds: float, paths: list[Path], environment: dict[str, 
 
 
 def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, str]) -> FileResult:
+    """Run one test file until the deadline."""
     name = path.relative_to(ROOT / "tests").with_suffix("")
     result, start = FileResult(str(name)), time.monotonic()
     if (left := deadline - start) < 1:
@@ -95,7 +100,7 @@ def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, s
         status = run_for(left, command, stream, ROOT, environment)
     if status is None:
         result.problem = f"stopped after {left:.0f} s, as the section's time was over"
-    elif status not in ENDED or not junit.exists():  # perhaps behind the last test, as it gave its device back
+    elif status not in ENDED or not junit.exists():  # perhaps after the last test, while it released its device
         result.problem = f"it crashed with status {status}, see {log.relative_to(folder.parent)}"
     result.seconds = time.monotonic() - start
     if junit.exists():
@@ -104,7 +109,7 @@ def run_file(path: Path, folder: Path, deadline: float, environment: dict[str, s
 
 
 def read(junit: Path, result: FileResult) -> None:
-    """Count what pytest has written down. A test that fails for want of a package was not run."""
+    """Count the tests in pytest's JUnit file. A test that fails because a package is missing counts as not run."""
     for case in ElementTree.parse(junit).iter("testcase"):
         trouble = [*case.iter("failure"), *case.iter("error")]
         if trouble:
@@ -115,7 +120,7 @@ def read(junit: Path, result: FileResult) -> None:
                 result.failed.append(str(case.get("name")))
         elif (skipped := case.find("skipped")) is not None:
             reason = str(skipped.get("message"))
-            # Of a whole file pytest writes the reason as ('path', line, 'Skipped: reason').
+            # For a whole file, pytest writes the reason as ('path', line, 'Skipped: reason').
             if reason == "collection skipped" and (found := re.search(r"Skipped: (.*)['\"]\)$", skipped.text or "")):
                 reason = found[1]
             result.skipped[reason] += 1
@@ -124,8 +129,10 @@ def read(junit: Path, result: FileResult) -> None:
 
 
 def missing_package(text: str) -> str:
-    """The package whose absence a failure speaks of, by the name that it is installed by; empty if it speaks of none,
-    or of one that is there."""
+    """Return the package that a failure reports as missing, by the name for installing.
+
+    It is empty if the text does not report a missing package, or if the package is installed.
+    """
     for found in MISSING.finditer(text):
         package = next(filter(None, found.groups())).partition(".")[0]
         if package not in OURS and importlib.util.find_spec(package) is None:

@@ -1,4 +1,4 @@
-"""Times variants of one computation on a GPU, in turn, so that clocks and heat hit them alike."""
+"""Times variants of one computation on a GPU, in turn, so that clocks and heat affect all alike."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ Calls = Sequence[Callable[[], object]]  # the same computation on different memo
 
 
 class Run(NamedTuple):
-    """Some calls of a variant that are timed as one."""
+    """A number of calls of a variant that are timed together."""
 
     start: Callable[[], object]
     calls: int
 
 
 ROUNDS = 15
-GRAPH_CALLS = 24  # in one replay: its own start is spread over so many
-STREAM_SECONDS = 4e-3  # a round of ordinary calls lasts about so long
+GRAPH_CALLS = 24  # calls per replay, which share the time of its start
+STREAM_SECONDS = 4e-3  # duration of a round of ordinary calls, about
 
 
 def cache_bytes() -> int:
-    """The device's second-level cache."""
+    """Return the size of the device's second-level cache in bytes."""
     return int(torch.cuda.get_device_properties(0).L2_cache_size)
 
 
 def copies(bytes_touched: int) -> int:
-    """How many sets of operands it takes until each finds the cache full of the others'."""
+    """Return how many sets of operands are needed so that each has left the cache before its next turn."""
     return max(2, min(GRAPH_CALLS, 3 * cache_bytes() // max(bytes_touched, 1) + 1))
 
 
@@ -43,7 +43,7 @@ def _elapsed(run: Callable[[], object]) -> float:
 
 
 def captured(calls: Calls) -> Run:
-    """A graph of GRAPH_CALLS calls in turn: what the GPU needs, without what Python and launches cost."""
+    """Capture a graph of GRAPH_CALLS calls in turn: the time of the GPU, without that of Python and launches."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -58,7 +58,7 @@ def captured(calls: Calls) -> Run:
 
 
 def as_called(calls: Calls) -> Run:
-    """Ordinary calls for about STREAM_SECONDS."""
+    """Return ordinary calls that last about STREAM_SECONDS."""
 
     def run(count: int) -> None:
         for index in range(count):
@@ -74,7 +74,7 @@ WAYS: dict[str, Callable[[Calls], Run]] = {"graph": captured, "called": as_calle
 
 
 def seconds(runs: dict[str, Run], rounds: int = ROUNDS) -> dict[str, list[float]]:
-    """Seconds a call of each variant, round by round."""
+    """Return the seconds per call of each variant, round by round."""
     found: dict[str, list[float]] = {name: [] for name in runs}
     for index in range(rounds + 1):
         for name, run in runs.items():
@@ -85,12 +85,12 @@ def seconds(runs: dict[str, Run], rounds: int = ROUNDS) -> dict[str, list[float]
 
 
 def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Their time over ours: the median of the ratios round by round."""
+    """Return their time over ours, the median of the ratios of all rounds."""
     return statistics.median(other / own for own, other in zip(ours, theirs, strict=True))
 
 
 def peak(dtype: torch.dtype, size: int = 8192) -> float:
-    """FLOP/s of torch's product of two large random matrices: what shares of the peak are shares of."""
+    """Return the FLOP/s of torch's product of two large random matrices, which counts as the peak."""
     a, b = (torch.randn(size, size, device="cuda", dtype=torch.float32).to(dtype) for _ in range(2))
     for _ in range(3):
         a @ b

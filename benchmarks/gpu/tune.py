@@ -1,4 +1,4 @@
-"""Tunes the products of the benchmark's layers on a GPU and keeps what it finds as it goes.
+"""Tunes the products of the benchmark's layers on a GPU, and writes each finding at once.
 
 python -m benchmarks.gpu.tune FOLDER [--seconds N]
 """
@@ -14,7 +14,7 @@ import torch
 
 import fused_gan
 from benchmarks.gpu import faults
-from benchmarks.gpu.cases import PRECISIONS, Precision, spread
+from benchmarks.gpu.cases import PRECISIONS, Precision, golden_section_order
 from fused_gan import tuning
 from fused_gan.ops import cuda_plan
 from fused_gan.tuning import Findings
@@ -24,22 +24,22 @@ WIDTHS = (
     (100, 256), (256, 512), (512, 1024), (1024, 784), (784, 1024), (1024, 512), (512, 256), (1024, 1024), (128, 784),
     (4096, 4096), (1024, 4096),
 )  # fmt: skip
-BATCHES = (64, 1024, 8192)  # of the benchmark's layers and chains
-STEP_BATCHES = (256,)  # and of its steps
+BATCHES = (64, 1024, 8192)  # batches of the benchmark's layers and chains
+STEP_BATCHES = (256,)  # batches of its steps
 
 Layer = tuple[tuple[int, int, int], Precision]
 
 
 def layers() -> list[Layer]:
-    """In the order in which they are measured: every part of the range early, should the time not suffice for all."""
+    """Return the layers in the order of measuring, which soon covers all sizes, as time may not suffice for all."""
     found = []
     for batches in (BATCHES, STEP_BATCHES):
-        found += spread(product(batches, WIDTHS, PRECISIONS))
+        found += golden_section_order(product(batches, WIDTHS, PRECISIONS))
     return [((batch, *widths), precision) for batch, widths, precision in found]
 
 
 def is_known(layer: Layer, findings: Findings) -> bool:
-    """Whether both products of a layer have been measured. The precision must have been applied."""
+    """Whether both products of a layer have been measured. The caller has applied the precision."""
     shape, precision = layer
     measured = {record.product for record in findings.records}
     return all(what in measured for what, _ in products([shape], (precision.dtype,)))
@@ -73,7 +73,7 @@ def main() -> int:
             for record in fused_gan.autotune([shape], [precision.dtype], path=path):
                 print(record, flush=True)
             measured += 1
-        except Exception as error:  # the other layers are still worth measuring; the whole fails in the end
+        except Exception as error:  # the other layers are still measured; the program fails in the end
             failed += 1
             print(f"FAILED {shape}, {precision.name}: {type(error).__name__}: {error}", flush=True)
             if faults.is_lost():

@@ -1,1 +1,1 @@
-"""Pieces that know nothing of networks: errors, files, JSON, tensor files, seeds, scores, HTML pages."""
+"""Errors, files, JSON, tensor files, seeds, scores and HTML pages. No module here knows of networks."""

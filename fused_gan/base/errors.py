@@ -4,10 +4,11 @@ from __future__ import annotations
 
 
 class UserError(Exception):
-    """Bad input: an argument or a file. The message is one line that names it, says what was expected and what came.
+    """Bad input: an argument or a file. The message is one line that names the input, says what was expected and what
+    came.
 
-    The command line prints the message without a traceback and exits with status 2. No ValueError, because parsers
-    (tyro's, numpy's) catch those of the code they call and put words of their own around them.
+    The command line prints the message without a traceback and exits with status 2. This is not a ValueError, because
+    parsers (tyro's, numpy's) catch each ValueError of the code that they call, and put words of their own around it.
     """
 
 

@@ -1,4 +1,4 @@
-"""Whether a value is of the kind that a dataclass's field is annotated with, and what that kind is called."""
+"""Checks values against the annotation of a dataclass's field, and puts the annotation into words."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MANY: dict[Any, str] = {int: "integers", float: "numbers"}  # what a list holds
 
 
 def plain(value: Any) -> Any:
-    """A value as a field holds it: a list as a tuple, a number of another library, as NumPy's, as Python's own."""
+    """Return a value as a field holds it. Lists become tuples, and numbers of other libraries Python's."""
     if isinstance(value, (list, tuple)):
         return tuple(map(plain, value))
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
@@ -28,9 +28,9 @@ def plain(value: Any) -> Any:
 
 
 def is_a(value: object, kind: Any) -> bool:
-    """Whether a value is of a kind: a class in `_WORDS`, or a Literal, a union or, of one kind, a tuple.
+    """Whether a value is of a kind: a class in `_WORDS`, a Literal, a union, or a tuple whose members are of one kind.
 
-    An integer is a number too; True and False are neither.
+    An integer is a number too. True and False are neither integers nor numbers.
     """
     members = get_args(kind)
     if get_origin(kind) in (Union, types.UnionType):
@@ -48,7 +48,7 @@ def is_a(value: object, kind: Any) -> bool:
 
 
 def worded(kind: Any) -> str:
-    """As `one of 1, 3 or null`: a kind, as a person who writes JSON calls it."""
+    """Return what a person who writes JSON calls a kind, as "one of 1, 3 or null"."""
     members = get_args(kind)
     if get_origin(kind) in (Union, types.UnionType):
         return " or ".join(map(worded, members))

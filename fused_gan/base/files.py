@@ -1,4 +1,4 @@
-"""Writing files so that a reader never meets half of one."""
+"""Writes files so that a reader never finds half of a file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Flush a file, or the directory entry of one, to disk."""
+    """Flush a file, or a folder with the entries of its files, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""HTML pages that need no other file: what the reports of runs and studies are put together from."""
+"""HTML pages that need no other file. The reports of runs and studies are made with them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def write_page(path: Path, title: str, body: Iterable[str]) -> None:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) -> str:
-    """A table of text: the first `texts` columns are words, the others numbers."""
+    """Return an HTML table. The first `texts` columns are words, the others numbers."""
     cells = "".join(f"<th>{html.escape(name)}</th>" for name in head)
     lines = "".join(
         "<tr>"
@@ -63,12 +63,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int = 1) ->
 
 
 def figure(path: Path, caption: str) -> str:
-    """A picture file with its caption; nothing if there is no such file."""
+    """Return an HTML figure of a picture file with its caption, or "" if the file does not exist."""
     if not path.is_file():
         return ""
     return f"<figure>{image(path.read_bytes(), caption)}<figcaption>{html.escape(caption)}</figcaption></figure>"
 
 
 def image(png: bytes, alternative: str) -> str:
-    """A PNG within the page."""
+    """Return an HTML image that holds the bytes of a PNG."""
     return f'<img alt="{html.escape(alternative)}" src="data:image/png;base64,{base64.b64encode(png).decode()}">'

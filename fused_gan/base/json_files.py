@@ -1,7 +1,7 @@
-"""JSON that every reader takes: strict, with a text for each number that JSON has none for.
+"""Strict JSON, readable by every parser. NaN and infinities, which JSON cannot express, are written as strings.
 
-NaN is "NaN", ∞ is "Infinity", −∞ is "-Infinity", as in ProtoJSON. Not null: that says that there is no number, as where
-a critic has no accuracy.
+NaN is "NaN", ∞ is "Infinity", −∞ is "-Infinity", as in ProtoJSON. They are not null, because null says that a number
+does not exist, as the accuracy of a critic.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ NOT_FINITE = ("NaN", "Infinity", "-Infinity")
 
 
 def to_json_text(content: Any, indent: int | None = None) -> str:
-    """Anything that JSON holds, and floats that it does not; `numbers` gets these back."""
-    return json.dumps(_named(content), indent=indent, allow_nan=False)
+    """Return JSON for what JSON can express, and for NaN and infinities, which `restore_non_finite` brings back."""
+    return json.dumps(_name_non_finite(content), indent=indent, allow_nan=False)
 
 
-def numbers(content: Any) -> Any:
-    """What was read from JSON, with numbers in the place of their names, however deep.
+def restore_non_finite(content: Any) -> Any:
+    """Return what was read from JSON with NaN and infinities in place of their names, at any depth.
 
-    For what holds numbers alone beside other texts: a folder called NaN would become one.
+    Use it only where no other string can be "NaN": a folder of that name would turn into a number.
     """
     if isinstance(content, dict):
-        return {name: numbers(value) for name, value in content.items()}
+        return {name: restore_non_finite(value) for name, value in content.items()}
     if isinstance(content, list):
-        return [numbers(value) for value in content]
+        return [restore_non_finite(value) for value in content]
     return float(content) if isinstance(content, str) and content in NOT_FINITE else content
 
 
 def write_json(path: Path, content: Any, indent: int | None = 1) -> None:
-    """Write what `to_json_text` takes, whole or not at all."""
+    """Write what `to_json_text` accepts, as a whole or not at all."""
     with atomic_write(path) as temporary:
         temporary.write_text(to_json_text(content, indent) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file.
+    """Return the JSON object in a file.
 
     Raises:
         UserError: the file is missing or broken.
@@ -55,10 +55,10 @@ def read_json(path: Path) -> dict[str, Any]:
     return result
 
 
-def _named(content: Any) -> Any:
+def _name_non_finite(content: Any) -> Any:
     if isinstance(content, dict):
-        return {name: _named(value) for name, value in content.items()}
+        return {name: _name_non_finite(value) for name, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_named(value) for value in content]
+        return [_name_non_finite(value) for value in content]
     # Python's own writer has these names too, without the quotes that make them JSON.
     return json.dumps(content) if isinstance(content, float) and not math.isfinite(content) else content

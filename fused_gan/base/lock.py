@@ -1,7 +1,8 @@
-"""One process at a time. The lock goes with the process, however that ends: none is left behind.
+"""A lock that one process at a time can hold.
 
-A process forked within it, by other means than `subprocess`, holds it too until that ends as well. On NFS it is a lock
-of the server's: one that has none refuses it, and where a client keeps its own, other machines do not meet it.
+The operating system releases the lock when the process ends, even after SIGKILL. A child forked while the lock is held,
+by other means than `subprocess`, keeps the lock until the child ends too. On NFS the server must support locks. A
+client that only emulates locks does not exclude other machines.
 """
 
 from __future__ import annotations
@@ -16,20 +17,20 @@ from fused_gan.base.errors import UserError
 
 @contextlib.contextmanager
 def locked(file: Path, refusal: str | None = None) -> Iterator[None]:
-    """Within it, nobody else has the lock of this file, which holds this process's number.
+    """Hold the lock of this file while the block runs, and write this process's number into the file.
 
-    The file stays: whoever removed it would take it from under one that waits for it.
+    The file stays, because a process that waits for the lock has the file open already.
 
     Args:
-        file: in a folder that exists; made if need be.
-        refusal: the error where another has the lock; None waits for the other to leave.
+        file: in a folder that exists; created if it is missing.
+        refusal: the error message where another process has the lock; None waits until that process releases the lock.
 
     Raises:
-        UserError: another has it, or this system has no such locks.
+        UserError: another process has the lock, or this system has no POSIX file locks.
         OSError: from the file system.
     """
     try:
-        import fcntl  # at the top it would keep whole commands from being imported where there is none
+        import fcntl  # at the top, commands could not be imported where the module is missing
     except ModuleNotFoundError as error:
         raise UserError(f"{file}: it cannot be locked, as this system has no POSIX file locks") from error
     with file.open("a") as opened:

@@ -1,4 +1,4 @@
-"""The numbers that say how good a system is: key, name, and which way is better. One table for all that name them."""
+"""The scores of a system: key, title, and which direction is better. All code that names a score reads this table."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ class Score(NamedTuple):
     """A number of an evaluation.
 
     Attributes:
-        title: what it is, for people; its extractor comes behind it.
-        larger_is_better: None where neither is.
+        title: its name for people; the name of the extractor follows.
+        larger_is_better: None where neither direction is better.
     """
 
     title: str
@@ -27,11 +27,11 @@ SAMPLE_SCORES = {  # generated images against real ones, in the features of a cl
     "density": Score("density", True),
     "coverage": Score("coverage", True),
 }
-INCEPTION_SCORES = {  # the same, in the features of Inception
+INCEPTION_SCORES = {  # generated images against real ones, in the features of Inception
     "fid": Score("FID", False),
     "inception_score": Score("Inception Score", True),
 }
-VAE_SCORES = {  # a VAE on real images; named otherwise than its losses, beside which they stand in the log
+VAE_SCORES = {  # a VAE on real images; the keys differ from those of its losses, which stand in the same log
     "elbo": Score("ELBO, nats", True),
     "iwae": Score("IWAE bound, nats", True),
     "reconstruction_error": Score("−log p(x | z), nats", False),
@@ -41,7 +41,7 @@ VAE_SCORES = {  # a VAE on real images; named otherwise than its losses, beside 
     "ssim": Score("SSIM", True),
     "active_units": Score("active units", True),
 }
-SCALES = (  # those that fit into one picture
+SCALES = (  # scores that share one chart
     ("fd",),
     ("kid",),
     ("classifier_score",),
@@ -54,15 +54,15 @@ SCALES = (  # those that fit into one picture
     ("ssim",),
     ("active_units",),
 )
-SSIM_WINDOW = 11  # pixels; an image needs as many a side
+SSIM_WINDOW = 11  # pixels; each side of an image needs as many
 SCORES = SAMPLE_SCORES | INCEPTION_SCORES | VAE_SCORES
 
 
 def directed(scores: Mapping[str, Score]) -> list[str]:
-    """Those by which one system can be better than another."""
+    """Return the keys of the scores by which a system can be better than another system."""
     return [key for key, score in scores.items() if score.larger_is_better is not None]
 
 
 def cost(key: str, value: float) -> float:
-    """A logged number as one to minimise. Those that are in no table here (losses, distances) are so already."""
+    """Return a logged number as a cost to minimise. Other keys (losses, distances) are costs already."""
     return -value if key in SCORES and SCORES[key].larger_is_better else value

@@ -17,23 +17,23 @@ from fused_gan.base.errors import UserError
 def parse(
     path: Path, content: bytes, expected: str, otherwise: str, error: type[UserError]
 ) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The metadata and the tensors of a file.
+    """Return the metadata and the tensors of a file.
 
     Args:
-        path: of the file, for errors.
-        content: of the file.
+        path: path of the file, for errors.
+        content: bytes of the file.
         expected: the format that its metadata must name.
-        otherwise: what to do about a file of another format.
-        error: what is raised.
+        otherwise: what the person can do about a file of another format.
+        error: the class of the exception that is raised.
 
     Raises:
-        error: the file is damaged, cut short, or of another format. Checksums are compared by the caller.
+        error: the file is damaged, cut short, or of another format. The caller compares checksums.
     """
     try:
         tensors = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
     except (SafetensorError, ValueError) as reason:
-        raise error(f"{path}: damaged, cut short, or no safetensors file: {reason}") from reason
+        raise error(f"{path}: damaged, cut short, or not a safetensors file: {reason}") from reason
     metadata: dict[str, str] = header.get("__metadata__", {})
     if metadata.get("format") != expected:
         raise error(f"{path}: expected a file of format {expected!r}, got {metadata.get('format')!r}; {otherwise}")
@@ -41,7 +41,7 @@ def parse(
 
 
 def digest(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:
-    """SHA-256 of metadata, if given, and of tensors with names, types and shapes, as hexadecimal."""
+    """Return the SHA-256, in hexadecimal, of metadata, if given, and of tensors with names, dtypes and shapes."""
     sha = hashlib.sha256()
     for key, text in (metadata or {}).items():
         sha.update(f"{key}={text}\n".encode())

@@ -11,7 +11,7 @@ import torch
 from fused_gan.base.errors import require
 from fused_gan.cli.options import RunArgument, checked_file, made_folder
 from fused_gan.data import load
-from fused_gan.data.datasets import spread
+from fused_gan.data.datasets import evenly_spaced
 from fused_gan.data.images import save_grid, save_pngs, save_samples
 from fused_gan.systems.devices import resolve_device
 from fused_gan.training import RunFolder, Sampler, load_sampler
@@ -177,7 +177,7 @@ class Reconstruct:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
         training = RunFolder(self.folder).read_config().training
         images = load(self.data or training["data"], training["image_size"], training["channels"]).images
-        images = images[spread(self.count, len(images))]
+        images = images[evenly_spaced(self.count, len(images))]
         path = checked_file(self.out or self.folder / f"reconstructions-count{self.count}.png")
         pairs = torch.stack((images, torch.from_numpy(sampler.reconstruct(images))), 1).flatten(0, 1)
         save_grid(path, pairs.numpy(), columns=8)

@@ -1,4 +1,4 @@
-"""Images to train on: data sets by name, files and folders of people's own."""
+"""Images to train on: data sets by name, and the user's own files and folders."""
 
 from fused_gan.data.datasets import DATA_SETS, ImageData, load
 

@@ -1,4 +1,4 @@
-"""Image data by name or by path, whole in memory: `load("mnist-5k")`, `load("my_images.npz")`."""
+"""Loads image data into memory, by name or by path: `load("mnist-5k")`, `load("my_images.npz")`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ImageData:
             labels: integers (N,), or None.
 
         Raises:
-            UserError: naming `name`, when dtype, shape or number are others.
+            UserError: dtype, shape or number differ from these; the message names `name`.
         """
         require(images.dtype == np.uint8, f"{name}: images must be uint8 (0…255), got {images.dtype}")
         require(
@@ -57,7 +57,7 @@ class ImageData:
         if labels is not None:
             require(
                 labels.shape == images.shape[:1] and np.issubdtype(labels.dtype, np.integer),
-                f"{name}: labels must be {len(images)} integers, one an image, got {labels.dtype} {labels.shape}",
+                f"{name}: labels must be {len(images)} integers, one per image, got {labels.dtype} {labels.shape}",
             )
             labels = labels.astype(np.int64)
         return cls(
@@ -87,7 +87,7 @@ def _fashion_mnist() -> ImageData:
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set known by name: what it is, how to read it, whether it is here and how to get it if not."""
+    """A data set known by name: its contents, how to read it, whether it is installed, and how to get it."""
 
     about: str
     read: Callable[[], ImageData]
@@ -113,26 +113,30 @@ DATA_SETS = {
 }
 
 
-def spread(count: int, total: int) -> Tensor:
-    """Up to `count` indices spread evenly over `total` images, as data often comes sorted by class: (n,) int64."""
+def evenly_spaced(count: int, total: int) -> Tensor:
+    """Return min(`count`, `total`) indices, evenly spaced over `total` images, as (n,) int64.
+
+    Data is often sorted by class, so the first images would be of one class.
+    """
     count = min(count, total)
     return torch.arange(count) * total // count
 
 
 def load(source: str, image_size: int | None = None, channels: int | None = None) -> ImageData:
-    """Read a data set whole.
+    """Return a data set, all of it in memory.
 
     Args:
         source: a name in `DATA_SETS`; a folder of IDX files (`*-images*-ubyte`, each optionally `.gz`, with a matching
             `*-labels*-ubyte` or none; where some are called `train-*`, only these are read); one such file; an `.npz`
             with `images`, uint8 (N, H, W) or (N, H, W, 1 or 3), and optionally `labels`, integers (N,); or a folder of
             pictures, or of one folder of them for each class.
-        image_size: resize to this many pixels a side; `fused_gan.pictures` has the rules. None leaves the size.
-        channels: 1 or 3; None leaves what there is.
+        image_size: resize to this many pixels per side, by the rules in `fused_gan.data.picture_folder`. None keeps the
+            size.
+        channels: 1 or 3; None keeps the channels.
 
     Raises:
-        UserError: naming the data set or file: it is missing, broken, cut short, of another kind, shape or dtype; or no
-            size that an image can have.
+        UserError: the data set or file is missing, broken, cut short, or of another kind, shape or dtype; the message
+            names it. Or `image_size` is not positive.
     """
     require(image_size is None or image_size > 0, f"image_size: expected a positive integer, got {image_size}")
     path = Path(source)
@@ -149,14 +153,14 @@ def load(source: str, image_size: int | None = None, channels: int | None = None
 
 
 def _load_arrays(source: str, path: Path) -> ImageData:
-    """Data whose images are of one size already."""
+    """Return data whose images have one size already."""
     known = DATA_SETS.get(source)
     if known is not None:
         require(known.present(), f"data: {source} is not installed; get it with: {known.remedy}")
         return known.read()
     if path.is_dir():
         return ImageData.from_arrays(source, *read_idx_folder(path))
-    require(path.is_file(), f"data: {source!r} is no file, no folder and none of {', '.join(DATA_SETS)}")
+    require(path.is_file(), f"data: {source!r} is not a file, a folder or one of {', '.join(DATA_SETS)}")
     if path.suffix == ".npz":
         return _read_npz(path)
     require(is_idx_name(path.name), f"{path}: expected an .npz, an IDX file named *-ubyte or *-ubyte.gz, or a folder")
@@ -164,12 +168,12 @@ def _load_arrays(source: str, path: Path) -> ImageData:
 
 
 def _read_npz(path: Path) -> ImageData:
-    # numpy.load also opens a lone .npy and a pickle, whatever the name says.
-    require(zipfile.is_zipfile(path), f"{path}: broken, or no .npz (an .npz is a zip archive)")
+    # numpy.load also opens a single .npy and a pickle, whatever the suffix.
+    require(zipfile.is_zipfile(path), f"{path}: broken, or not an .npz (an .npz is a zip archive)")
     try:
         with np.load(path, allow_pickle=False) as archive:
             require("images" in archive, f"{path}: it has no array 'images', only {', '.join(archive) or 'nothing'}")
-            # A member that is no array comes back as its bytes.
+            # NumPy returns a member that is not an array as its bytes.
             images = np.asarray(archive["images"])
             labels = np.asarray(archive["labels"]) if "labels" in archive else None
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, MemoryError) as error:

@@ -1,4 +1,7 @@
-"""The IDX format of MNIST: big-endian, a magic number 0x0000 08 dd (uint8, dd dimensions), the sizes, the bytes."""
+"""Reads the IDX format of MNIST.
+
+A file is big-endian. It holds a magic number 0x0000 08 dd (uint8, dd dimensions), the sizes, and the bytes.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,12 @@ from fused_gan.base.errors import UserError, require
 
 Bytes = NDArray[np.uint8]
 
-_UINT8 = 0x08  # the format's code for unsigned byte; the images in circulation have no other
+_UINT8 = 0x08  # the format's code for unsigned byte; published images all have this code
 _NAME = re.compile(r"ubyte(\.gz)?$")
 
 
 def is_idx_name(name: str) -> bool:
-    """Whether a file is called as IDX files are: `…ubyte` or `…ubyte.gz`."""
+    """Whether a file is named as IDX files are: `…ubyte` or `…ubyte.gz`."""
     return _NAME.search(name) is not None
 
 
@@ -37,7 +40,7 @@ def read_idx(path: Path, dimensions: int) -> Bytes:
         A uint8 array of that many dimensions.
 
     Raises:
-        UserError: naming the file, when it is unreadable, of another kind, too short or too long.
+        UserError: the file is unreadable, of another kind, too short or too long; the message names it.
     """
     content = _read_bytes(path)
     header = 4 + 4 * dimensions
@@ -59,36 +62,37 @@ def read_idx(path: Path, dimensions: int) -> Bytes:
 
 
 def has_idx_images(folder: Path) -> bool:
-    """Whether an IDX image file lies in the folder."""
+    """Whether the folder holds an IDX image file."""
     return any(is_idx_name(path.name) and "images" in path.name for path in folder.iterdir())
 
 
 def read_idx_folder(folder: Path) -> tuple[Bytes, Bytes | None]:
-    """Read the images and labels in a folder; where some files are called `train*`, only these.
+    """Read the images and labels in a folder; if some files are named `train*`, read these alone.
 
     Returns:
-        Images uint8 (N, H, W), and labels uint8 (N,) or None, as `read_idx_files`.
+        Images uint8 (N, H, W), and labels uint8 (N,) or None, as from `read_idx_files`.
 
     Raises:
-        UserError: naming the folder when it has no image file, or the file that is wrong.
+        UserError: the folder does not have an image file, or a file is wrong; the message names the folder or the file.
     """
-    # A file that lies there both plain and compressed counts once.
+    # A file that is there both plain and compressed counts once.
     files = {path.name.removesuffix(".gz"): path for path in sorted(folder.iterdir(), reverse=True)}
     images = [path for name, path in sorted(files.items()) if is_idx_name(name) and "images" in name]
     require(bool(images), f"{folder}: no IDX image file in this folder (a name like train-images-idx3-ubyte[.gz])")
-    # The test images of MNIST and its kin (t10k-*) stay out of training.
+    # The test images of MNIST and of similar data sets (t10k-*) stay out of training.
     train = [path for path in images if path.name.startswith("train")]
     return read_idx_files(train or images)
 
 
 def read_idx_files(paths: Sequence[Path]) -> tuple[Bytes, Bytes | None]:
-    """Read image files, and the label file beside each (`images` → `labels`, `idx3` → `idx1` in its name).
+    """Read image files, and the label file of each (the name with `images` → `labels` and `idx3` → `idx1`).
 
     Returns:
         All images, uint8 (N, H, W), in the order of `paths`; all labels, uint8 (N,), or None if there are none.
 
     Raises:
-        UserError: naming the file, when the image sizes differ, a label file does not fit or only some have one.
+        UserError: the image sizes differ, a label file does not fit, or only some image files have a label file; the
+            message names the file.
     """
     images, labels = [], []
     for path in paths:

@@ -1,4 +1,4 @@
-"""Images as files: value ranges, grids, PNG and NPZ. Sample tensors are (N, C, H, W), pictures are uint8."""
+"""Value ranges, grids, PNG and NPZ files of images. Sample tensors are (N, C, H, W), pictures are uint8."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ Pixels = NDArray[np.uint8]
 
 
 def from_uint8(images: Tensor, value_range: tuple[float, float], dtype: torch.dtype = torch.float32) -> Tensor:
-    """Map uint8 pixels 0…255 linearly onto `value_range` (low, high). Same shape, same device, floating `dtype`."""
+    """Map uint8 pixels 0…255 linearly onto `value_range` (low, high). Shape and device stay; the dtype is `dtype`."""
     low, high = value_range
     return images.to(dtype).mul_((high - low) / 255).add_(low)
 
 
 def to_uint8(images: Tensor, value_range: tuple[float, float]) -> Pixels:
-    """Map values in `value_range` linearly onto 0…255, rounded to nearest, clamped outside it. Same shape."""
+    """Map values in `value_range` linearly onto 0…255, rounded to nearest, and clamp outside it. The shape stays."""
     low, high = value_range
     scaled = images.detach().float().sub(low).mul(255 / (high - low))
     pixels: Pixels = scaled.round().clamp(0, 255).to(torch.uint8).cpu().numpy()
@@ -33,11 +33,11 @@ def to_uint8(images: Tensor, value_range: tuple[float, float]) -> Pixels:
 
 
 def make_grid(images: Pixels, columns: int | None = None, padding: int = 2) -> Pixels:
-    """Lay images out row by row.
+    """Return one picture with the images laid out row by row.
 
     Args:
         images: (N, C, H, W) uint8 with N ≥ 1 and C 1 or 3.
-        columns: images in a row; None makes a grid as near to square as it can be, ⌈√N⌉.
+        columns: images per row; None takes ⌈√N⌉, which makes the grid nearly square.
         padding: pixels of white around each image.
 
     Returns:
@@ -56,23 +56,23 @@ def make_grid(images: Pixels, columns: int | None = None, padding: int = 2) -> P
 
 
 def save_grid(path: Path, images: Pixels, columns: int | None = None) -> None:
-    """Write `images` (N, C, H, W) uint8 as one PNG grid; images under 64 pixels a side are enlarged 2, 3 … times."""
+    """Write `images` (N, C, H, W) uint8 as a PNG grid. Images with sides under 64 pixels are enlarged 2, 3 … times."""
     picture = _picture(make_grid(images, columns))
     zoom = max(1, 64 // max(images.shape[2:]))
     if zoom > 1:
-        # Nearest, so that every generated pixel stays visible as it is.
+        # Nearest neighbour keeps every generated pixel visible as it is.
         picture = picture.resize((picture.width * zoom, picture.height * zoom), Image.Resampling.NEAREST)
     save_picture(path, picture)
 
 
 def save_picture(path: Path, picture: Image.Image) -> None:
-    """Write a PNG."""
+    """Write a picture as a PNG."""
     with atomic_write(path) as temporary:
         picture.save(temporary, format="PNG")
 
 
 def save_pngs(folder: Path, images: Pixels, first: int) -> None:
-    """Write `images` (N, C, H, W) uint8 as PNGs of their own, `000000.png` …, counted from `first`."""
+    """Write each of `images` (N, C, H, W) uint8 as a PNG, `000000.png` …, numbered from `first`."""
     for index, image in enumerate(images, first):
         _picture(image.transpose(1, 2, 0)).save(folder / f"{index:06d}.png")
 
@@ -89,8 +89,8 @@ def save_samples(
         path: the file.
         chunks: uint8 (n, C, H, W) each, `count` images together, at least one.
         count: N.
-        seed: that the images were made with.
-        labels: their classes.
+        seed: the seed that the images were made with.
+        labels: the classes of the images.
     """
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("images.npy", "w", force_zip64=True) as file:
@@ -107,5 +107,5 @@ def save_samples(
 
 
 def _picture(pixels: Pixels) -> Image.Image:
-    """(H, W, C) uint8 as a picture."""
+    """Return (H, W, C) uint8 as a picture."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)

@@ -1,7 +1,8 @@
-"""Pictures in a folder, and the rules by which images of any size and colour become those that a network takes.
+"""Reads the pictures in a folder, and turns images of any size and colour into images that a network takes.
 
-Size: the largest centred square, resized by Pillow's bicubic filter. Grey: luma, 0.299 R + 0.587 G + 0.114 B. RGB from
-grey: three equal channels. Transparency: laid over white. Rotation noted by a camera: applied.
+The largest centred square is resized by Pillow's bicubic filter. Grey is the luma, 0.299 R + 0.587 G + 0.114 B. RGB of
+a grey picture is three equal channels. Transparent pictures are laid over white. A rotation noted by a camera is
+applied.
 """
 
 from __future__ import annotations
@@ -28,19 +29,19 @@ def read_picture_folder(
 ) -> tuple[Pixels, NDArray[np.int64] | None]:
     """Read the pictures in a folder, or in its subfolders, which then are the classes in the order of their names.
 
-    An empty subfolder is a class of which there is no picture; one with other files only is none.
+    An empty subfolder is a class without pictures. A subfolder with other files alone is not a class.
 
     Args:
-        folder: with pictures, or with folders of pictures.
-        image_size: pixels a side, as the rules above say; None takes the pictures as they are.
-        channels: 1 or 3; None takes 1 if every picture is grey.
+        folder: holds pictures, or folders of pictures.
+        image_size: pixels per side, by the rules at the top; None takes the pictures as they are.
+        channels: 1 or 3; None takes 1 if every picture is grey, else 3.
 
     Returns:
         uint8 (N, H, W, C), by class and then by name; labels int64 (N,), or None without subfolders.
 
     Raises:
-        UserError: naming the folder that has no pictures, or both pictures and folders of them; or the picture that
-            cannot be read or is of another size than the first.
+        UserError: the folder has neither pictures nor folders of them, or both; or a picture cannot be read, or has
+            another size than the first. The message names the folder or the picture.
     """
     folders = {path: [*path.iterdir()] for path in folder.iterdir() if path.is_dir()}
     classes = sorted(path for path, inner in folders.items() if not inner or any(map(is_picture, inner)))
@@ -49,15 +50,15 @@ def read_picture_folder(
     paths = sorted(path for path in folder.iterdir() if is_picture(path))
     require(
         bool(paths) != bool(classes),
-        f"{folder}: expected pictures ({', '.join(SUFFIXES)}), or folders of them, one a class, "
+        f"{folder}: expected pictures ({', '.join(SUFFIXES)}), or folders of them, one per class, "
         f"got {'both' if paths else 'neither'}, and no IDX image file either",
     )
     labels = None
     if classes:
-        named = [
+        labelled = [
             (path, label) for label, inner in enumerate(classes) for path in sorted(filter(is_picture, inner.iterdir()))
         ]
-        paths, labels = [path for path, _ in named], np.array([label for _, label in named], np.int64)
+        paths, labels = [path for path, _ in labelled], np.array([label for _, label in labelled], np.int64)
     pictures = [_read(path, image_size, channels) for path in paths]
     for path, picture in zip(paths, pictures, strict=True):
         (width, height), (first_width, first_height) = picture.size, pictures[0].size
@@ -72,7 +73,7 @@ def read_picture_folder(
 
 
 def fitted(picture: Image.Image, image_size: int | None, channels: int | None) -> Image.Image:
-    """The picture in the wanted size and colours, "L" or "RGB"."""
+    """Return the picture in the wanted size and mode ("L" or "RGB")."""
     if channels is not None:
         picture = picture.convert("L" if channels == 1 else "RGB")
     return picture if image_size is None else ImageOps.fit(picture, (image_size, image_size), Image.Resampling.BICUBIC)
@@ -91,5 +92,5 @@ def _read(path: Path, image_size: int | None, channels: int | None) -> Image.Ima
             picture = picture.convert("L" if picture.mode in ("L", "1") else "RGB")
             return fitted(picture, image_size, channels)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        # SyntaxError: Pillow's word for a broken PNG.
+        # Pillow raises SyntaxError for a broken PNG.
         raise UserError(f"{path}: cannot be read as a picture: {error}") from error

@@ -1,4 +1,4 @@
-"""How good a trained system is, by metrics that need no download: `evaluate`, `load_extractor`, `train_extractor`."""
+"""Scores of trained systems that need no download: `evaluate`, `load_extractor`, `train_extractor`."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # These two read and write run folders, so they live in training, above. Their public names stay here.
+    # Both read and write run folders, so they are defined in fused_gan.training. Their public names are here.
     if name in ("evaluate", "read_evaluations"):
         from fused_gan.training import evaluate as of_runs
 

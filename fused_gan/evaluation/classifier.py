@@ -1,4 +1,4 @@
-"""The classifier in whose features images are compared: a small convolutional network for images of one shape."""
+"""The classifier whose features are compared, a small convolutional network for images of one shape."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from fused_gan.data.images import from_uint8
 from fused_gan.models.layers import PadTo, halving
 from fused_gan.nn import FusedLinear, FusedSequential
 
-VALUE_RANGE = (-1.0, 1.0)  # of the images that it takes
+VALUE_RANGE = (-1.0, 1.0)  # of the images that the network takes
 WIDTHS = (16, 32, 64)  # channels of the convolutions, each of which halves the image
 FEATURES = 64
 
 
 class Classifier(nn.Module):
-    """images (B, C, H, W) → convolutions → features (B, features) → logits (B, classes).
+    """Maps images (B, C, H, W) by convolutions to features (B, features), and these to logits (B, classes).
 
     Args:
         image_shape: (C, H, W).
-        classes: how many.
+        classes: number of classes.
         widths: channels of the convolutions, each with BatchNorm and ReLU.
-        features: length of the last hidden layer, a ReLU's output: what the images are compared by.
+        features: length of the last hidden layer, whose output, after a ReLU, is the features.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Classifier(nn.Module):
         return logits
 
     def scaled(self, images: Tensor) -> Tensor:
-        """What the network takes, float32 on its device, of uint8 images (B, C, H, W) on any."""
+        """Scale uint8 images (B, C, H, W) on any device to the network's input, float32 in [-1, 1] on its device."""
         return from_uint8(images.to(self.head.weight.device), VALUE_RANGE)
 
     def features(self, images: Tensor) -> Tensor:
-        """(B, features), at least 0, of uint8 images (B, C, H, W) on any device."""
+        """Return features (B, features), at least 0, of uint8 images (B, C, H, W) on any device."""
         features: Tensor = self.body(self.scaled(images))
         return features

@@ -1,4 +1,4 @@
-"""What a system is evaluated with: real images, an extractor, a seed. Made once, asked many times."""
+"""Scores any number of systems against the same real images, in the features of one extractor."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from fused_gan.base.errors import require
 from fused_gan.base.seeds import stream_seed
 from fused_gan.data import ImageData
-from fused_gan.evaluation.extractor import SHIPPED, Extractor, described, load_extractor, shape_options
+from fused_gan.evaluation.extractor import SHIPPED, Extractor, load_extractor, shape_options, shape_text
 from fused_gan.evaluation.fidelity import classifier_score, frechet_distance, kernel_distance
 from fused_gan.evaluation.likelihoods import vae_scores
 from fused_gan.evaluation.neighbours import Balls, neighbour_scores
@@ -25,14 +25,14 @@ IWAE_K = 50
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Scores systems, the same way each time; no random state but its own is touched.
+    """Scores systems, each in the same way. Random state other than its own does not change.
 
     Attributes:
         reference: the real images in the extractor's features.
-        images: uint8 (N, C, H, W), the real images themselves; as many are generated.
-        others: as many other real images.
-        labels: those of `images`, (N,), or None; a conditional system is asked for the same.
-        seed: of the noise.
+        images: uint8 (N, C, H, W), the real images themselves; N images are generated.
+        others: uint8 (N, C, H, W), other real images.
+        labels: labels of `images`, (N,), or None; a conditional system makes images of the same labels.
+        seed: seed of the noise.
         iwae_k: latents for each image in a VAE's IWAE bound.
     """
 
@@ -53,14 +53,14 @@ class Evaluator:
         seed: int = 0,
         iwae_k: int = IWAE_K,
     ) -> Evaluator:
-        """With real images of `data`, chosen by the seed.
+        """Return an evaluator with real images of `data`, chosen by the seed.
 
         Args:
             data: the real images.
-            source: their name, for the messages.
-            extractor: which.
-            samples: images of each kind.
-            seed: of the choice and of the noise.
+            source: name of the data, for error messages.
+            extractor: computes the features.
+            samples: number of generated images, of real images, and of other real images.
+            seed: seed of the choice and of the noise.
             iwae_k: latents for each image.
 
         Raises:
@@ -78,7 +78,7 @@ class Evaluator:
         return cls(reference(extractor, images, rest), images, rest, labels, seed, iwae_k)
 
     def generated(self, sampler: Sampler) -> Tensor:
-        """The images that are scored, uint8 (N, C, H, W)."""
+        """Return the generated images that are scored, uint8 (N, C, H, W)."""
         labels = self.labels if sampler.classes else None
         return torch.from_numpy(sampler.sample(len(self.images), self.seed, labels))
 
@@ -86,8 +86,8 @@ class Evaluator:
         """Return the `SAMPLE_SCORES` of generated images and, for a VAE, the `VAE_SCORES`.
 
         Args:
-            sampler: of the pictures.
-            likelihood: of images under the same network, if it is a VAE's.
+            sampler: makes the images.
+            likelihood: likelihood of images under the same network, for a VAE.
         """
         found = self.reference.scores(self.generated(sampler))
         if likelihood is not None:
@@ -96,7 +96,7 @@ class Evaluator:
 
 
 def split(data: ImageData, source: str, samples: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Which real images to compare with, and which others give the floor: two disjoint sets of indices (samples,).
+    """Return the indices (samples,) of the real images to compare with, and of as many others for real against real.
 
     Raises:
         UserError: the data has too few images.
@@ -104,18 +104,18 @@ def split(data: ImageData, source: str, samples: int, seed: int) -> tuple[Tensor
     count = len(data.images)
     require(
         count >= 2 * samples,
-        f"samples: {samples:,} are compared with as many real images, and these with as many others for the floor, "
-        f"but {source} has {count:,} images; give {count // 2:,} or fewer",
+        f"samples: {samples:,} are compared with as many real images, and these with as many others (real "
+        f"against real), but {source} has {count:,} images; give {count // 2:,} or fewer",
     )
     order = torch.randperm(count, generator=torch.Generator().manual_seed(stream_seed(seed, "evaluation")))
     return order[:samples], order[samples : 2 * samples]
 
 
 def find_extractor(source: str | None, data: str, image_shape: tuple[int, int, int]) -> Extractor:
-    """The extractor of this name or file; None takes the one that ships for the data.
+    """Return the extractor of this name or file; None takes the extractor that ships for the data.
 
     Raises:
-        UserError: none ships, or the images are of another shape than the extractor takes.
+        UserError: no extractor ships for the data, or the images have another shape than the extractor takes.
     """
     remedy = (
         f"train one with: fused-gan extractor --data {data}{shape_options(image_shape)} --out FILE, and give it with "
@@ -128,22 +128,22 @@ def find_extractor(source: str | None, data: str, image_shape: tuple[int, int, i
     found = load_extractor(source or data)
     require(
         found.about.image_shape == image_shape,
-        f"extractor: the {found.name} takes images of {described(found.about.image_shape)}, those of {data} are "
-        f"{described(image_shape)}; {remedy}",
+        f"extractor: the {found.name} takes images of {shape_text(found.about.image_shape)}, those of {data} are "
+        f"{shape_text(image_shape)}; {remedy}",
     )
     return found
 
 
 class Reference:
-    """Real images that generated ones are compared with.
+    """Real images that generated images are compared with.
 
     Args:
-        extractor: in whose features.
-        images: uint8 (N, C, H, W), the real ones.
-        others: as many other real ones, which give the floor.
+        extractor: computes the features.
+        images: uint8 (N, C, H, W), real images.
+        others: uint8 (N, C, H, W), other real images.
 
     Attributes:
-        floor: the scores of `others`: what a generator as good as the data would get.
+        floor: scores of real against real, `others` against `images`. A generator as good as the data would get them.
     """
 
     def __init__(self, extractor: Extractor, images: Tensor, others: Tensor) -> None:
@@ -152,7 +152,7 @@ class Reference:
         self.floor = self.scores(others)
 
     def scores(self, images: Tensor) -> dict[str, float]:
-        """The `SAMPLE_SCORES` of generated images, uint8 (N, C, H, W)."""
+        """Return the `SAMPLE_SCORES` of generated images, uint8 (N, C, H, W)."""
         real, fake = self._balls.centres, self.extractor.features(images)
         return {
             "fd": frechet_distance(real, fake),
@@ -163,8 +163,8 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A reference by what it depends on, so that many evaluations in one process make it once."""
+class _ReferenceKey:
+    """The arguments of a `Reference`, compared by hashes, so that one process makes an equal reference once."""
 
     extractor_hash: str
     device: str
@@ -175,13 +175,15 @@ class _Wanted:
 
 
 @functools.lru_cache(maxsize=4)
-def _made(wanted: _Wanted) -> Reference:
-    return Reference(wanted.extractor, wanted.images, wanted.others)
+def _cached_reference(key: _ReferenceKey) -> Reference:
+    return Reference(key.extractor, key.images, key.others)
 
 
 def reference(extractor: Extractor, images: Tensor, others: Tensor) -> Reference:
-    """`Reference(extractor, images, others)`, the one made before if nothing differs."""
+    """Return `Reference(extractor, images, others)`, or the reference that was made before for equal arguments."""
     sha = hashlib.sha256(repr((images.shape, others.shape)).encode())
     for pixels in (images, others):
         sha.update(pixels.contiguous().numpy().data)
-    return _made(_Wanted(extractor.hash, str(extractor.device), sha.hexdigest(), extractor, images, others))
+    return _cached_reference(
+        _ReferenceKey(extractor.hash, str(extractor.device), sha.hexdigest(), extractor, images, others)
+    )

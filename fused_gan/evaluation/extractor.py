@@ -1,9 +1,9 @@
-"""Feature extractors as files: a trained classifier, and what has to be known of it to compare two numbers.
+"""Feature extractors and their files. A file holds a trained classifier, and how the classifier was trained.
 
 A file is plain safetensors. Its tensors are the classifier's weights and statistics in float16; its metadata holds
     format   FORMAT
     about    JSON: the fields of `About`
-    sha256   of the tensors: the extractor's hash
+    sha256   of the tensors, which is the extractor's hash
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ CHUNK = 500  # images in the network at once
 
 
 class ExtractorError(UserError):
-    """An extractor's file is missing, damaged or not one; the message names it."""
+    """The file of an extractor is missing or damaged, or holds something else; the message names the file."""
 
 
 @dataclass(frozen=True)
 class About:
-    """What an extractor is and how it came about."""
+    """Describes an extractor, and how it was trained."""
 
     data: str
     """The images that it was trained on: a data set's name, or the last part of a path."""
 
     image_shape: tuple[int, int, int]
-    """(C, H, W) of the images that it takes, no others."""
+    """(C, H, W) of the images that it takes; images of another shape are refused."""
 
     classes: int
     widths: tuple[int, ...]
@@ -52,24 +52,24 @@ class About:
     seed: int
     steps: int
     trained_on: int
-    """Images that its weights come from."""
+    """Number of images that it was trained on."""
 
     held_out: int
-    """Images that it never saw in training."""
+    """Number of images that it was not trained on."""
 
     accuracy: float
-    """Share of the held-out images that it classifies rightly, by the weights as they are stored."""
+    """Share of the held-out images that it classifies correctly, with the weights as they are stored."""
 
 
 class Extractor:
     """A trained classifier that turns images into features and logits.
 
     Args:
-        about: what it is.
+        about: describes the extractor.
         weights: the tensors of its file.
 
     Raises:
-        RuntimeError: the weights do not fit.
+        RuntimeError: the weights do not fit the description.
     """
 
     def __init__(self, about: About, weights: dict[str, Tensor]) -> None:
@@ -82,21 +82,21 @@ class Extractor:
 
     @property
     def name(self) -> str:
-        """As it is shown: "mnist-5k classifier 3fa2c0de"."""
+        """The name that people see, as "mnist-5k classifier 3fa2c0de"."""
         return f"{self.about.data} classifier {self.hash[:8]}"
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device that it computes on."""
         return self._network.head.weight.device
 
     def to(self, device: torch.device) -> Extractor:
-        """Move it there; returns itself."""
+        """Move the extractor to a device, and return the extractor."""
         self._network.to(device)
         return self
 
     def features(self, images: Tensor) -> Tensor:
-        """What images are compared by.
+        """Return the features of images.
 
         Args:
             images: uint8 (N, C, H, W), on any device.
@@ -105,25 +105,26 @@ class Extractor:
             (N, num_features) float32 on the extractor's device, at least 0.
 
         Raises:
-            UserError: the images are of another shape.
+            UserError: the images have another shape than the extractor takes.
         """
         shape = tuple(images.shape[1:])
         require(
             shape == self.about.image_shape,
-            f"extractor: the {self.name} takes images of {described(self.about.image_shape)}, got {described(shape)}; "
-            f"train one for them with: fused-gan extractor --data DATA{shape_options(shape)} --out FILE",
+            f"extractor: the {self.name} takes images of {shape_text(self.about.image_shape)}, got "
+            f"{shape_text(shape)}; train one for them with: "
+            f"fused-gan extractor --data DATA{shape_options(shape)} --out FILE",
         )
         with torch.no_grad():
             return torch.cat([self._network.features(chunk) for chunk in torch.split(images, CHUNK)])
 
     def logits_of(self, features: Tensor) -> Tensor:
-        """Class logits (N, classes) of features (N, num_features)."""
+        """Return class logits (N, classes) of features (N, num_features)."""
         with torch.no_grad():
             logits: Tensor = self._network.head(features)
         return logits
 
     def logits(self, images: Tensor) -> Tensor:
-        """Class logits (N, classes) of images, as for `features`."""
+        """Return class logits (N, classes) of images, which are as for `features`."""
         return self.logits_of(self.features(images))
 
 
@@ -141,10 +142,12 @@ def save_extractor(path: Path, about: About, network: Classifier) -> Extractor:
 
 
 def load_extractor(source: str | Path) -> Extractor:
-    """An extractor that ships (by its data set's name), or one from a file. No code in the file is run.
+    """Return the extractor that ships for a data set, by its name, or the extractor in a file.
+
+    Reading a file does not run any code in it.
 
     Raises:
-        ExtractorError: there is no such one, or the file is damaged, cut short or no extractor.
+        ExtractorError: the name or file does not exist, or the file is damaged, cut short or not an extractor.
     """
     path = SHIPPED.get(str(source), Path(source))
     try:
@@ -157,30 +160,30 @@ def load_extractor(source: str | Path) -> Extractor:
     if metadata.get("sha256") != tensor_files.digest(weights):
         raise ExtractorError(f"{path}: damaged, its weights do not match their checksum")
     try:
-        return Extractor(_parsed(json.loads(metadata["about"])), weights)
+        return Extractor(_about_from_json(json.loads(metadata["about"])), weights)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ExtractorError(f"{path}: its weights and its description do not fit: {error!r}") from error
 
 
 def stored(network: Classifier) -> dict[str, Tensor]:
-    """A classifier's weights and statistics as a file holds them."""
+    """Return a classifier's weights and statistics as a file holds them."""
     return {
         name: tensor.detach().cpu().to(torch.float16 if tensor.is_floating_point() else tensor.dtype).contiguous()
         for name, tensor in network.state_dict().items()
     }
 
 
-def described(shape: tuple[int, ...]) -> str:
-    """(1, 28, 28) as "1×28×28"."""
+def shape_text(shape: tuple[int, ...]) -> str:
+    """Return a shape as text: "1×28×28" for (1, 28, 28)."""
     return "×".join(map(str, shape))
 
 
 def shape_options(shape: tuple[int, ...]) -> str:
-    """The options of `fused-gan extractor` for images of (C, H, W)."""
+    """Return the options of `fused-gan extractor` for images of (C, H, W)."""
     channels, height, width = shape
     return f" --channels {channels}" + (f" --image-size {height}" if height == width else "")
 
 
-def _parsed(fields: dict[str, Any]) -> About:
+def _about_from_json(fields: dict[str, Any]) -> About:
     channels, height, width = fields["image_shape"]
     return About(**fields | {"image_shape": (channels, height, width), "widths": tuple(fields["widths"])})

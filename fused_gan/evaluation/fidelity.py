@@ -1,6 +1,6 @@
-"""How far generated images are from real ones, by numbers over their features: those that torchmetrics computes.
+"""Scores of generated against real images that torchmetrics computes from features.
 
-Each metric is told not to sync: of several processes in training one evaluates, and would wait for the others.
+The metrics do not synchronise. In training by several processes only one evaluates, and would wait for the others.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torchmetrics.image.inception import InceptionScore
 from torchmetrics.image.kid import KernelInceptionDistance
 
 KID_SUBSETS = 10
-KID_SUBSET = 1000  # features, at most, in one of them
+KID_SUBSET = 1000  # features, at most, per subset
 
 
 class _AsIs(nn.Module):
-    """In the place of Inception in torchmetrics' classes: what they are given are features already."""
+    """Takes the place of Inception in torchmetrics' classes, which here get features instead of images."""
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
@@ -31,15 +31,17 @@ class _AsIs(nn.Module):
 
 
 def frechet_distance(real: Tensor, fake: Tensor) -> float:
-    """‖μ − μ̂‖² + tr(Σ + Σ̂ − 2 (Σ Σ̂)^½): the Fréchet distance of two normal distributions with the means and
-    covariances of the features, as Heusel et al., GANs Trained by a Two Time-Scale Update Rule (2017), equation 6.
+    """Return ‖μ − μ̂‖² + tr(Σ + Σ̂ − 2 (Σ Σ̂)^½), the Fréchet distance of two normal distributions.
+
+    Mean and covariance of each distribution are those of the features: Heusel et al., GANs Trained by a Two Time-Scale
+    Update Rule (2017), equation 6.
 
     Args:
         real, fake: (N, d) and (M, d), N and M at least 2; computed in float64.
 
     Returns:
-        0 for equal sets, NaN where a feature is not finite. It falls with the number of samples: compare only equal
-        numbers.
+        0 for equal sets, NaN where a feature is not finite. The distance falls with the number of samples, so compare
+        distances of equal numbers of samples only.
     """
     metric = FrechetInceptionDistance(_AsIs(real.shape[1]), sync_on_compute=False).to(real.device)
     metric.update(real.double(), real=True)
@@ -49,15 +51,17 @@ def frechet_distance(real: Tensor, fake: Tensor) -> float:
 
 
 def classifier_score(logits: Tensor) -> float:
-    """exp(mean KL(p(y | x) ‖ p(y))): the formula of the Inception Score (Salimans et al., Improved Techniques for
-    Training GANs, 2016), for any classifier, over all samples at once.
+    """Return exp(mean KL(p(y | x) ‖ p(y))), over all samples at once.
+
+    The formula is that of the Inception Score (Salimans et al., Improved Techniques for Training GANs, 2016), for any
+    classifier.
 
     Args:
         logits: (N, classes).
 
     Returns:
         From 1 (every image gets the same answer, or none is clear) to the number of classes (each image is clearly of
-        one class, all classes equally often). It knows nothing of the real images.
+        one class, all classes equally often). The score does not depend on the real images.
     """
     with _undisturbed(0):
         metric = InceptionScore(_AsIs(logits.shape[1]), splits=1, sync_on_compute=False)
@@ -66,12 +70,14 @@ def classifier_score(logits: Tensor) -> float:
 
 
 def kernel_distance(real: Tensor, fake: Tensor, seed: int = 0) -> float:
-    """The squared maximum mean discrepancy of two sets of features under the kernel (xᵀy/d + 1)³, the unbiased
-    estimate, a mean over 10 subsets of at most 1,000: Bińkowski et al., Demystifying MMD GANs (2018), section 4.
+    """Return an estimate of the squared maximum mean discrepancy of two sets of features.
+
+    The kernel is (xᵀy/d + 1)³. The estimate is unbiased, a mean over 10 subsets of at most 1,000 features: Bińkowski et
+    al., Demystifying MMD GANs (2018), section 4.
 
     Args:
         real, fake: (N, d) and (M, d), N and M at least 2.
-        seed: of the choice of subsets.
+        seed: seed of the choice of subsets.
 
     Returns:
         About 0 for sets from one distribution, as often below as above.
@@ -88,10 +94,10 @@ def kernel_distance(real: Tensor, fake: Tensor, seed: int = 0) -> float:
 
 @contextmanager
 def _undisturbed(seed: int) -> Iterator[None]:
-    """Within it, torchmetrics shuffles by numbers from `seed`, and warns of nothing.
+    """Seed torchmetrics' random numbers with `seed`, and silence its warnings, while the block runs.
 
-    It takes torch's default stream, which is put back. It warns that it keeps the features in memory, and that there
-    is no deviation over one split.
+    torchmetrics draws from torch's default stream, whose state is restored. It warns that it keeps the features in
+    memory, and that one split does not have a deviation.
     """
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         torch.default_generator.manual_seed(seed)

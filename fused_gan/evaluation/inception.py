@@ -1,4 +1,4 @@
-"""FID and Inception Score as the literature has them, where the user has Inception's weights. Nothing is downloaded.
+"""FID and Inception Score as the literature defines them, from Inception's weights. Nothing is downloaded.
 
 The network is that of the package torch-fidelity: the Inception of 2015 that FID was defined with, and its way of
 resizing images to 299×299. The weights are torch-fidelity's own file, a state dict of PyTorch named
@@ -24,15 +24,15 @@ EXPECTED = "expected the state dict weights-inception-2015-12-05-6726825d.pth of
 
 
 class Inception:
-    """The network with the weights of a file.
+    """The Inception network with the weights of a file.
 
     Args:
-        file: the weights.
-        samples: images of each kind.
-        device: where to compute.
+        file: holds the weights.
+        samples: number of generated and of real images.
+        device: computes the features.
 
     Raises:
-        UserError: too few samples, torch-fidelity is missing, or the file is or is not these weights.
+        UserError: too few samples, torch-fidelity is missing, or the file cannot be read or does not hold the weights.
     """
 
     def __init__(self, file: Path, samples: int, device: torch.device) -> None:
@@ -57,7 +57,7 @@ class Inception:
         self._device = device
 
     def scores(self, real: Tensor, fake: Tensor) -> dict[str, float]:
-        """`fid` and `inception_score` of generated images.
+        """Return `fid` and `inception_score` of generated images.
 
         Args:
             real, fake: uint8 (N, C, H, W), C 1 or 3; more than 2,048 each.
@@ -67,7 +67,7 @@ class Inception:
         return {"fid": frechet_distance(features, theirs), "inception_score": classifier_score(logits)}
 
     def _seen(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (N, 2048) and logits (N, 1008) without the bias, as the score's formula was first computed."""
+        """Return features (N, 2048) and logits (N, 1008) without the bias, as the score was first computed."""
         coloured = images.expand(-1, 3, -1, -1)
         with torch.no_grad():
             seen = [self._network(chunk.to(self._device)) for chunk in torch.split(coloured, CHUNK)]
@@ -76,9 +76,9 @@ class Inception:
 
 
 def _checked(file: Path) -> str:
-    """SHA-256 of a file that holds tensors alone.
+    """Return the SHA-256 of a file, after a check that it holds tensors alone.
 
-    torch-fidelity unpickles whatever it is given; a file that passes here has nothing in it that would run.
+    torch-fidelity unpickles any file. A file that passes the check does not contain code that would run.
     """
     try:
         content = file.read_bytes()

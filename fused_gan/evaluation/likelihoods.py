@@ -1,4 +1,4 @@
-"""How well a VAE encodes and decodes real images."""
+"""Scores how well a VAE encodes and decodes real images."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ CHUNK = 500  # images in the network at once
 def vae_scores(
     likelihood: VAELikelihood, value_range: tuple[float, float], images: Tensor, seed: int, k: int
 ) -> dict[str, float]:
-    """Return the `VAE_SCORES`, means over the images; likelihoods in nats per image, of pixels as they are, not
-    binarised.
+    """Return the `VAE_SCORES`, means over the images.
 
-    elbo                  −reconstruction_error − kl_divergence; β is 1 whatever was trained with
+    Likelihoods are in nats per image, of pixels as they are, not binarised.
+
+    elbo                  −reconstruction_error − kl_divergence; β is 1, whatever it was in training
     iwae                  the bound of k latents for each image (Burda et al., Importance Weighted Autoencoders, 2016)
     reconstruction_error  −log p(x | z) of one latent drawn for each image, under the training's likelihood, summed over
                           pixels
@@ -32,16 +33,16 @@ def vae_scores(
     active_units          latent dimensions whose mean's variance over the images is above 0.01 (Burda et al., 5.2)
 
     Args:
-        likelihood: of images, under the weights that pictures are made with.
+        likelihood: likelihood of images, under the weights that make pictures.
         value_range: (low, high) of its images.
         images: uint8 (N, C, H, W), N at least 2.
-        seed: of the latents.
+        seed: seed of the latents.
         k: latents for each image in `iwae`.
     """
     random = torch.Generator().manual_seed(stream_seed(seed, "elbo"))
     network = likelihood.network
     weight = next(network.parameters())
-    found: dict[str, list[Tensor]] = {}  # of each chunk, a number for each image
+    found: dict[str, list[Tensor]] = {}  # by score: for each chunk a tensor with a number for each image
     codes: list[Tensor] = []
     for index, chunk in enumerate(torch.split(images, CHUNK)):
         real = from_uint8(chunk.to(weight.device), value_range, weight.dtype)
@@ -65,19 +66,19 @@ def vae_scores(
 
 
 def _picture_scores(real: Tensor, decoded: Tensor) -> dict[str, Tensor]:
-    """Of each pair of images (N, C, H, W) in [0, 1], (N,) each."""
+    """Return `mse`, `psnr` and, if the images are large enough, `ssim`, (N,) each, of images (N, C, H, W) in [0, 1]."""
     numbers = {
         "mse": (real - decoded).square().flatten(1).mean(1),
         "psnr": peak_signal_noise_ratio(decoded, real, data_range=1.0, dim=(1, 2, 3), reduction="none"),
     }
     if min(real.shape[2:]) >= SSIM_WINDOW:
         ssim = structural_similarity_index_measure(decoded, real, data_range=1.0, reduction="none")
-        assert isinstance(ssim, Tensor)  # a pair only where the whole picture is asked for
+        assert isinstance(ssim, Tensor)  # a pair only where the map of the whole picture is asked for
         numbers["ssim"] = ssim
     return numbers
 
 
 def _unit(images: Tensor, value_range: tuple[float, float]) -> Tensor:
-    """Images of a value range in [0, 1], cut off there as in pictures."""
+    """Map images from a value range to [0, 1], and clamp them, as pictures are."""
     low, high = value_range
     return ((images - low) / (high - low)).clamp(0, 1)

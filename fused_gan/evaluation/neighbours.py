@@ -1,7 +1,7 @@
-"""Precision, recall, density and coverage: what nearest neighbours tell of two sets of features.
+"""Precision, recall, density and coverage of two sets of features, from nearest neighbours.
 
-Each point has a ball around it that reaches to its k-th nearest neighbour in its own set; the balls together are taken
-for the region where the set lives. torchmetrics has none of the four.
+Each point has a ball around it that reaches to its k-th nearest neighbour in its own set. The balls together estimate
+the region of the set. torchmetrics does not compute these four scores.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from torch import Tensor
 
 K_PRECISION = 3  # the k of Kynkäänniemi et al.
 K_DENSITY = 5  # the k of Naeem et al.
-ROWS = 1024  # of a distance matrix, in memory at once
+ROWS = 1024  # rows of a distance matrix that are in memory at once
 
 
 @dataclass(frozen=True)
 class Balls:
-    """A set of features, and how far it is from each to its neighbours.
+    """A set of features, and the distances from each feature to its neighbours.
 
     Attributes:
-        centres: (N, d).
-        radii: (N,), to the third nearest of the others; `wide_radii`, to the fifth.
+        centres: (N, d), the features.
+        radii: (N,), the distance to the third nearest of the other features.
+        wide_radii: (N,), the distance to the fifth nearest.
     """
 
     centres: Tensor
@@ -31,7 +32,7 @@ class Balls:
 
     @classmethod
     def around(cls, features: Tensor) -> Balls:
-        """The balls of a set of more than `K_DENSITY` features (N, d)."""
+        """Return the balls around more than `K_DENSITY` features (N, d)."""
         nearest = torch.cat(
             [
                 # The point itself is in the set, at a distance of 0.
@@ -43,7 +44,7 @@ class Balls:
 
 
 def neighbour_scores(real: Balls, fake: Balls) -> dict[str, float]:
-    """Four numbers, at least 0, larger is better; all but density at most 1.
+    """Return four scores, at least 0, larger is better; all but density are at most 1.
 
     precision  share of generated images in a ball of a real one: are they like real ones?
     recall     share of real images in a ball of a generated one: are all kinds generated? (both: Kynkäänniemi et al.,
@@ -73,8 +74,8 @@ def neighbour_scores(real: Balls, fake: Balls) -> dict[str, float]:
 
 
 def distances(first: Tensor, second: Tensor) -> Tensor:
-    """Euclidean distances (N, M) of (N, d) and (M, d), each computed by itself.
+    """Return the Euclidean distances (N, M) of (N, d) and (M, d), each computed by itself.
 
-    By a matrix product they would be faster, and equal features not at a distance of 0.
+    A matrix product would be faster, but would not give a distance of 0 for equal features.
     """
     return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")

@@ -1,4 +1,4 @@
-"""What an evaluation finds, and what it depends on."""
+"""The result of an evaluation, and the settings that it depends on."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """What a result depends on besides the weights: two evaluations compare if these are equal."""
+    """What a result depends on besides the weights. Two evaluations can be compared if their settings are equal."""
 
     checkpoint: str
-    """File in the folder checkpoints."""
+    """Name of the file in the folder checkpoints."""
 
     step: int
     samples: int
-    """Generated images; as many real ones are on the other side, and as many others give the floor."""
+    """Number of generated images, of real images, and of the other real images for real against real."""
 
     seed: int
     reals: str
@@ -24,19 +24,19 @@ class Settings:
     """Whether they come from the same source as the run's training images."""
 
     extractor: str
-    """Name and hash, as "mnist-5k classifier 3fa2c0de"."""
+    """Name and hash of the extractor, as "mnist-5k classifier 3fa2c0de"."""
 
     extractor_sha256: str
     extractor_accuracy: float
     preprocessing: str
     inception_sha256: str | None
-    """Of the file with Inception's weights; None without."""
+    """SHA-256 of the file with Inception's weights; None without Inception."""
 
     iwae_k: int | None
     """Latents for each image; None for a GAN."""
 
     binarisation: str | None
-    """Of pixels in the likelihoods; None for a GAN."""
+    """How the likelihoods binarise pixels; None for a GAN."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +44,12 @@ class Evaluation:
     """The result of `evaluate`.
 
     Attributes:
-        values: by the keys of `fused_gan.scores.SCORES`.
-        floor: the values of as many real images in the place of the generated ones; of samples' scores alone.
-        settings: what they depend on.
-        seconds: how long it took.
-        versions: of fused_gan and torch.
+        values: scores by the keys of `fused_gan.base.scores.SCORES`.
+        floor: scores of real against real: as many other real images take the place of the generated images. It has
+            the `SAMPLE_SCORES` alone.
+        settings: what the scores depend on.
+        seconds: duration of the evaluation.
+        versions: versions of fused_gan and torch.
     """
 
     values: dict[str, float]

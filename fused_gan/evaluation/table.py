@@ -1,4 +1,4 @@
-"""An evaluation as a table for people: each number with its floor, and under it what it is and what it is not."""
+"""Prints an evaluation: a table of each score beside real against real, and notes on what the scores mean."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAD = ("score, and which way is better", "value", "real against real")
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
-    """Print a table and the notes that belong to its numbers."""
+    """Print the table of an evaluation, and the notes on its numbers."""
     table = Table(title=f"after step {evaluation.settings.step:,}", title_justify="left")
     table.add_column(HEAD[0])
     for head in HEAD[1:]:
@@ -29,14 +29,14 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
 
 
 def rows(evaluation: Evaluation) -> Iterator[tuple[str, str, str]]:
-    """A row of the table for each score, as `HEAD` says."""
+    """Yield one row of the table per score, with the columns of `HEAD`."""
     for key, value in evaluation.values.items():
         floor = evaluation.floor.get(key)
-        yield title(key, evaluation), number(value), "" if floor is None else number(floor)
+        yield title(key, evaluation), number_text(value), "" if floor is None else number_text(floor)
 
 
 def title(key: str, evaluation: Evaluation) -> str:
-    """A score's name, which way it is better, and what it was computed in: "FD ↓ (mnist-5k classifier 3fa2c0de)"."""
+    """Return a score's name, an arrow to the better side, and its extractor: "FD ↓ (mnist-5k classifier 3fa2c0de)"."""
     arrow = {True: " ↑", False: " ↓", None: ""}[SCORES[key].larger_is_better]
     name = SCORES[key].title + arrow
     if key in SAMPLE_SCORES:
@@ -46,15 +46,15 @@ def title(key: str, evaluation: Evaluation) -> str:
     return name
 
 
-def number(value: float) -> str:
-    """Four significant digits, or in words or signs what is not finite."""
+def number_text(value: float) -> str:
+    """Return a number with four significant digits; NaN and infinities as words or signs."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else "∞" if value > 0 else "−∞"
     return f"{value:,.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def reasons(evaluation: Evaluation) -> Iterator[str]:
-    """Why a number is not finite, a line each."""
+    """Yield one line for each number that is not finite, with the reason."""
     sides = ((evaluation.values, ""), (evaluation.floor, " of real against real"))
     for key, value, side in ((key, value, side) for values, side in sides for key, value in values.items()):
         if key == "psnr" and value == math.inf:
@@ -70,7 +70,7 @@ def reasons(evaluation: Evaluation) -> Iterator[str]:
 
 
 def notes(settings: Settings) -> Iterator[str]:
-    """What the numbers rest on, a line each."""
+    """Yield one line per note on what the numbers were computed from."""
     origin = "which the run was trained on" if settings.trained_on else "another source than the run was trained on"
     yield (
         f"{settings.samples:,} generated against {settings.samples:,} real images of {settings.reals}, {origin}; real "

@@ -1,4 +1,4 @@
-"""Training a feature extractor: a classifier of a data set's classes, from a seed, tested on images held out."""
+"""Trains a feature extractor, a classifier of a data set's classes, and tests it on held-out images."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from fused_gan.nn import FusedLinear
 
 BATCH = 128
 LR = 2e-3
-SHIFT = 2  # pixels, at most, that a batch is moved by: digits and clothes stay what they are
-PALING = 0.3  # share, at most, of an image's contrast that is taken away
-BLUR = 0.5  # largest weight of the mean of the nine pixels around in the place of a pixel
-NOISE = 0.2  # largest standard deviation of what is added to an image in [-1, 1]
+SHIFT = 2  # pixels, at most, that a batch is moved by; digits and clothes keep their class
+PALING = 0.3  # share, at most, of an image's contrast that is removed
+BLUR = 0.5  # largest weight of the mean of the nine pixels around a pixel
+NOISE = 0.2  # largest standard deviation of the noise added to an image in [-1, 1]
 HELD_OUT = 0.2  # share of the data that accuracy is measured on
-FEWEST = 5  # images of a class
+FEWEST = 5  # images per class
 
 
 def train_extractor(
@@ -35,20 +35,20 @@ def train_extractor(
     seed: int = 0,
     device: torch.device | None = None,
 ) -> Extractor:
-    """Train a classifier, measure it on held-out images, write its file and return the extractor in it.
+    """Train a classifier, measure it on held-out images, write its file and return the extractor in the file.
 
-    Cross-entropy by Adam, the step size falling linearly to 0, the images disturbed a little.
+    Adam minimises the cross-entropy on `disturbed` images, with a step size that falls linearly to 0.
 
     Args:
-        data: as for `load`; it needs labels.
-        out: the file, a .safetensors.
+        data: as for `load`; the data must have labels.
+        out: the file, whose name ends in .safetensors.
         image_size, channels: as for `load`.
-        steps: batches of 128 images.
-        seed: of weights, batches and the choice of held-out images.
-        device: the CPU by default.
+        steps: number of steps, each on a batch of 128 images.
+        seed: seed of weights, batches and the choice of held-out images.
+        device: trains the classifier; None takes the CPU.
 
     Raises:
-        UserError: the data cannot be read, has no labels, one class, or too few images.
+        UserError: the data cannot be read, does not have labels, has one class, or has too few images of a class.
     """
     require(out.suffix == ".safetensors", f"out: expected a name ending in .safetensors, got {out.name}")
     require(steps > 0, f"steps: expected a positive integer, got {steps}")
@@ -57,7 +57,7 @@ def train_extractor(
     labels = _labels(data, images)
     classes = int(labels.max()) + 1
     _, depth, height, width = images.images.shape
-    # All random numbers from the CPU, so that every device gets the same weights and batches.
+    # All random numbers are drawn on the CPU, so that every device gets the same weights and batches.
     random = torch.Generator().manual_seed(stream_seed(seed, "extractor"))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(seed, "weights"))
@@ -66,7 +66,7 @@ def train_extractor(
     held_out, kept = order.tensor_split([math.ceil(HELD_OUT * len(labels))])
     fit_classifier(network, images.images[kept], labels[kept], steps, random)
     _normalise(network, images.images[kept])
-    network.load_state_dict(stored(network))  # what is measured is what the file holds, rounded
+    network.load_state_dict(stored(network))  # measures the rounded weights that the file holds
     about = About(
         data=Path(data).name,
         image_shape=(depth, height, width),
@@ -97,7 +97,7 @@ def _labels(source: str, data: ImageData) -> Tensor:
 
 
 def fit_classifier(network: Classifier, images: Tensor, labels: Tensor, steps: int, random: torch.Generator) -> None:
-    """Train on uint8 images (N, C, H, W) and labels (N,): Adam, a falling step size, every batch `disturbed`."""
+    """Train on uint8 images (N, C, H, W) and labels (N,) by Adam, with a falling step size, on `disturbed` batches."""
     optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)
     network.train()
     for step in range(steps):
@@ -113,10 +113,10 @@ def fit_classifier(network: Classifier, images: Tensor, labels: Tensor, steps: i
 
 
 def disturbed(images: Tensor, random: torch.Generator) -> Tensor:
-    """Images (B, C, H, W) moved, paled, blurred and made noisy, each to a degree of its own.
+    """Return images (B, C, H, W) moved together, and paled, blurred and made noisy, each to a degree of its own.
 
-    A classifier of clean images alone takes every picture with a grain in its background for one and the same class:
-    then no score tells a bad generator from a worse one.
+    A classifier trained on clean images alone gives one class to all pictures with noise in the background. Then no
+    score tells a bad generator from a worse one.
     """
     count, low, high = len(images), *VALUE_RANGE
     down, right = torch.randint(2 * SHIFT + 1, (2,), generator=random).tolist()
@@ -132,9 +132,9 @@ def disturbed(images: Tensor, random: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def _normalise(network: Classifier, images: Tensor) -> None:
-    """Scale the features to a mean square of 1 over the images, and the head by the inverse: the logits stay.
+    """Scale the features to a mean square of 1 over the images, and the head by the inverse, which keeps the logits.
 
-    Distances then have one scale whatever the classifier, and KID's kernel, which adds 1, weighs its terms alike.
+    Distances then have the same scale for every classifier, and KID's kernel, which adds 1, weighs its terms alike.
     """
     squares = torch.cat([network.features(some).square().mean(1) for some in torch.split(images, BATCH)])
     scale = squares.mean().rsqrt()
@@ -147,7 +147,7 @@ def _normalise(network: Classifier, images: Tensor) -> None:
 
 @torch.no_grad()
 def accuracy(network: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Share of uint8 images (N, C, H, W) that get their label."""
+    """Return the share of uint8 images (N, C, H, W) that are classified correctly."""
     features = torch.cat([network.features(some) for some in torch.split(images, BATCH)])
     right: Tensor = network.head(features).argmax(1).cpu() == labels
     return right.double().mean().item()

@@ -1,4 +1,4 @@
-"""The networks of the systems that can be trained: a file and a configuration each."""
+"""The networks of the systems that can be trained. Each has a file and a configuration of its own."""
 
 from fused_gan.models.cgan import CGANConfig
 from fused_gan.models.conv_vae import ConvVAEConfig

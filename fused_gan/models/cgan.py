@@ -1,9 +1,8 @@
-"""The conditional GAN: both networks are told the class (Mirza and Osindero, Conditional Generative Adversarial Nets,
-2014).
+"""The conditional GAN: both networks get the class (Mirza and Osindero, Conditional Generative Adversarial Nets, 2014).
 
 noise (B, z_dim), labels (B,) → generator → images (B, C, H, W), labels (B,) → discriminator → logits (B, 1)
 
-A label is embedded and concatenated with the noise, or with the pixels; then as in `mlp_gan`.
+A label is embedded, and concatenated with the noise or with the pixels. The rest is as in `mlp_gan`.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ class CGANConfig(MLPGANConfig):
         require_positive(self, "label_dim")
 
     def build_generator(self, image_shape: Sequence[int], classes: int = 10) -> nn.Module:
-        """A generator of float32 weights from torch's default random stream.
+        """Return a generator with float32 weights from torch's default random stream.
 
         Args:
             image_shape: (C, H, W).
-            classes: how many; labels are 0 … classes − 1.
+            classes: number of classes; labels are 0 … classes − 1.
 
         Returns:
             A module from noise (B, z_dim) and labels (B,) int64 to images (B, C, H, W) in `value_range`.
@@ -54,11 +53,11 @@ class CGANConfig(MLPGANConfig):
         return Conditional(FusedSequential(*layers, nn.Unflatten(1, tuple(image_shape))), classes, self.label_dim)
 
     def build_discriminator(self, image_shape: Sequence[int], classes: int = 10) -> nn.Module:
-        """A discriminator of float32 weights from torch's default random stream.
+        """Return a discriminator with float32 weights from torch's default random stream.
 
         Args:
             image_shape: (C, H, W).
-            classes: how many.
+            classes: number of classes.
 
         Returns:
             A module from images (B, C, H, W) and labels (B,) int64 to logits (B, 1).
@@ -69,11 +68,11 @@ class CGANConfig(MLPGANConfig):
 
 
 class Conditional(nn.Module):
-    """A network on its input, flattened to (B, n), and the embedding of the label beside it.
+    """Runs a network on its input, flattened to (B, n), concatenated with an embedding of the label.
 
     Args:
-        network: takes (B, n + label_dim).
-        classes: how many labels there are.
+        network: takes inputs of (B, n + label_dim).
+        classes: number of labels.
         label_dim: length of the embedding.
     """
 

@@ -41,7 +41,7 @@ def require_slope(config: object) -> None:
 
 
 def range_of(output_activation: str) -> tuple[float, float]:
-    """(low, high) of images that leave a network through this activation, to which real images are scaled."""
+    """Return (low, high) of images that a network with this last activation makes; real images are scaled to it."""
     return (0.0, 1.0) if output_activation in ("sigmoid", "relu") else (-1.0, 1.0)
 
 

@@ -1,9 +1,9 @@
-"""The convolutional VAE: `mlp_vae` with an encoder of convolutions and the mirrored decoder.
+"""The convolutional VAE: `mlp_vae` with a convolutional encoder and the mirrored decoder.
 
 images (B, C, H, W) → three times halved, w, 2w, 4w channels → Linear → μ, log σ² (B, z_dim)
 z (B, z_dim) → Linear → (B, 4w, H'/8, W'/8) → three times doubled → images (B, C, H, W)
 
-H' and W' are H and W rounded up to multiples of 8: the encoder pads, the decoder crops by the same margin.
+H' and W' are H and W rounded up to multiples of 8. The encoder pads and the decoder crops by the same margin.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ConvVAEConfig:
         return range_of(self.output_activation)
 
     def build(self, image_shape: Sequence[int]) -> VAENetwork:
-        """Encoder and decoder of float32 weights from torch's default random stream, for images (C, H, W)."""
+        """Return encoder and decoder for images (C, H, W), with float32 weights from torch's default random stream."""
         channels, *size = image_shape
         height, width = (side // MULTIPLE for side in padded_size(size, MULTIPLE))
         wide, kind, slope = self.width, self.activation, self.negative_slope

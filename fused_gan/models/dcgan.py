@@ -4,7 +4,7 @@ Convolutional GANs, 2016).
 noise (B, z_dim) → Linear → (B, 4w, H'/8, W'/8) → three times doubled → images (B, C, H, W)
 images (B, C, H, W) → three times halved, w, 2w, 4w channels → Linear → logits (B, 1)
 
-H' and W' are H and W rounded up to multiples of 8: D pads its images, and G crops its own, by the same margin.
+H' and W' are H and W rounded up to multiples of 8. D pads its images, and G crops its images, by the same margin.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class DCGANConfig:
         return range_of(self.output_activation)
 
     def build_generator(self, image_shape: Sequence[int], classes: int = 0) -> nn.Module:
-        """A generator of float32 weights from torch's default random stream.
+        """Return a generator with float32 weights from torch's default random stream.
 
         Args:
             image_shape: (C, H, W), H and W any.
@@ -101,7 +101,7 @@ class DCGANConfig:
         return _initialised(generator, self.initial_deviation)
 
     def build_discriminator(self, image_shape: Sequence[int], classes: int = 0) -> nn.Module:
-        """A discriminator of float32 weights from torch's default random stream.
+        """Return a discriminator with float32 weights from torch's default random stream.
 
         Args:
             image_shape: (C, H, W), H and W any.
@@ -129,7 +129,7 @@ def _normalised(channels: int, activation: str, slope: float) -> list[nn.Module]
 
 
 def _initialised(network: nn.Module, deviation: float) -> nn.Module:
-    """Weights from N(0, deviation), those of BatchNorm from N(1, deviation), biases 0: section 4 of the paper."""
+    """Draw weights from N(0, deviation), BatchNorm's from N(1, deviation); set biases to 0 (the paper, section 4)."""
     if deviation == 0:
         return network
     for module in network.modules():

@@ -1,4 +1,4 @@
-"""The state that a network is in when it is used, not trained."""
+"""Puts a network into the state in which it is used, not trained."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torch import nn
 
 @contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """Within it, no gradients are computed, and BatchNorm uses its averages and leaves them alone."""
+    """Put the network into evaluation mode, and compute no gradients, while the block runs.
+
+    BatchNorm uses its running averages and does not change them. Afterwards the mode is as it was.
+    """
     training = network.training
     network.eval()
     try:

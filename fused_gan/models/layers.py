@@ -1,4 +1,4 @@
-"""What the networks are put together from: fused chains, convolutions with their activation, and sizes that fit."""
+"""Parts of the networks: fully connected layers, convolutions with their activation, padding and cropping."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fused_gan.ops.activations import ACTIVATIONS
 def dense(
     widths: Sequence[int], activation: str, output_activation: str, negative_slope: float
 ) -> Iterator[FusedLinear]:
-    """Fully connected layers between `widths`: `activation` after each, `output_activation` after the last."""
+    """Yield fully connected layers between `widths`, each with `activation`, the last with `output_activation`."""
     last = len(widths) - 2
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
         chosen = output_activation if index == last else activation
@@ -24,15 +24,15 @@ def dense(
 
 
 def halving(inputs: int, outputs: int, activation: str, slope: float, normalised: bool) -> Iterator[nn.Module]:
-    """Conv2d(4, 2, 1), which halves height and width, BatchNorm if `normalised`, and the activation."""
-    yield nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not normalised)  # BatchNorm takes a bias away again
+    """Yield Conv2d(4, 2, 1), which halves height and width, BatchNorm if `normalised`, and the activation."""
+    yield nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not normalised)  # BatchNorm would subtract a bias
     if normalised:
         yield nn.BatchNorm2d(outputs)
     yield ACTIVATIONS[activation].module(slope)
 
 
 def doubling(inputs: int, outputs: int, activation: str, slope: float, normalised: bool) -> Iterator[nn.Module]:
-    """ConvTranspose2d(4, 2, 1), which doubles height and width, BatchNorm if `normalised`, and the activation."""
+    """Yield ConvTranspose2d(4, 2, 1), which doubles height and width, BatchNorm if `normalised`, and the activation."""
     yield nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=not normalised)
     if normalised:
         yield nn.BatchNorm2d(outputs)
@@ -40,7 +40,7 @@ def doubling(inputs: int, outputs: int, activation: str, slope: float, normalise
 
 
 class PadTo(nn.Module):
-    """Pad images with `value`, equally on all sides, up to multiples of `multiple`: (B, C, H, W) to (B, C, H', W')."""
+    """Pads images with `value`, equally on all sides, to multiples of `multiple`: (B, C, H, W) to (B, C, H', W')."""
 
     def __init__(self, size: Sequence[int], multiple: int, value: float) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class PadTo(nn.Module):
 
 
 class CropTo(nn.Module):
-    """The inverse of `PadTo`: (B, C, H', W') to (B, C, H, W)."""
+    """Undoes `PadTo`: (B, C, H', W') to (B, C, H, W)."""
 
     def __init__(self, size: Sequence[int], multiple: int) -> None:
         super().__init__()
@@ -72,6 +72,6 @@ class CropTo(nn.Module):
 
 
 def padded_size(size: Sequence[int], multiple: int) -> tuple[int, int]:
-    """Height and width, each rounded up to a multiple."""
+    """Return height and width, each rounded up to a multiple of `multiple`."""
     height, width = (math.ceil(side / multiple) * multiple for side in size)
     return height, width

@@ -63,7 +63,7 @@ class MLPGANConfig:
         return range_of(self.output_activation)
 
     def build_generator(self, image_shape: Sequence[int], classes: int = 0) -> nn.Module:
-        """A generator of float32 weights from torch's default random stream.
+        """Return a generator with float32 weights from torch's default random stream.
 
         Args:
             image_shape: (C, H, W).
@@ -78,14 +78,14 @@ class MLPGANConfig:
         return FusedSequential(*layers, nn.Unflatten(1, tuple(image_shape)))
 
     def build_discriminator(self, image_shape: Sequence[int], classes: int = 0) -> nn.Module:
-        """A discriminator of float32 weights from torch's default random stream.
+        """Return a discriminator with float32 weights from torch's default random stream.
 
         Args:
             image_shape: (C, H, W).
             classes: not used, as this model is not conditional.
 
         Returns:
-            A module from images (B, C, H, W) to logits (B, 1): how likely real, before the sigmoid.
+            A module from images (B, C, H, W) to logits (B, 1): how likely an image is real, before the sigmoid.
         """
         widths = (math.prod(image_shape), *self.discriminator_widths, 1)
         return FusedSequential(

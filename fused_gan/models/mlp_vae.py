@@ -57,7 +57,7 @@ class MLPVAEConfig:
         return range_of(self.output_activation)
 
     def build(self, image_shape: Sequence[int]) -> VAENetwork:
-        """Encoder and decoder of float32 weights from torch's default random stream, for images (C, H, W)."""
+        """Return encoder and decoder for images (C, H, W), with float32 weights from torch's default random stream."""
         pixels, slope = math.prod(image_shape), self.negative_slope
         encoder = dense((pixels, *self.widths, 2 * self.z_dim), self.activation, "identity", slope)
         decoder = dense((self.z_dim, *self.widths[::-1], pixels), self.activation, "identity", slope)

@@ -1,4 +1,4 @@
-"""Pictures from a network: noise, samples, interpolations, reconstructions."""
+"""Makes pictures with a network: samples, interpolations and reconstructions, and the noise for them."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from fused_gan.base.seeds import stream_seed
 from fused_gan.data.images import Pixels, from_uint8, to_uint8
 from fused_gan.models.inference import evaluating
 
-CHUNK = 1024  # rows of noise drawn, and images made, at once
+CHUNK = 1024  # rows of noise, and images, that are made at once
 
 
 def noise_chunks(seed: int, count: int, z_dim: int, truncation: float | None = None) -> Iterator[Tensor]:
-    """Noise for samples, float32 (n, z_dim) on the CPU, `count` rows together, from N(0, 1).
+    """Yield noise for samples from N(0, 1): float32 (n, z_dim) on the CPU, `count` rows together.
 
-    Row i depends on `seed` and i alone, not on `count` or the device, so that more samples, or samples on another
-    machine, begin with the same ones.
+    Row i depends on `seed` and i alone, not on `count` or the device. More samples, or samples on another machine,
+    therefore begin with the same rows.
 
     Args:
-        seed: of the run of numbers.
-        count: rows.
+        seed: seed of the noise.
+        count: number of rows.
         z_dim: length of a row.
-        truncation: take N(0, 1) cut off at ±truncation, which makes samples more typical and less diverse.
+        truncation: draw from N(0, 1) cut off at ±truncation, which makes samples more typical and less diverse.
     """
     random = torch.Generator().manual_seed(stream_seed(seed, "samples"))
     for start in range(0, count, CHUNK):
-        # torch.randn's numbers depend on how many are drawn at once, hence whole chunks always.
+        # torch.randn's numbers depend on how many are drawn at once, so each draw is a whole chunk.
         chunk = torch.randn(CHUNK, z_dim, generator=random)[: count - start]
         yield chunk if truncation is None else truncated(chunk, truncation)
 
 
 def draw_noise(seed: int, count: int, z_dim: int) -> Tensor:
-    """`noise_chunks` in one piece: (count, z_dim)."""
+    """Return the noise of `noise_chunks` in one tensor, (count, z_dim)."""
     return torch.cat(list(noise_chunks(seed, count, z_dim)))
 
 
@@ -50,9 +50,9 @@ def truncated(noise: Tensor, bound: float) -> Tensor:
 
 
 def between(first: Tensor, last: Tensor, steps: int) -> Tensor:
-    """Latents on the great circle from `first` to `last`, both included: (N, z_dim) each to (N, steps, z_dim).
+    """Return latents on the great circle from `first` to `last`, both included: (N, z_dim) each to (N, steps, z_dim).
 
-    Normal noise lies near a sphere; on the straight line between two points the middle would be untypically short.
+    Normal noise lies near a sphere. The middle of a straight line between two points would be untypically short.
     """
     norms = first.norm(dim=-1), last.norm(dim=-1)
     angle = torch.acos(((first * last).sum(-1) / (norms[0] * norms[1])).clamp(-1, 1))[:, None, None]
@@ -61,10 +61,10 @@ def between(first: Tensor, last: Tensor, steps: int) -> Tensor:
 
 
 def make_images(network: nn.Module, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Return images (B, C, H, W) made by a network from noise (B, z_dim) and, if it takes them, labels (B,).
+    """Return images (B, C, H, W) made by a network from noise (B, z_dim) and, for a conditional network, labels (B,).
 
-    A network that has a method `images`, as a VAE's, makes them by this method, any other by being called. No gradients
-    are computed. Noise and labels may be on any device.
+    A network with a method `images`, as a VAE, makes images by this method; other networks are called. No gradients are
+    computed. Noise and labels may be on any device.
     """
     weight = next(network.parameters())
     given = [] if labels is None else [labels.to(weight.device)]
@@ -75,13 +75,13 @@ def make_images(network: nn.Module, noise: Tensor, labels: Tensor | None = None)
 
 @dataclass(frozen=True)
 class Sampler:
-    """A network that makes pictures.
+    """Makes pictures with a network.
 
     Attributes:
-        network: makes images from noise (B, z_dim), and labels (B,) if there are classes, as `make_images` has it.
+        network: makes images from noise (B, z_dim), and labels (B,) if there are classes, through `make_images`.
         z_dim: length of the noise.
         value_range: (low, high) of the images.
-        classes: how many it can be asked for; 0 if it is not conditional.
+        classes: number of classes; 0 if the network is not conditional.
         image_shape: (C, H, W).
     """
 
@@ -92,17 +92,17 @@ class Sampler:
     image_shape: tuple[int, int, int]
 
     def images(self, noise: Tensor, labels: Tensor | None = None) -> Pixels:
-        """uint8 (B, C, H, W) from noise (B, z_dim) and, if there are classes, labels (B,), on any device."""
+        """Return uint8 (B, C, H, W) from noise (B, z_dim) and, if there are classes, labels (B,), on any device."""
         return to_uint8(make_images(self.network, noise, labels), self.value_range)
 
     def chunks(
         self, count: int, seed: int, labels: Tensor | None = None, truncation: float | None = None
     ) -> Iterator[Pixels]:
-        """`count` images, uint8 (n, C, H, W) at a time; image i depends on `seed`, i and its label alone.
+        """Yield `count` images, uint8 (n, C, H, W) at a time; image i depends on `seed`, i and its label alone.
 
         Args:
-            count: how many.
-            seed: of the noise.
+            count: number of images.
+            seed: seed of the noise.
             labels: (count,), if there are classes; by default all classes in turn.
             truncation: as for `noise_chunks`.
 
@@ -117,11 +117,17 @@ class Sampler:
             start = stop
 
     def sample(self, count: int, seed: int, labels: Tensor | None = None, truncation: float | None = None) -> Pixels:
-        """`chunks` in one piece: uint8 (count, C, H, W)."""
+        """Return the images of `chunks` in one array, uint8 (count, C, H, W)."""
         return np.concatenate(list(self.chunks(count, seed, labels, truncation)))
 
     def check_labels(self, labels: Tensor | None, count: int) -> Tensor | None:
-        """The labels of `count` images, all classes in turn where None is given; None if there are no classes."""
+        """Return the labels of `count` images; None if there are no classes.
+
+        Without `labels`, the images have all classes in turn.
+
+        Raises:
+            UserError: labels are given without classes, or out of range.
+        """
         if not self.classes:
             require(labels is None, "labels: this system is not conditional, it takes none")
             return None
@@ -132,7 +138,7 @@ class Sampler:
         return labels
 
     def interpolate(self, rows: int, columns: int, seed: int) -> Pixels:
-        """From one sample to another in each of `rows` rows: uint8 (rows · columns, C, H, W), row by row."""
+        """Return `rows` interpolations between two samples, uint8 (rows · columns, C, H, W), row by row."""
         ends = draw_noise(seed, 2 * rows, self.z_dim)
         latents = between(ends[:rows], ends[rows:], columns).flatten(0, 1)
         labels = torch.arange(rows).repeat_interleave(columns) % self.classes if self.classes else None
@@ -140,11 +146,11 @@ class Sampler:
 
     @property
     def reconstructs(self) -> bool:
-        """Whether the network can encode images too."""
+        """Whether the network can encode images."""
         return hasattr(self.network, "reconstruct")
 
     def reconstruct(self, images: Tensor) -> Pixels:
-        """Encode and decode images, through the mean of q(z | x): uint8 (N, C, H, W) to the same.
+        """Encode and decode images through the mean of q(z | x): uint8 (N, C, H, W) to uint8 (N, C, H, W).
 
         Raises:
             UserError: the network has no encoder, or the images are of another shape.

@@ -1,4 +1,4 @@
-"""What the VAEs share: an encoder that returns mean and variance, a decoder, and the likelihood of images."""
+"""The network of every VAE, an encoder to mean and variance and a decoder, and the likelihood of images."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from fused_gan.ops.activations import ACTIVATIONS
 class VAENetwork(nn.Module):
     """Encoder and decoder.
 
-    The decoder ends before its output activation, as Bernoulli likelihoods are computed on logits; `decode` applies it.
+    The decoder ends before its output activation, as Bernoulli likelihoods are computed on logits. `decode` applies the
+    activation.
 
     Args:
         encoder: images (B, C, H, W) to (B, 2 z_dim): μ, then log σ².
-        decoder: latents (B, z_dim) to what becomes images (B, C, H, W) through the output activation.
-        output_activation: its name.
-        negative_slope: of leaky_relu.
+        decoder: latents (B, z_dim) to (B, C, H, W), which the output activation turns into images.
+        output_activation: name of the output activation.
+        negative_slope: slope of leaky_relu.
     """
 
     def __init__(self, encoder: nn.Module, decoder: nn.Module, output_activation: str, negative_slope: float) -> None:
@@ -34,25 +35,25 @@ class VAENetwork(nn.Module):
         self.output = ACTIVATIONS[output_activation].module(negative_slope)
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """μ and log σ² of q(z | x), each (B, z_dim)."""
+        """Return μ and log σ² of q(z | x), each (B, z_dim), of images (B, C, H, W)."""
         mean, log_variance = self.encoder(images).chunk(2, dim=1)
         return mean, log_variance
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Images (B, C, H, W) of latents (B, z_dim): the mean of p(x | z)."""
+        """Return the mean of p(x | z), images (B, C, H, W), of latents (B, z_dim)."""
         images: Tensor = self.output(self.decoder(latents))
         return images
 
     def images(self, noise: Tensor) -> Tensor:
-        """Return images (B, C, H, W) made from noise (B, z_dim): the decoded latents."""
+        """Return images (B, C, H, W) decoded from noise (B, z_dim)."""
         return self.decode(noise)
 
     def reconstruct(self, images: Tensor) -> Tensor:
-        """Encode and decode images (B, C, H, W), through the mean of q(z | x)."""
+        """Encode and decode images (B, C, H, W) through the mean of q(z | x)."""
         return self.decode(self.encode(images)[0])
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One latent z = μ + σ ε for each image, decoded.
+        """Decode one latent z = μ + σ ε for each image.
 
         Args:
             images: (B, C, H, W).
@@ -68,9 +69,9 @@ class VAENetwork(nn.Module):
 
 @dataclass(frozen=True)
 class VAELikelihood:
-    """p(x | z) of a VAE, and what follows from it: both terms of the ELBO, and the IWAE bound.
+    """The likelihood p(x | z) of a VAE, both terms of the ELBO, and the IWAE bound.
 
-    Except for `nll`, the methods compute no gradients and use the network as it is used to make pictures.
+    Except for `nll`, the methods compute no gradients, and run the network in evaluation mode.
 
     Attributes:
         network: the VAE.
@@ -105,14 +106,14 @@ class VAELikelihood:
             return self.nll(decoded, images), kl_to_standard_normal(mean, log_variance)
 
     def iwae(self, images: Tensor, k: int, seed: int = 0) -> Tensor:
-        """Return the IWAE-k bound on log p(x), in nats: (B,). Pixels are taken as they are, not binarised.
+        """Return the IWAE-k bound on log p(x), in nats, (B,). Pixels are taken as they are, not binarised.
 
         Source: Burda et al., Importance Weighted Autoencoders, 2016.
 
         Args:
             images: (B, C, H, W) in the value range, on the network's device.
             k: latents drawn for each image.
-            seed: of these latents.
+            seed: seed of these latents.
         """
         random = torch.Generator().manual_seed(stream_seed(seed, "iwae"))
         with evaluating(self.network):

@@ -1,7 +1,8 @@
 """Generator and critic of the Wasserstein GANs (Arjovsky et al., 2017; Gulrajani et al., 2017).
 
-The networks of `mlp_gan` or `dcgan` with a critic that has no BatchNorm: the gradient penalty is of one image at a
-time, and batch statistics would tie the images of a batch together. A critic's score is no logit of a probability.
+They are the networks of `mlp_gan` or `dcgan`, with a critic without BatchNorm. The gradient penalty is computed per
+image, and batch statistics would make the score of an image depend on the other images of its batch. A critic's score
+is not the logit of a probability.
 """
 
 from __future__ import annotations
@@ -38,13 +39,16 @@ class WGANConfig(MLPGANConfig):
         require(self.network in ("mlp", "conv"), f"network: expected mlp or conv, got {self.network!r}")
 
     def build_generator(self, image_shape: Sequence[int], classes: int = 0) -> nn.Module:
-        """A module from noise (B, z_dim) to images (B, C, H, W) in `value_range`; weights as of the network's kind."""
+        """Return a generator from noise (B, z_dim) to images (B, C, H, W) in `value_range`.
+
+        The initial weights are those of `mlp_gan` or of `dcgan`.
+        """
         if self.network == "mlp":
             return super().build_generator(image_shape)
         return self._convolutional().build_generator(image_shape)
 
     def build_discriminator(self, image_shape: Sequence[int], classes: int = 0) -> nn.Module:
-        """A critic from images (B, C, H, W) to scores (B, 1), each image scored by itself."""
+        """Return a critic from images (B, C, H, W) to scores (B, 1), which scores each image by itself."""
         if self.network == "mlp":
             return super().build_discriminator(image_shape)
         return self._convolutional().build_discriminator(image_shape)

@@ -1,4 +1,4 @@
-"""Layers: Linear with its activation, Sequentials that run whole chains of them as one operator, and `fuse`."""
+"""Layers: Linear with its activation, Sequentials that run chains of such layers as one operator, and `fuse`."""
 
 from fused_gan.nn.linear import FusedLinear
 from fused_gan.nn.mlp import FusedMLP

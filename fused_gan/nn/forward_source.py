@@ -1,8 +1,8 @@
-"""``F.relu(self.fc(x))`` in somebody's ``forward``: the same method, compiled again with such calls handed to `call`.
+"""Compiles a ``forward`` again, with calls like ``F.relu(self.fc(x))`` handed to `call`.
 
-Nothing is recorded and nothing runs at rewriting time. Control flow, ``self.training``, optional arguments, attributes:
-all stays as it is written, and what is called is looked at when it is called. (A recording by torch.fx keeps the branch
-that it saw: the dropout of training mode, say, stays on after ``eval()``.)
+Rewriting records nothing and runs nothing. Control flow, ``self.training``, optional arguments and attributes stay as
+they are written, and `call` looks at the two modules when they are called. (A recording by torch.fx keeps the branch
+that it saw. For example, the dropout of training mode stays on after ``eval()``.)
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
-from torch.compiler import is_dynamo_compiling
 from torch.nn import functional as F
 from torch.nn.modules.module import _has_any_global_hook
 
-from fused_gan.nn.sequential import ACTIVATION_MODULES, is_intercepted, is_slope, obstacle, takes
+from fused_gan.nn.sequential import ACTIVATION_MODULES, is_intercepted, is_slope, is_supported, obstacle
 from fused_gan.ops import linear_act
 from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
 from fused_gan.ops.functional import is_recorded
@@ -37,8 +36,8 @@ _FUTURE = functools.reduce(
 _Node = TypeVar("_Node", bound=ast.AST)
 
 
-class Site(NamedTuple):
-    """An activation called on what another call returns, in the source of a forward."""
+class ActivationCall(NamedTuple):
+    """An activation called on the result of a Linear, in the source of a forward."""
 
     line: int  # of the file
     activation: str  # the expressions called, as "F.relu" and "self.fc"
@@ -46,15 +45,17 @@ class Site(NamedTuple):
 
 
 class Rewritten(NamedTuple):
+    """A rewritten forward, and the calls in its source that go through `call`."""
+
     forward: Callable[..., Any]
-    sites: list[Site]
+    calls: list[ActivationCall]
 
 
 def call(activation: Any, linear: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
-    """``activation(linear(input), *args, **kwargs)``, as one operator where that is the same."""
+    """Return ``activation(linear(input), *args, **kwargs)``, by one operator where the result is the same."""
     called = _has_any_global_hook() or is_recorded()  # type: ignore[no-untyped-call]
-    called = called or (not is_dynamo_compiling() and is_intercepted())
-    if type(linear) is nn.Linear and not called and takes(input) and obstacle(linear) is None:
+    called = called or is_intercepted()
+    if type(linear) is nn.Linear and not called and is_supported(input) and obstacle(linear) is None:
         name, slope = _name_and_slope(activation, args, kwargs)
         if name != "identity":
             return linear_act(input, linear.weight, linear.bias, name, slope)
@@ -63,7 +64,7 @@ def call(activation: Any, linear: Any, input: Any, *args: Any, **kwargs: Any) ->
 
 @functools.cache
 def rewritten(forward: FunctionType, activations: frozenset[str]) -> Rewritten | str:
-    """The forward with its sites handed to `call`, or why its source cannot be relied on.
+    """Return the forward with its activation calls handed to `call`, or why its source cannot be relied on.
 
     Args:
         forward: the method, as a function.
@@ -75,12 +76,12 @@ def rewritten(forward: FunctionType, activations: frozenset[str]) -> Rewritten |
         now = compile(tree, original.co_filename, "exec", dont_inherit=True)
     except SyntaxError:
         return "the source of its forward is not Python"
-    if not any(_same(code, original) for code in _codes(now, original)):
+    if not any(_same_code(code, original) for code in _codes(now, original)):
         return "the source of its forward is not at hand, or not what runs"  # typed in, edited since, or wrapped
     classes = [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
     found = [(node.name, method) for node in classes for method in _methods(node, original)]
     if not found:
-        return "its forward is decorated, or was no method in the source"
+        return "its forward is decorated, or was not a method in the source"
     class_name, method = found[0]
     rewriter = _Rewriter(forward, activations)
     rewriter.visit(method)
@@ -91,7 +92,7 @@ def rewritten(forward: FunctionType, activations: frozenset[str]) -> Rewritten |
     closure = tuple(cells[name] for name in code.co_freevars)
     result = FunctionType(code, forward.__globals__, forward.__name__, forward.__defaults__, closure)
     result.__kwdefaults__ = forward.__kwdefaults__
-    return Rewritten(functools.update_wrapper(result, forward), rewriter.sites)
+    return Rewritten(functools.update_wrapper(result, forward), rewriter.calls)
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -99,28 +100,28 @@ class _Rewriter(ast.NodeTransformer):
 
     def __init__(self, forward: FunctionType, activations: frozenset[str]) -> None:
         self.code, self.globals, self.activations = forward.__code__, forward.__globals__, activations
-        self.sites: list[Site] = []
+        self.calls: list[ActivationCall] = []
 
     def generic_visit(self, node: _Node) -> _Node:
         for name, block in ast.iter_fields(node):
             if isinstance(block, list) and block and isinstance(block[0], ast.stmt):
-                setattr(node, name, self._joined(block))
+                setattr(node, name, self._merge_statements(block))
         super().generic_visit(node)
         return node
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         inner = node.args[0] if node.args else None
         if isinstance(inner, ast.Call) and self._is_activation(node) and self._is_layer(inner):
-            self.sites.append(Site(node.lineno, ast.unparse(node.func), ast.unparse(inner.func)))
+            self.calls.append(ActivationCall(node.lineno, ast.unparse(node.func), ast.unparse(inner.func)))
             args = [node.func, inner.func, *inner.args, *node.args[1:]]
             node = ast.copy_location(ast.Call(ast.Name(_CALL, ast.Load()), args, node.keywords), node)
         return self.generic_visit(node)
 
-    def _joined(self, block: list[ast.stmt]) -> list[ast.stmt]:
-        """``x = B(x)`` and ``x = A(x)`` (or ``return A(x)``) behind it as one statement: nobody sees the first x."""
-        joined: list[ast.stmt] = []
+    def _merge_statements(self, block: list[ast.stmt]) -> list[ast.stmt]:
+        """Merge ``x = B(x)`` and the ``x = A(x)`` (or ``return A(x)``) after it, as nothing else reads the first x."""
+        merged: list[ast.stmt] = []
         for statement in block:
-            before = joined[-1] if joined else None
+            before = merged[-1] if merged else None
             if (
                 isinstance(before, ast.Assign)
                 and isinstance(statement, (ast.Assign, ast.Return))
@@ -131,17 +132,17 @@ class _Rewriter(ast.NodeTransformer):
                 and isinstance(name := outer.args[0], ast.Name)
                 and name.id in self.code.co_varnames
                 and name.id not in self.code.co_cellvars
-                and (isinstance(statement, ast.Return) or _names(*statement.targets) == [name.id])
-                and name.id not in _names(outer.func, *outer.args[1:], *outer.keywords)
+                and (isinstance(statement, ast.Return) or _names_in(*statement.targets) == [name.id])
+                and name.id not in _names_in(outer.func, *outer.args[1:], *outer.keywords)
             ):
                 outer.args[0] = before.value
-                joined[-1] = statement
+                merged[-1] = statement
             else:
-                joined.append(statement)
-        return joined
+                merged.append(statement)
+        return merged
 
     def _is_activation(self, node: ast.Call) -> bool:
-        """A call of an activation, with further arguments that are the same before and after the layer."""
+        """Whether a call is of an activation, with constants, names or attributes as further arguments."""
         path = _path(node.func)
         values = [*node.args[1:], *(keyword.value for keyword in node.keywords)]
         if not path or not all(map(_is_simple, values)) or any(keyword.arg is None for keyword in node.keywords):
@@ -154,7 +155,7 @@ class _Rewriter(ast.NodeTransformer):
         return isinstance(found, (FunctionType, BuiltinFunctionType)) and found in ACTIVATION_FUNCTIONS
 
     def _is_layer(self, node: ast.expr) -> bool:
-        """A call, with one argument, of something that is reached from a local variable."""
+        """Whether a call has one argument, and calls an object reached from a local variable, as ``self.fc``."""
         if not (isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords):
             return False
         if isinstance(node.args[0], ast.Starred):
@@ -166,7 +167,7 @@ class _Rewriter(ast.NodeTransformer):
 
 
 def _name_and_slope(activation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, float]:
-    """The activation as the operator knows it; "identity" where it does not."""
+    """Return the operator's name for an activation, and the slope; "identity" where the operator has no name for it."""
     slope: Any = 0.0
     if isinstance(activation, nn.Module):
         if args or kwargs or obstacle(activation) is not None:
@@ -184,7 +185,7 @@ def _name_and_slope(activation: Any, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _methods(node: ast.ClassDef, original: CodeType) -> Iterator[ast.FunctionDef]:
-    """The method of that name and line, if it is one of the class. (A decorator would be lost; it moves the line.)"""
+    """Yield the class's method with the name and line of the code. (A decorator would be lost. It moves the line.)"""
     for function in node.body:
         place = (original.co_name, original.co_firstlineno)
         if isinstance(function, ast.FunctionDef) and (function.name, function.lineno) == place:
@@ -192,9 +193,9 @@ def _methods(node: ast.ClassDef, original: CodeType) -> Iterator[ast.FunctionDef
 
 
 def _compile(class_name: str, method: ast.FunctionDef, original: CodeType) -> CodeType:
-    """The method's code, with `_CALL` as one more free variable; the class's name mangles names like ``self.__fc``."""
+    """Return the method's code with `_CALL` as a free variable; the class's name mangles names like ``self.__fc``."""
     free = ", ".join(name for name in (*original.co_freevars, _CALL) if name != "__class__")
-    # A forward that names its class means the global one, or that of a function around it; not the one made here.
+    # A forward that names its class means the global class, or that of a function around it, not the class made here.
     scope = "" if class_name in original.co_freevars else f"  global {class_name}\n"
     tree = ast.parse(f"def outer({free}):\n{scope}  class {class_name}:\n    pass")
     tree.body[0].body[-1].body = [method]  # type: ignore[attr-defined]
@@ -204,7 +205,7 @@ def _compile(class_name: str, method: ast.FunctionDef, original: CodeType) -> Co
 
 
 def _codes(code: CodeType, like: CodeType) -> Iterator[CodeType]:
-    """The codes in a code that have the name and the line of another."""
+    """Yield the code objects inside a code object that have the name and the line of `like`."""
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             if (constant.co_name, constant.co_firstlineno) == (like.co_name, like.co_firstlineno):
@@ -212,11 +213,13 @@ def _codes(code: CodeType, like: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant, like)
 
 
-def _same(a: CodeType, b: CodeType) -> bool:
-    """Whether both do the same; where they stand in the file does not matter."""
+def _same_code(a: CodeType, b: CodeType) -> bool:
+    """Whether both code objects do the same; their places in the file may differ."""
 
     def same_constant(x: object, y: object) -> bool:
-        return _same(x, y) if isinstance(x, CodeType) and isinstance(y, CodeType) else type(x) is type(y) and x == y
+        return (
+            _same_code(x, y) if isinstance(x, CodeType) and isinstance(y, CodeType) else type(x) is type(y) and x == y
+        )
 
     return (
         (a.co_code, a.co_names, a.co_varnames, a.co_freevars, a.co_cellvars)
@@ -227,7 +230,7 @@ def _same(a: CodeType, b: CodeType) -> bool:
 
 
 def _path(node: ast.expr) -> list[str]:
-    """["self", "fc"] for ``self.fc``; nothing for what is no chain of attributes."""
+    """Return ["self", "fc"] for ``self.fc``; an empty list for what is not a chain of attributes."""
     names: list[str] = []
     while isinstance(node, ast.Attribute):
         names.append(node.attr)
@@ -236,9 +239,9 @@ def _path(node: ast.expr) -> list[str]:
 
 
 def _is_simple(node: ast.expr) -> bool:
-    """A number, a name, an attribute."""
+    """Whether a node is a constant, possibly with a sign, a name or an attribute."""
     return isinstance(node.operand if isinstance(node, ast.UnaryOp) else node, ast.Constant) or bool(_path(node))
 
 
-def _names(*nodes: ast.AST) -> list[str]:
+def _names_in(*nodes: ast.AST) -> list[str]:
     return [inner.id for node in nodes for inner in ast.walk(node) if isinstance(inner, ast.Name)]

@@ -1,7 +1,7 @@
-"""fuse() somebody's model, and unfuse() it.
+"""Fuses any model with fuse(), and undoes this with unfuse().
 
-No child is replaced and no tensor moved. A Sequential gets another class, one whose forward runs chains of its children
-as one operator; a module with a forward of its own gets one whose forward is the same method with its
+fuse() replaces no child and moves no tensor. A Sequential gets a class whose forward runs chains of its children as one
+operator. A module with a forward of its own gets a class whose forward is the same method with calls like
 ``F.relu(self.fc(x))`` fused. See docs/fuse.md.
 """
 
@@ -16,47 +16,57 @@ from torch import nn
 
 from fused_gan.nn import forward_source
 from fused_gan.nn.forward_source import ACTIVATION_FUNCTIONS
-from fused_gan.nn.sequential import ACTIVATION_MODULES, RECIPE, FusedSequential, Layers, Recipe, is_walked
+from fused_gan.nn.sequential import (
+    ACTIVATION_MODULES,
+    RECIPE,
+    FusedSequential,
+    LayerChain,
+    Recipe,
+    runs_children_in_order,
+)
 
-ORIGIN = "_fused_gan_origin"  # the attribute of a made class that says what it was made of
+ORIGIN = "_fused_gan_origin"  # the attribute of a fused class that holds its `Origin`
 
 
 def fuse(module: nn.Module, inplace: bool = False, trace: bool = False) -> nn.Module:
-    """Make each run of Linear and activation modules in a model one operator.
+    """Make a model run each sequence of Linear and activation modules as one operator.
 
-    Parameters, buffers, ``state_dict`` keys, children, hooks and modes stay what they are. What cannot be fused goes on
-    as it is; `fusion_report` says what, and why. Fusing a fused model changes nothing.
+    Parameters, buffers, ``state_dict`` keys, children, hooks and modes stay what they are. What cannot be fused
+    stays as it is. `fusion_report` names what was not fused, and why. Fusing a fused model changes nothing.
 
     Args:
         module: any model, or part of one.
-        inplace: change ``module`` itself, so that optimizers that hold its parameters go on working. Otherwise a deep
-            copy is fused, with parameters of its own, which an optimizer made before does not know.
+        inplace: change ``module`` itself, so that optimizers that hold its parameters keep working. Otherwise fuse a
+            deep copy. The copy has parameters of its own, which optimizers made before do not hold.
         trace: also fuse ``F.relu(self.fc(x))`` and the like in the source of ``forward`` methods.
 
     Returns:
         The fused model: ``module`` itself, or its copy.
 
     Raises:
-        TypeError: ``module`` is no ``nn.Module``.
+        TypeError: ``module`` is not an ``nn.Module``.
     """
     module = _target(module, inplace)
     for inner in list(module.modules()):
         if (origin := _origin(inner, trace)) is not None:
-            inner.__class__ = _made_of(origin)
+            inner.__class__ = _fused_class(origin)
     return module
 
 
 def unfuse(module: nn.Module, inplace: bool = False) -> nn.Module:
-    """Undo `fuse`: stock PyTorch classes again, with the parameters and buffers as they have become.
+    """Undo `fuse`: give modules their PyTorch classes back, and keep parameters and buffers as they are now.
 
-    A `FusedLinear` or `FusedMLP`, having no stock form with the same keys, stays.
+    A `FusedLinear` or `FusedMLP` stays, because stock PyTorch has no form of it with the same keys.
 
     Args:
         module: any model.
-        inplace: change ``module`` itself; otherwise a deep copy.
+        inplace: change ``module`` itself; otherwise change a deep copy.
+
+    Returns:
+        ``module`` itself, or its copy.
 
     Raises:
-        TypeError: ``module`` is no ``nn.Module``.
+        TypeError: ``module`` is not an ``nn.Module``.
     """
     module = _target(module, inplace)
     for inner in list(module.modules()):
@@ -70,10 +80,10 @@ def unfuse(module: nn.Module, inplace: bool = False) -> nn.Module:
 
 
 class Origin(NamedTuple):
-    """What a class is made of: enough to make it again when a model is unpickled."""
+    """What a fused class is made from, which is enough to make the class again when a model is unpickled."""
 
     stock: type[nn.Module]
-    activations: frozenset[str] | None  # of self, for a forward to be rewritten; None for a Sequential
+    activations: frozenset[str] | None  # attributes of self, for a forward that is rewritten; None for a Sequential
 
 
 def _target(module: nn.Module, inplace: bool) -> nn.Module:
@@ -83,8 +93,8 @@ def _target(module: nn.Module, inplace: bool) -> nn.Module:
 
 
 @functools.cache
-def _made_of(origin: Origin) -> type[nn.Module]:
-    """The class to run fused; the stock class where its source, needed for that, is no longer at hand."""
+def _fused_class(origin: Origin) -> type[nn.Module]:
+    """Return the fused class; the stock class where its source cannot be read any more and is needed."""
     stock = origin.stock
     if stock is nn.Sequential:
         return FusedSequential
@@ -99,30 +109,30 @@ def _made_of(origin: Origin) -> type[nn.Module]:
 
 
 def _reduce(self: nn.Module, protocol: int) -> tuple[Any, ...]:
-    """Copies and pickles go by the stock class: the made one has no name to be found under."""
+    """Pickle and copy by the stock class, because the fused class cannot be imported by a name."""
     state = self.__getstate__()  # type: ignore[no-untyped-call]
     return _rebuild, (vars(type(self))[ORIGIN],), {name: value for name, value in state.items() if name != RECIPE}
 
 
 def _rebuild(origin: Origin) -> nn.Module:
-    made = _made_of(origin)
-    return made.__new__(made)
+    fused = _fused_class(origin)
+    return fused.__new__(fused)
 
 
 def _origin(module: nn.Module, trace: bool) -> Origin | None:
-    """What the module's class is to be made of; None where it stays."""
+    """Return what to make the module's fused class from; None where the module keeps its class."""
     stock = type(module)
-    if isinstance(module, FusedSequential) or ORIGIN in vars(stock) or fixed(module):
+    if isinstance(module, FusedSequential) or ORIGIN in vars(stock) or class_obstacle(module):
         return None
-    if isinstance(module, nn.Sequential) and is_walked(stock):
-        pays = any(isinstance(step, Layers) and step.fused for step in Recipe(module).steps)
-        return Origin(stock, None) if pays else None
-    sites = sites_in_code(module) if trace else []
-    return Origin(stock, _activations(module)) if sites and not isinstance(sites, str) else None
+    if isinstance(module, nn.Sequential) and runs_children_in_order(stock):
+        has_fused_chain = any(isinstance(step, LayerChain) and step.fused for step in Recipe(module).steps)
+        return Origin(stock, None) if has_fused_chain else None
+    calls = activation_calls(module) if trace else []
+    return Origin(stock, _activations(module)) if calls and not isinstance(calls, str) else None
 
 
-def fixed(module: nn.Module) -> str | None:
-    """Why a module cannot get a class made of its own."""
+def class_obstacle(module: nn.Module) -> str | None:
+    """Return why a module's class cannot be replaced by a fused class; None where it can."""
     stock = type(module)
     if "forward" in vars(module):
         return "its forward was replaced"
@@ -130,7 +140,7 @@ def fixed(module: nn.Module) -> str | None:
         return f"{stock.__name__} has a __call__ of its own"
     if stock.__reduce_ex__ is not object.__reduce_ex__ or stock.__reduce__ is not object.__reduce__:
         return f"{stock.__name__} has its own way to be pickled"
-    if hasattr(stock.__init_subclass__, "__func__"):  # object's is built in
+    if hasattr(stock.__init_subclass__, "__func__"):  # object's own method is built in
         return f"{stock.__name__} keeps watch over its subclasses"
     if any(base.__name__ == "FSDPModule" for base in stock.__mro__):
         return "it was sharded before: fuse first, then fully_shard"
@@ -138,7 +148,7 @@ def fixed(module: nn.Module) -> str | None:
 
 
 def _activations(module: nn.Module) -> frozenset[str]:
-    """The attributes of self that are activations: modules, or functions such as ``self.act = F.relu``."""
+    """Return the attributes of self that are activations: modules, or functions such as ``self.act = F.relu``."""
     functions = (BuiltinFunctionType, FunctionType)
     return frozenset(
         [name for name, inner in module.named_modules() if isinstance(inner, tuple(ACTIVATION_MODULES))]
@@ -146,8 +156,11 @@ def _activations(module: nn.Module) -> frozenset[str]:
     )
 
 
-def sites_in_code(module: nn.Module) -> list[forward_source.Site] | str:
-    """Where the module's own forward calls an activation on a Linear, as far as can be known before it runs."""
+def activation_calls(module: nn.Module) -> list[forward_source.ActivationCall] | str:
+    """Return where the source of a forward calls an activation on a Linear, or why the source cannot be relied on.
+
+    A call whose Linear only the running forward knows is included.
+    """
     origin: Origin | None = vars(type(module)).get(ORIGIN)
     stock = origin.stock if origin else type(module)
     if stock.__module__.partition(".")[0] in ("torch", "fused_gan") or not isinstance(stock.forward, FunctionType):
@@ -158,11 +171,11 @@ def sites_in_code(module: nn.Module) -> list[forward_source.Site] | str:
     found = forward_source.rewritten(stock.forward, _activations(module) if activations is None else activations)
     if isinstance(found, str):
         return found if any(isinstance(child, nn.Linear) for child in module.children()) else []
-    return [site for site in found.sites if isinstance(resolved(module, site.linear), (nn.Linear, NoneType))]
+    return [call for call in found.calls if isinstance(resolve(module, call.linear), (nn.Linear, NoneType))]
 
 
-def resolved(module: nn.Module, expression: str) -> Any:
-    """The value of an expression like "self.block.fc"; None for others, which only the running forward knows."""
+def resolve(module: nn.Module, expression: str) -> Any:
+    """Return the value of an expression like "self.block.fc"; None for others, which only the running forward knows."""
     root, *path = expression.split(".")
     if root != "self" or not all(map(str.isidentifier, path)):
         return None

@@ -1,4 +1,4 @@
-"""The layer: Linear with its activation."""
+"""FusedLinear, a Linear with its activation."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from fused_gan.ops import linear_act
-from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE, named
+from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE, find_activation
 
 
 class FusedLinear(nn.Linear):
     """``nn.Linear`` followed by an activation, as one operator.
 
-    An ``nn.Linear`` in every other respect: the same ``state_dict``, the same initial values from the same seed.
+    In every other respect it is an ``nn.Linear``, with the same ``state_dict`` and the same initial values from the
+    same seed.
 
     Args:
         in_features, out_features, bias, device, dtype: as for ``nn.Linear``.
@@ -36,7 +37,7 @@ class FusedLinear(nn.Linear):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        named(activation)
+        find_activation(activation)
         if not isinstance(negative_slope, (int, float)) or not negative_slope >= 0:
             raise ValueError(f"negative_slope: expected a number ≥ 0, got {negative_slope!r}")
         super().__init__(in_features, out_features, bias, device, dtype)

@@ -1,4 +1,4 @@
-"""Layers: Linear with its activation, and Sequentials that run whole chains of them as one operator."""
+"""FusedMLP, a fully connected network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from fused_gan.nn.linear import FusedLinear
 from fused_gan.nn.sequential import FusedSequential
-from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE, named
+from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE, find_activation
 
 __all__ = ["FusedLinear", "FusedMLP", "FusedSequential"]
 
@@ -20,8 +20,8 @@ __all__ = ["FusedLinear", "FusedMLP", "FusedSequential"]
 class FusedMLP(FusedSequential):
     """A fully connected network of `FusedLinear`s that runs as one operator.
 
-    The initial values are those of ``nn.Sequential(nn.Linear, act, nn.Linear, act, ...)`` from the same seed, and so is
-    the ``state_dict`` but for the keys: layer i is "i.weight" and "i.bias" here, "2i.weight" and "2i.bias" there.
+    The initial values are those of ``nn.Sequential(nn.Linear, act, nn.Linear, act, ...)`` from the same seed. The
+    ``state_dict`` differs in its keys alone: layer i is "i.weight" and "i.bias" here, "2i.weight" and "2i.bias" there.
 
     Args:
         widths: features of the input, of each hidden layer, and of the output: at least two numbers.
@@ -47,8 +47,8 @@ class FusedMLP(FusedSequential):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        named(activation)  # is in no layer where there are two widths
-        named(output_activation, "output_activation")
+        find_activation(activation)  # with two widths no layer would check it
+        find_activation(output_activation, "output_activation")
         if not isinstance(widths, Sequence) or len(widths) < 2:
             raise ValueError(f"widths: expected at least two numbers (input and output), got {widths!r}")
         names = [activation] * (len(widths) - 2) + [output_activation]

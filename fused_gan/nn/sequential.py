@@ -1,8 +1,8 @@
 """Sequentials that run chains of their children as one operator.
 
-Which ones is asked at every call, because hooks, weights and wrappers come and go. The children are read, never
-changed. Whatever makes one of them more than its formula (a hook, a subclass, a parametrised or sharded weight) makes
-the chain end before it and a new one begin behind it.
+The choice is made again at every call, because hooks, weights and wrappers can change between calls. The children are
+read, never changed. A child that computes more than its formula (because of a hook, a subclass, or a parametrised or
+sharded weight) is called by itself: a chain ends before this child, and a new chain begins after it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
 from fused_gan.ops.functional import is_recorded
 from fused_gan.ops.library import DTYPES, FACTS
 
-# The modules that the activations stand for. No parameter but `negative_slope` and `inplace` is read from them.
+# The classes of the modules that are fused, and the activation of each. Only `negative_slope` and `inplace` are read.
 ACTIVATION_MODULES = {type(row.module(DEFAULT_NEGATIVE_SLOPE)): name for name, row in ACTIVATIONS.items()}
 
-RECIPE = "_fused_gan_recipe"  # the attribute that keeps a container's: deriving one takes longer than a small layer
+RECIPE = "_fused_gan_recipe"  # the attribute for a container's recipe, whose derivation takes longer than a small layer
 _PLAIN = (Tensor, nn.Parameter)
-_MODULE_CALL = nn.Module.__call__
 _DEVICES = ("cpu", "meta", "cuda") if FACTS["cuda"] else ("cpu", "meta")
 
 
@@ -38,7 +37,8 @@ class FusedSequential(nn.Sequential):
     """An ``nn.Sequential`` that runs each run of Linear and activation modules in it as one operator.
 
     The children, nested Sequentials included, stay what they are: ``model[0]`` is the ``nn.Linear`` without its
-    activation. `fused_gan.fuse` makes one of somebody's Sequential, `fused_gan.fusion_report` says what runs fused.
+    activation. `fused_gan.fuse` turns any Sequential into a FusedSequential, and `fused_gan.fusion_report` says what
+    runs fused.
 
     Args:
         *args: as for ``nn.Sequential``: modules, or one ``OrderedDict`` of them.
@@ -49,24 +49,24 @@ class FusedSequential(nn.Sequential):
             input = step(input)
         return input
 
-    # nn.Module's, without the recipe: copies and pickles derive their own.
     def __getstate__(self) -> dict[str, Any]:
+        """Return nn.Module's state without the recipe, as copies and unpickled containers derive their own."""
         state = super().__getstate__()  # type: ignore[no-untyped-call]
         return {name: value for name, value in state.items() if name != RECIPE}
 
 
 class Layer(NamedTuple):
-    """One Linear with what follows it."""
+    """A Linear with the activation that follows it."""
 
     linear: nn.Linear
     activation: str
     negative_slope: float
-    module: nn.Module | None  # the activation, where it is a module of its own
-    modules: list[nn.Module]  # all that the layer stands for, modules that do nothing included
+    module: nn.Module | None  # of the activation; None for a FusedLinear, and where no activation follows
+    modules: list[nn.Module]  # all modules that the layer replaces, those that do nothing included
 
 
-class Layers:
-    """Consecutive layers, to run as one operator."""
+class LayerChain:
+    """Consecutive layers that run as one operator."""
 
     def __init__(self, layers: list[Layer]) -> None:
         self.linears = [layer.linear for layer in layers]
@@ -75,10 +75,10 @@ class Layers:
         self.negative_slope = next(
             (layer.negative_slope for layer in layers if layer.activation == "leaky_relu"), DEFAULT_NEGATIVE_SLOPE
         )
-        self.fused = any(name != "identity" for name in self.names)  # products alone are left to PyTorch
+        self.fused = any(name != "identity" for name in self.names)  # PyTorch runs products without activations
 
     def __call__(self, input: Any) -> Any:
-        if not (self.fused and takes(input)):
+        if not (self.fused and is_supported(input)):
             for module in self.modules:
                 input = module(input)
             return input
@@ -89,35 +89,35 @@ class Layers:
         return mlp(input, weights, biases, self.names, self.negative_slope)
 
 
-Steps = list["Layers | nn.Module"]
+Steps = list["LayerChain | nn.Module"]
 
 
 class Recipe:
-    """The steps of a container, with all that they were derived from.
+    """The steps of a container, with everything that they were derived from.
 
     The container keeps its recipe, so the recipe does not refer to it: a cycle would keep a deleted model in memory.
     """
 
     def __init__(self, container: nn.Sequential) -> None:
-        self.nested: list[nn.Sequential] = []  # the Sequentials walked through, below the container
+        self.nested: list[nn.Sequential] = []  # the Sequentials below the container whose children are leaves
         self.leaves = [module for _, module in leaves(container, self.nested)]
-        hooked = is_touched(container)
-        items = joined(self.leaves, hooked)
-        # Matters, and is asked again, only where a leaky_relu may be the last.
+        hooked = is_customised(container)
+        items = group_layers(self.leaves, hooked)
+        # Later calls compare this only where a leaky_relu may be the last layer; elsewhere it does not matter.
         self.hooked = hooked if any(type(module) is nn.LeakyReLU for module in self.leaves) else None
-        self.steps = _chained(items)
+        self.steps = _chain_layers(items)
         self.children = [list(walked) for walked in (container, *self.nested)]
-        self.kinds = [type(module) for module in self.leaves]
+        self.classes = [type(module) for module in self.leaves]
         read = [module for module in (*self.nested, *self.leaves) if _can_be_read(module)]
-        self.untouched = [vars(module) for module in read if not is_touched(module)]
-        self.touched = [module for module in read if is_touched(module)]
-        self.values = [
+        self.plain = [vars(module) for module in read if not is_customised(module)]
+        self.customised = [module for module in read if is_customised(module)]
+        self.attributes = [
             (vars(module), name, vars(module)[name])
             for module in self.leaves
             for name in ("activation", "negative_slope", "inplace", *["training"] * (type(module) is nn.Dropout))
             if name in vars(module)
         ]
-        self.tensors: list[tuple[dict[str, Any], str, type]] = [
+        self.parameter_types: list[tuple[dict[str, Any], str, type]] = [
             (module._parameters, name, type(module._parameters.get(name)))
             for module in read
             if isinstance(module, nn.Linear)
@@ -125,20 +125,23 @@ class Recipe:
         ]
         self.weights = [
             (parameters, parameters["weight"].layout, parameters["weight"].dim())
-            for parameters, name, kind in self.tensors
+            for parameters, name, kind in self.parameter_types
             if name == "weight" and kind in _PLAIN
         ]
-        self.biases = [
+        self.bias_shapes = [
             (parameters, parameters["bias"].shape)
-            for parameters, name, _ in self.tensors
+            for parameters, name, _ in self.parameter_types
             if name == "bias" and parameters.get("bias") is not None
         ]
-        # Modules of modules: whether one of them works in place has to be looked for.
+        # For a module with children, each call looks whether a child works in place.
         self.in_place = [(module, works_in_place(module)) for module in _behind_leaky_relu(items) if module._modules]
 
-    def holds(self, container: nn.Sequential) -> bool:
-        """Whether it would be derived again. Asked at every call, hence without a call of its own for each module."""
-        for own in self.untouched:
+    def is_current(self, container: nn.Sequential) -> bool:
+        """Whether the recipe, if derived now, would be the same.
+
+        Every call of the container asks this, so the checks are written out instead of calling `is_customised`.
+        """
+        for own in self.plain:
             if (
                 own["_forward_hooks"]
                 or own["_forward_pre_hooks"]
@@ -148,17 +151,17 @@ class Recipe:
                 or "_compiled_call_impl" in own
             ):
                 return False
-        for own, name, value in self.values:
+        for own, name, value in self.attributes:
             if own[name] is not value and own[name] != value:
                 return False
-        for parameters, name, kind in self.tensors:
+        for parameters, name, kind in self.parameter_types:
             if type(parameters.get(name)) is not kind:
                 return False
         for parameters, layout, dimensions in self.weights:
             weight = parameters["weight"]
             if weight.layout is not layout or weight.dim() != dimensions:
                 return False
-        for parameters, shape in self.biases:
+        for parameters, shape in self.bias_shapes:
             if parameters["bias"].shape != shape:
                 return False
         for module, value in self.in_place:
@@ -169,25 +172,25 @@ class Recipe:
             if len(children) != len(walked._modules) or not all(map(is_, children, walked._modules.values())):
                 return False
         return (
-            self.kinds == list(map(type, self.leaves))
-            and all(map(is_touched, self.touched))
-            and (self.hooked is None or is_touched(container) == self.hooked)
+            self.classes == list(map(type, self.leaves))
+            and all(map(is_customised, self.customised))
+            and (self.hooked is None or is_customised(container) == self.hooked)
         )
 
 
 def steps(container: nn.Sequential) -> Steps:
-    """What a call of the container consists of, in order: layers that run as one, modules that are called themselves.
+    """Return the steps of a call of the container, in order: chains of layers, and modules that are called themselves.
 
-    Whoever records a model gets to see its own layers.
+    A recording (torch.export, torch.jit.trace, global hooks) gets the container's own children.
     """
     if _has_any_global_hook() or is_recorded():  # type: ignore[no-untyped-call]
         return list(container)
-    if torch.compiler.is_dynamo_compiling():  # guards what it reads by itself
-        return Recipe(container).steps
+    if torch.compiler.is_dynamo_compiling():  # Dynamo itself guards what it reads
+        return list(container) if is_intercepted() else Recipe(container).steps
     if is_intercepted():
         return list(container)
     recipe: Recipe | None = vars(container).get(RECIPE)
-    if recipe is None or not recipe.holds(container):
+    if recipe is None or not recipe.is_current(container):
         recipe = vars(container)[RECIPE] = Recipe(container)
     return recipe.steps
 
@@ -198,16 +201,17 @@ def is_intercepted() -> bool:
     Somebody who replaced ``nn.Module.__call__``, or a ``TorchFunctionMode``. The mode of ``torch.device`` as a context
     and of ``torch.set_default_device`` does not count: it changes nothing but where new tensors are made.
     """
-    if nn.Module.__call__ is not _MODULE_CALL:
-        return True
-    if not _is_torch_function_mode_enabled():
-        return False
+    if not torch.compiler.is_dynamo_compiling():
+        if nn.Module.__call__ is not nn.Module._wrapped_call_impl:
+            return True
+        if not _is_torch_function_mode_enabled():  # quicker than the stack, and nothing that Dynamo knows
+            return False
     modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
     return any(type(mode) is not DeviceContext for mode in modes)
 
 
 def obstacle(module: nn.Module) -> str | None:
-    """Why a Linear or an activation has to be called itself; None where reading it is enough."""
+    """Return why a Linear or an activation has to be called itself; None where it can be fused."""
     kind = type(module)
     if kind is nn.Linear or kind is FusedLinear:
         for name in ("weight", "bias"):
@@ -218,7 +222,7 @@ def obstacle(module: nn.Module) -> str | None:
                 return f"its {name} is a {type(tensor).__name__}{layout}"
         weight, bias = parameter(module, "weight"), parameter(module, "bias")
         if weight is None or weight.dim() != 2:
-            return "its weight is no matrix"
+            return "its weight is not a matrix"
         if bias is not None and bias.shape != weight.shape[:1]:  # stock broadcasts it
             return f"its bias has the shape {tuple(bias.shape)}, not {tuple(weight.shape[:1])}"
     elif kind not in ACTIVATION_MODULES:
@@ -226,20 +230,20 @@ def obstacle(module: nn.Module) -> str | None:
         return f"{kind.__name__} is not {wanted}"
     elif not is_slope(slope := vars(module).get("negative_slope", 0.0)):
         return f"its negative_slope is {slope}: a number ≥ 0 is needed"
-    return "it has hooks, or a forward of its own" if is_touched(module) else None
+    return "it has hooks, or a forward of its own" if is_customised(module) else None
 
 
 def is_slope(slope: object) -> bool:
-    """Whether the operators take it as a negative_slope."""
+    """Whether the operators accept this negative_slope."""
     return type(slope) in (float, int) and 0 <= slope < inf  # type: ignore[operator]
 
 
 def works_in_place(module: nn.Module) -> bool:
-    """Whether the module, or any inside it, says that it may overwrite its input."""
+    """Whether the module, or a module inside it, says that it may overwrite its input."""
     return any(vars(inner).get("inplace", False) for inner in module.modules())
 
 
-def is_walked(kind: type[nn.Module]) -> bool:
+def runs_children_in_order(kind: type[nn.Module]) -> bool:
     """Whether a call of this kind of Sequential is a call of its children, one after the other."""
     return (
         issubclass(kind, nn.Sequential)
@@ -250,13 +254,13 @@ def is_walked(kind: type[nn.Module]) -> bool:
 
 
 def leaves(container: nn.Sequential, nested: list[nn.Sequential], prefix: str = "") -> list[tuple[str, nn.Module]]:
-    """The children by name, those of nested Sequentials in their place; the nested ones are added to the list.
+    """Return the children with their names; the children of a nested Sequential stand in its place.
 
-    A nested Sequential with hooks or with a forward of its own is a leaf.
+    A nested Sequential with hooks or with a forward of its own is a leaf. The other nested ones are added to `nested`.
     """
     found: list[tuple[str, nn.Module]] = []
     for name, child in container._modules.items():
-        if isinstance(child, nn.Sequential) and is_walked(type(child)) and not is_touched(child):
+        if isinstance(child, nn.Sequential) and runs_children_in_order(type(child)) and not is_customised(child):
             nested.append(child)
             found += leaves(child, nested, f"{prefix}{name}.")
         else:
@@ -264,12 +268,12 @@ def leaves(container: nn.Sequential, nested: list[nn.Sequential], prefix: str = 
     return found
 
 
-def joined(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Module]:
-    """Each Linear with the activation behind it, and with modules that do nothing behind that.
+def group_layers(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Module]:
+    """Return the modules with each Linear, its activation and the idle modules around the activation as one `Layer`.
 
     Args:
         modules: the leaves of a container.
-        hooked: whether the container has hooks, and so is called itself even within another Sequential.
+        hooked: whether the container is called itself even within another Sequential, as it has hooks.
     """
     items: list[Layer | nn.Module] = []
     for module in modules:
@@ -286,18 +290,18 @@ def joined(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Module]:
             items[-1] = Layer(last.linear, name, slope, module, [*last.modules, module])
         else:
             if works_in_place(module):
-                items[-1:] = _apart(items[-1:])
+                items[-1:] = _split_leaky_relu(items[-1:])
             items.append(module)
-    # Whoever calls a container by itself may have something behind it that works in place. (Without hooks, the
-    # Sequential around it runs its children as its own.)
-    return [*items[:-1], *_apart(items[-1:])] if hooked else items
+    # What follows a container that is called by itself may work in place. (Without hooks, the Sequential around the
+    # container runs the container's children as its own.)
+    return [*items[:-1], *_split_leaky_relu(items[-1:])] if hooked else items
 
 
-def _apart(last: list[Layer | nn.Module]) -> list[Layer | nn.Module]:
-    """A leaky_relu taken out of its layer, so that the next module may overwrite its output.
+def _split_leaky_relu(last: list[Layer | nn.Module]) -> list[Layer | nn.Module]:
+    """Return a leaky_relu and its layer apart, so that the next module may overwrite the output of leaky_relu.
 
-    A fused one keeps its output for the gradient, stock keeps the input. (The other activations keep their output in
-    stock too.)
+    A fused leaky_relu keeps its output for the gradient, PyTorch's keeps the input. (The other activations of PyTorch
+    keep their output too.)
     """
     if not (last and isinstance(layer := last[0], Layer) and layer.activation == "leaky_relu" and layer.module):
         return last
@@ -306,7 +310,7 @@ def _apart(last: list[Layer | nn.Module]) -> list[Layer | nn.Module]:
 
 
 def _behind_leaky_relu(items: list[Layer | nn.Module]) -> list[nn.Module]:
-    """The modules that `_apart` depends on."""
+    """Return the modules after a leaky_relu that make `group_layers` split it off if they work in place."""
     return [
         module
         for last, module in pairwise(items)
@@ -319,13 +323,13 @@ def _behind_leaky_relu(items: list[Layer | nn.Module]) -> list[nn.Module]:
     ]
 
 
-def _chained(items: list[Layer | nn.Module]) -> Steps:
-    """Neighbouring layers together."""
+def _chain_layers(items: list[Layer | nn.Module]) -> Steps:
+    """Return the steps: neighbouring layers with a common slope as one chain, other modules as they are."""
     found: Steps = []
     layers: list[Layer] = []
     for item in [*items, None]:
         if layers and not (isinstance(item, Layer) and _share_slope([*layers, item])):
-            found.append(Layers(layers))
+            found.append(LayerChain(layers))
             layers = []
         if isinstance(item, Layer):
             layers.append(item)
@@ -335,23 +339,23 @@ def _chained(items: list[Layer | nn.Module]) -> Steps:
 
 
 def _share_slope(layers: list[Layer]) -> bool:
-    """Whether one operator, which has one slope, can run them."""
+    """Whether one operator, which has one slope, can run these layers."""
     return len({layer.negative_slope for layer in layers if layer.activation == "leaky_relu"}) <= 1
 
 
 def does_nothing(module: nn.Module) -> bool:
     """Whether a call of the module returns its input."""
     kind = type(module)
-    return (kind is nn.Identity or (kind is nn.Dropout and not module.training)) and not is_touched(module)
+    return (kind is nn.Identity or (kind is nn.Dropout and not module.training)) and not is_customised(module)
 
 
 def _can_be_read(module: nn.Module) -> bool:
-    """Whether the module is of a kind that need not be called itself."""
+    """Whether a module of this class can be fused or left out instead of called."""
     kind = type(module)
-    return kind in (nn.Linear, FusedLinear, nn.Dropout) or kind in ACTIVATION_MODULES or is_walked(kind)
+    return kind in (nn.Linear, FusedLinear, nn.Dropout) or kind in ACTIVATION_MODULES or runs_children_in_order(kind)
 
 
-def is_touched(module: nn.Module) -> bool:
+def is_customised(module: nn.Module) -> bool:
     """Whether a call of the module may be more than a call of its class's forward."""
     return bool(
         module._forward_hooks
@@ -364,16 +368,16 @@ def is_touched(module: nn.Module) -> bool:
 
 
 def parameter(linear: nn.Module, name: str) -> Any:
-    """``getattr(linear, name)``, without the detour through Module.__getattr__."""
+    """Return ``getattr(linear, name)``, for a parameter without the slow Module.__getattr__."""
     parameters = linear._parameters
     return parameters[name] if name in parameters else getattr(linear, name)
 
 
 def _is_plain(tensor: Any) -> bool:
-    """Not a subclass (DTensor, quantised, fx.Proxy), not sparse, not nested."""
+    """Whether a tensor is not a subclass (DTensor, quantised, fx.Proxy), not sparse and not nested."""
     return type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.is_nested
 
 
-def takes(input: Any) -> bool:
-    """Whether the operators take this input."""
+def is_supported(input: Any) -> bool:
+    """Whether the operators accept this input."""
     return _is_plain(input) and input.dtype in DTYPES and input.device.type in _DEVICES

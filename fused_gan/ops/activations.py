@@ -1,4 +1,4 @@
-"""Python's side of the list of activations; csrc/activations.h is the other, and a test holds them together."""
+"""Python's list of activations. A test fails if it differs from the list in csrc/activations.h."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def named(activation: str, argument: str = "activation") -> Activation:
-    """The activation of that name.
+def find_activation(activation: str, argument: str = "activation") -> Activation:
+    """Return the activation of that name.
 
     Raises:
-        ValueError: there is none; the message names the argument and the names that there are.
+        ValueError: the name is unknown; the message says the argument and the known names.
     """
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(f"{argument}: expected one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}")

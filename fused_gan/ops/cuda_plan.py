@@ -1,4 +1,4 @@
-"""Which kernels multiply on CUDA, in words: what `fused_gan.plan` says there."""
+"""Says in words which kernels multiply on CUDA, for `fused_gan.plan`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 from fused_gan.ops.library import FACTS, native
 
-EXAMPLE = ("an H100", (90, 132))  # spoken of where no GPU is visible
+EXAMPLE = ("an H100", (90, 132))  # the plan is said for this GPU where no GPU is visible
 
 NAMES = {
     "library": "torch's product (cuBLAS), then one kernel for the rest",
@@ -22,13 +22,13 @@ NAMES = {
 
 
 def capability(device: torch.device | str | None) -> tuple[int, int]:
-    """What the plan asks of a device: ten times its compute capability, and its multiprocessors."""
+    """Return what the plan must know of a device: ten times its compute capability, and its multiprocessors."""
     facts = torch.cuda.get_device_properties(torch.device(device or "cuda"))
     return 10 * facts.major + facts.minor, facts.multi_processor_count
 
 
 class Product(NamedTuple):
-    """A matrix product as the plan takes it: C (rows, columns) = A (rows, depth) · B."""
+    """A matrix product as the plan knows it: C (rows, columns) = A (rows, depth) · B."""
 
     precision: str  # a dtype, "tf32" or "float32 as bfloat16"
     direction: str  # "forward" or "backward"
@@ -42,7 +42,7 @@ class Product(NamedTuple):
 def product(
     dtype: str, direction: str, rows: int, columns: int, depth: int, aligned: bool, epilogue: bool = True
 ) -> Product:
-    """Return a product as the plan takes it; float32 as PyTorch's settings want a product of this size now.
+    """Return a product as the plan knows it. The precision of float32 is what PyTorch's settings say at this moment.
 
     Args:
         dtype: "bfloat16", "float16" or "float32".
@@ -60,7 +60,7 @@ def is_aligned(dtype: str, *row_lengths: int) -> bool:
 
 
 def explain(dtype: str, shape: tuple[int, int, int], device: torch.device | str | None) -> tuple[str, str]:
-    """On the forward and on the backward of a layer with an activation.
+    """Return what to say of the forward and of the backward of a layer with an activation.
 
     Raises:
         ValueError: this build has no CUDA kernels.
@@ -75,12 +75,12 @@ def explain(dtype: str, shape: tuple[int, int, int], device: torch.device | str 
     aligned = is_aligned(dtype, inputs, outputs)
     forward = product(dtype, "forward", samples, outputs, inputs, aligned)
     backward = product(dtype, "backward", samples, inputs, outputs, aligned)
-    below = f"; within a chain, the product down to the layer below it: {describe(backward, facts)}"
-    return where + describe(forward, facts), where + top + below
+    below = f"; within a chain, the product down to the layer below it: {explain_product(backward, facts)}"
+    return where + explain_product(forward, facts), where + top + below
 
 
-def describe(what: Product, device: tuple[int, int]) -> str:
-    """The chosen kernel, and why it and not another."""
+def explain_product(what: Product, device: tuple[int, int]) -> str:
+    """Return in words which kernel the plan chooses for a product, and why."""
     kernel, splits, measured = native.cuda_decision(what, device)
     times = {name: time for name, _, time, obstacle in native.cuda_candidates(what, device) if not obstacle}
     cut = f", the depth in {splits} parts, which a second kernel adds" if splits > 1 else ""

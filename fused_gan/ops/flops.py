@@ -5,17 +5,19 @@ As there, a multiply-add counts two, and only the matrix products count.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
 from math import prod
-from typing import Any
+from types import ModuleType
 
 import torch
-from torch.utils.flop_counter import register_flop_formula
 
 from fused_gan.ops import library  # noqa: F401  (registers the operators)
 
 Shape = Sequence[int]
-_OPERATORS = torch.ops.fused_gan
+COUNTER = "torch.utils.flop_counter"
 
 
 def _product(samples: int, weight: Shape) -> int:
@@ -23,18 +25,11 @@ def _product(samples: int, weight: Shape) -> int:
     return 2 * samples * prod(weight)
 
 
-def _formula(*operators: Any) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    register: Callable[[Callable[..., int]], Callable[..., int]] = register_flop_formula(list(operators))
-    return register
-
-
-@_formula(_OPERATORS.linear_act)
 def linear_act(input: Shape, weight: Shape, *args: object, **kwargs: object) -> int:
     """Return the count of ``linear_act``."""
     return _product(prod(input[:-1]), weight)
 
 
-@_formula(_OPERATORS.linear_act_backward)
 def linear_act_backward(
     grad: Shape,
     output: Shape | None,
@@ -55,13 +50,11 @@ def linear_act_backward(
     return found
 
 
-@_formula(_OPERATORS.mlp, _OPERATORS.mlp_forward)
 def mlp(input: Shape, weights: Sequence[Shape], *args: object, **kwargs: object) -> int:
     """Return the count of ``mlp``."""
     return sum(_product(prod(input[:-1]), weight) for weight in weights)
 
 
-@_formula(_OPERATORS.mlp_backward, _OPERATORS.mlp_backward_)
 def mlp_backward(
     grad: Shape,
     outputs: Sequence[Shape],
@@ -82,3 +75,46 @@ def mlp_backward(
         found += _product(samples, weight) * (int(goes_on) + int(weight_wanted))
         goes_on = goes_on or weight_wanted or bias_wanted
     return found
+
+
+def register(counter: ModuleType) -> None:
+    """Make the formulas known to torch.utils.flop_counter, the module."""
+    operators = torch.ops.fused_gan
+    for targets, formula in (
+        ([operators.linear_act], linear_act),
+        ([operators.linear_act_backward], linear_act_backward),
+        ([operators.mlp, operators.mlp_forward], mlp),
+        ([operators.mlp_backward, operators.mlp_backward_], mlp_backward),
+    ):
+        counter.register_flop_formula(targets)(formula)
+
+
+class _Registrar:
+    """A finder of modules that registers the formulas once the counter has been imported.
+
+    This package does not import the counter itself, because the counter imports triton where it is installed, which
+    takes 0.3 s.
+    """
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """Return the counter's spec as the other finders give it, with the registration behind its execution."""
+        if name != COUNTER:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_register(module: ModuleType) -> None:
+            execute(module)
+            register(module)
+
+        spec.loader.exec_module = execute_and_register  # type: ignore[method-assign]
+        return spec
+
+
+if COUNTER in sys.modules:
+    register(sys.modules[COUNTER])
+else:
+    sys.meta_path.insert(0, _Registrar())

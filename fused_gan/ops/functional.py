@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _is_tracing as is_tracing  # torch.jit.is_tracing, of which it is all, takes longer
+from torch._C import _is_tracing as is_tracing  # torch.jit.is_tracing only calls this function, and takes longer
 from torch.compiler import is_dynamo_compiling
 
 from fused_gan.ops import (
@@ -25,14 +25,14 @@ class ArgumentTypeError(TypeError, RuntimeError):
     """A dtype or layout is wrong. Stock raises RuntimeError for a wrong dtype, so it is this too."""
 
 
-# Looked up once: on small layers it shows.
+# Looked up once, because the time of a look-up is noticeable on small layers.
 _linear_act = torch.ops.fused_gan.linear_act.default
 _mlp = torch.ops.fused_gan.mlp.default
 
 
 def is_recorded() -> bool:
     """Whether torch.export or torch.jit.trace records a program, which has to run without this package."""
-    # All that torch.compiler.is_exporting() returns; torch.compile of torch 2.11 takes that function itself to be true.
+    # torch.compiler.is_exporting() returns this flag alone, but torch.compile of torch 2.11 takes the function as true.
     exporting: bool = torch.compiler._is_exporting_flag
     return exporting or (not is_dynamo_compiling() and is_tracing())
 
@@ -44,7 +44,7 @@ def linear_act(
     activation: str = "relu",
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
 ) -> Tensor:
-    """``activation(input @ weight.T + bias)`` as one operator, differentiable to any order.
+    """Return ``activation(input @ weight.T + bias)``, computed by one operator and differentiable to any order.
 
     Args:
         input: ``(..., in_features)``, any number of leading dimensions, any strides; float32, float64, bfloat16 or
@@ -74,23 +74,23 @@ def mlp(
     activations: Sequence[str],
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
 ) -> Tensor:
-    """A chain of `linear_act`s as one operator, differentiable to any order.
+    """Return the result of a chain of `linear_act`s, computed by one operator and differentiable to any order.
 
     Args:
         input: ``(..., in_features)``, as for `linear_act`.
-        weights: one ``(out_features, in_features)`` a layer, each layer's in_features the out_features before it.
-        biases: one ``(out_features,)`` or None a layer; all parameters with dtype and device of ``input``.
-        activations: one name a layer.
+        weights: one ``(out_features, in_features)`` per layer; in_features is the out_features of the layer before.
+        biases: one ``(out_features,)`` or None per layer; all parameters have the dtype and device of ``input``.
+        activations: one name per layer.
         negative_slope: of every leaky_relu, at least 0.
 
     Returns:
         ``(..., out_features)`` of the last layer, contiguous, dtype and device of ``input``.
 
     Raises:
-        ValueError, TypeError, RuntimeError: as `linear_act`; the message names the layer, as in ``weights[1]``.
+        ValueError, TypeError, RuntimeError: as for `linear_act`; the message names the layer, as in ``weights[1]``.
     """
     if isinstance(activations, str):
-        raise TypeError(f"activations: expected a sequence of names, one a layer, got the string {activations!r}")
+        raise TypeError(f"activations: expected a sequence of names, one per layer, got the string {activations!r}")
     if is_recorded():
         return reference.mlp(input, weights, biases, activations, negative_slope)
     return _called(_mlp, input, weights, biases, activations, negative_slope)
@@ -104,8 +104,11 @@ def _called(operator: Any, *args: Any) -> Tensor:
         return result
     try:
         result = operator(*args)
-    except ValueError as error:
-        raise ArgumentValueError(*error.args) from None
-    except TypeError as error:
-        raise ArgumentTypeError(*error.args) from None
+    except (ValueError, TypeError) as error:
+        # Subclasses are somebody else's: of a mode, of a hook.
+        if type(error) is ValueError:
+            raise ArgumentValueError(*error.args) from None
+        if type(error) is TypeError:
+            raise ArgumentTypeError(*error.args) from None
+        raise
     return result

@@ -1,4 +1,4 @@
-"""Which kernel runs for which shape, and why: `fused_gan.plan`."""
+"""Defines `fused_gan.plan`, which says which kernel runs for which shape, and why."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def plan(
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
 ) -> Plan:
-    """Say which kernels will run, and why.
+    """Return which kernels will run, and why.
 
     Args:
         layer_or_shape: a layer (then ``samples`` is needed), or ``(samples, in_features, out_features)``.
         samples: rows of the input, all leading dimensions multiplied.
-        dtype: of the tensors; the layer's, or float32.
-        device: "cpu" or "cuda"; the layer's, or the CPU.
+        dtype: dtype of the tensors; None takes the layer's, or float32 without a layer.
+        device: "cpu" or "cuda"; None takes the layer's, or the CPU without a layer.
 
     Raises:
         ValueError: samples are missing or negative, or the dtype or the device is not supported.

@@ -1,4 +1,4 @@
-"""Loads the compiled operators, after making sure that they were built for the torch that is here."""
+"""Loads the compiled operators, after a check that they were built for the torch that is imported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # that the operators take, as checks.h says
+DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)  # dtypes of the operators, as in csrc/checks.h
 
 VERSION = "0.1.0"  # of this package; pyproject.toml reads it here
 
@@ -22,8 +22,8 @@ def load() -> dict[str, Any]:
     """Load the operator library and return the facts of its build (build.json).
 
     Raises:
-        ImportError: nothing was built, or it was built against another torch; the message names both versions and
-            the command that mends it.
+        ImportError: the operators were not built, or built against another torch; the message names both versions and
+            the command that builds them again.
     """
     for pattern in (_FACTS.name, _LIBRARY.name, "_C*.so"):
         if not any(_HERE.glob(pattern)):
@@ -49,13 +49,13 @@ __all__ = ["DTYPES", "FACTS", "VERSION", "build_info", "native"]
 
 
 def build_info() -> dict[str, Any]:
-    """Versions and build facts of the compiled operators.
+    """Return versions and build facts of the compiled operators.
 
     Returns:
         A dictionary with ``torch`` (the version built against), ``cuda`` (its version or None), ``cuda_architectures``
-        (of the CUDA kernels, or None for a CPU-only build), ``wgmma`` (whether products for
-        Hopper's tensor cores are among them), ``compiler``, ``cxx_flags``, ``cpu_capability`` (the
-        instruction set of the CPU kernels in use), ``threads`` and ``activations``.
+        (of the CUDA kernels, or None for a CPU-only build), ``wgmma`` (whether products for Hopper's tensor cores are
+        among them), ``compiler``, ``cxx_flags``, ``cpu_capability`` (the instruction set of the CPU kernels in use),
+        ``threads`` and ``activations``.
     """
     return {
         **FACTS,

@@ -1,4 +1,4 @@
-"""The processor that this runs on, by name: measured choices belong to it."""
+"""Names the processor, as measured plans belong to one processor."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 @cache
 def processor() -> str:
-    """The processor's name, with the numbers of its maker where the system tells them: names are shared by many."""
+    """Return the processor's name, and family and model numbers where the system says them, as many share a name."""
     info = Path("/proc/cpuinfo")  # platform.processor() is empty on most Linux systems
     lines = info.read_text(errors="replace").splitlines() if info.is_file() else []
     facts: dict[str, str] = {}
@@ -17,6 +17,6 @@ def processor() -> str:
         key, _, value = line.partition(":")
         facts.setdefault(key.strip(), value.strip())
     name = facts.get("model name") or platform.processor() or platform.machine()
-    keys = ("cpu family", "model", "CPU implementer", "CPU part")  # the last two on ARM, which has no names
+    keys = ("cpu family", "model", "CPU implementer", "CPU part")  # the last two on ARM, where no model name is given
     numbers = ", ".join(f"{key.removeprefix('cpu ')} {facts[key]}" for key in keys if key in facts)
     return f"{name} ({numbers})" if numbers else name

@@ -1,4 +1,4 @@
-"""The operators in plain PyTorch, any dtype and device: the truth that tests and benchmarks compare with."""
+"""The operators in plain PyTorch, for any dtype and device. Tests and benchmarks compare with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, named
+from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, find_activation
 
 
 def linear_act(
@@ -17,8 +17,8 @@ def linear_act(
     activation: str = "relu",
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
 ) -> Tensor:
-    """``activation(input @ weight.T + bias)`` as stock PyTorch computes it; shapes as in `fused_gan.linear_act`."""
-    return named(activation).function(F.linear(input, weight, bias), negative_slope)
+    """Return ``activation(input @ weight.T + bias)`` by stock PyTorch; shapes as in `fused_gan.linear_act`."""
+    return find_activation(activation).function(F.linear(input, weight, bias), negative_slope)
 
 
 def mlp(
@@ -28,14 +28,14 @@ def mlp(
     activations: Sequence[str],
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
 ) -> Tensor:
-    """A chain of `linear_act`s as stock PyTorch computes it; shapes as in `fused_gan.mlp`."""
+    """Return the result of a chain of `linear_act`s by stock PyTorch; shapes as in `fused_gan.mlp`."""
     for weight, bias, activation in zip(weights, biases, activations, strict=True):
         input = linear_act(input, weight, bias, activation, negative_slope)
     return input
 
 
 def stock_layers(layer: nn.Linear) -> nn.Sequential:
-    """A `FusedLinear` as the stock layers that it stands for, sharing its parameters."""
+    """Return the stock layers that compute what a `FusedLinear` computes; they share its parameters."""
     activation = ACTIVATIONS[getattr(layer, "activation", "identity")]
     linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     linear.weight, linear.bias = layer.weight, layer.bias

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_gan.base.errors import UserError, require
-from fused_gan.base.json_files import numbers, read_json, write_json
+from fused_gan.base.json_files import read_json, restore_non_finite, write_json
 from fused_gan.study.grid import Success, job_name
 
 FORMAT = "fused_gan study result 1"
@@ -86,7 +86,7 @@ class Result:
         found = content.pop("format", None)
         require(found == FORMAT, f"{path}: expected {FORMAT!r}, got {found!r}; remove it, and its job runs again")
         try:
-            measured = {name: numbers(content[name]) for name in MEASURED if name in content}
+            measured = {name: restore_non_finite(content[name]) for name in MEASURED if name in content}
             return cls(**content | measured)
         except TypeError as error:
             raise UserError(f"{path}: not what {FORMAT!r} holds: {error}") from error

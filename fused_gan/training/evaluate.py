@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 
 from fused_gan.base.errors import UserError, require
-from fused_gan.base.json_files import numbers, write_json
+from fused_gan.base.json_files import restore_non_finite, write_json
 from fused_gan.base.lock import locked
 from fused_gan.data import load
 from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, find_extractor
-from fused_gan.evaluation.extractor import described
+from fused_gan.evaluation.extractor import shape_text
 from fused_gan.evaluation.inception import Inception
 from fused_gan.evaluation.result import Evaluation, Settings
 from fused_gan.models import VAENetwork
@@ -78,7 +78,7 @@ def evaluate(
     shape = tuple(images.images.shape[1:])
     require(
         shape == sampler.image_shape,
-        f"data: the run makes images of {described(sampler.image_shape)}, {source} has {described(shape)}",
+        f"data: the run makes images of {shape_text(sampler.image_shape)}, {source} has {shape_text(shape)}",
     )
     evaluator = Evaluator.of(images, source, found, samples, seed, iwae_k)
     likelihood = None
@@ -129,7 +129,8 @@ def read_evaluations(file: Path) -> list[Evaluation]:
             f"{file}: expected a file of format {FORMAT!r}, got {content.get('format')!r}; move it away",
         )
         return [
-            Evaluation(**numbers(one) | {"settings": Settings(**one["settings"])}) for one in content["evaluations"]
+            Evaluation(**restore_non_finite(one) | {"settings": Settings(**one["settings"])})
+            for one in content["evaluations"]
         ]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{file}: broken, move it away to evaluate anew: {error!r}") from error

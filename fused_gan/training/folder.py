@@ -9,7 +9,7 @@ from typing import Any
 
 from fused_gan.base.errors import UserError, require
 from fused_gan.base.files import atomic_write, remove_leftovers
-from fused_gan.base.json_files import numbers, read_json, to_json_text, write_json
+from fused_gan.base.json_files import read_json, restore_non_finite, to_json_text, write_json
 from fused_gan.training.description import RunDescription
 
 
@@ -125,4 +125,4 @@ def _parse_line(line: str) -> dict[str, Any] | None:
         value = json.loads(line)
     except ValueError:
         return None
-    return numbers(value) if isinstance(value, dict) and "step" in value else None
+    return restore_non_finite(value) if isinstance(value, dict) and "step" in value else None

@@ -13,7 +13,7 @@ import torch
 from fused_gan.base.errors import Diverged
 from fused_gan.base.scores import SCORES, cost
 from fused_gan.base.seeds import stream_seed
-from fused_gan.data.datasets import spread
+from fused_gan.data.datasets import evenly_spaced
 from fused_gan.data.images import Pixels, make_grid, save_grid, to_uint8
 from fused_gan.models.sampler import Sampler, draw_noise
 from fused_gan.systems.gan import GAN
@@ -213,7 +213,7 @@ class Recorder:
     def _reconstructions(self) -> Pixels:
         """Return real images and their reconstructions in turn: (2 N, C, H, W) uint8."""
         data = self._system.data
-        images = data.take(spread(RECONSTRUCTED, len(data)).to(data.device))
+        images = data.take(evenly_spaced(RECONSTRUCTED, len(data)).to(data.device))
         real = to_uint8(images, self._sampler.value_range)
         decoded = self._sampler.reconstruct(torch.from_numpy(real))
         return np.stack((real, decoded), 1).reshape(-1, *real.shape[1:])

@@ -1,4 +1,4 @@
-"""Measured choices between kernels: taken by `autotune`, kept in files, followed by the plan."""
+"""Measured choices between kernels. `autotune` measures them, files keep them, and the plan follows them."""
 
 from fused_gan.tuning.plan_files import (
     SHIPPED,

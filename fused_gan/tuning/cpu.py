@@ -14,16 +14,17 @@ from fused_gan.ops.processor import processor
 from fused_gan.tuning.operands import Operands, rotation
 from fused_gan.tuning.plan_files import Facts, Record, layer_product
 
-ROUNDS = 15  # in each of which every kernel is timed: what disturbs the machine disturbs them alike
-ROUND_SECONDS = 2e-3  # of one kernel in a round
-SETS, CACHE_BYTES = 8, 16 << 20  # sets of operands: more than a core's caches, as between the layers of a network
-# A kernel replaces the table's where its median share of that one's time is below this: less is noise, and may be lost
-# in a chain, whose layers hand over packed batches where they run on the same kernel.
+ROUNDS = 15  # each round times every kernel, so that what disturbs the machine disturbs all kernels alike
+ROUND_SECONDS = 2e-3  # per kernel and round
+# Sets of operands, together larger than a core's caches, as between the layers of a network.
+SETS, CACHE_BYTES = 8, 16 << 20
+# A kernel replaces the table's kernel where the median of its time over the table's is below this. A smaller gain is
+# noise, and a chain may lose it, because its layers hand over packed batches where they run on the same kernel.
 BETTER = 0.95
 
 
 class CpuTuner:
-    """This processor, with the number of threads that torch runs now."""
+    """Measures on this processor, with the number of threads that torch runs now."""
 
     def __init__(self) -> None:
         threads = torch.get_num_threads()
@@ -32,7 +33,7 @@ class CpuTuner:
         self.file_name = f"{self.name} {native.cpu_capability()} {threads} threads"
 
     def records(self, shapes: Iterable[tuple[int, int, int]], dtypes: tuple[torch.dtype, ...]) -> Iterator[Record]:
-        """The fastest kernel for each product, as soon as it is known. Leaves candidates in the plan."""
+        """Yield the fastest kernel for each product, as soon as it is known. Measured candidates stay in the plan."""
         for samples, inputs, outputs in shapes:
             for dtype in dtypes:
                 precision = native.cpu_precision(str(dtype).removeprefix("torch."))
@@ -41,9 +42,10 @@ class CpuTuner:
 
 
 def fastest(product: Product, dtype: torch.dtype) -> Record:
-    """Measure every kernel that can run a layer's forward or backward; the table's stays where none is clearly faster.
+    """Measure every kernel that can run a layer's forward or backward, and return the fastest.
 
-    Backward is the input gradient with the end of the layer below, and the weight gradient.
+    The table's kernel wins where no other is clearly faster (`BETTER`). Backward is the input gradient, with the end of
+    the layer below, and the weight gradient.
     """
     layer, threads = layer_product(product), torch.get_num_threads()
     native.cpu_forget()
@@ -73,7 +75,7 @@ def fastest(product: Product, dtype: torch.dtype) -> Record:
 
 
 def _seconds(operands: list[Operands], direction: str, calls: int) -> float:
-    """Of one call, over so many, on one set after the other."""
+    """Return the mean seconds of one call, over `calls` calls that go through the sets in turn."""
     start = time.perf_counter()
     for index in range(calls):
         operands[index % len(operands)].run(direction, weight_gradient=True)

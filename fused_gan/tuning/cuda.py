@@ -17,17 +17,17 @@ from fused_gan.tuning.operands import rotation
 from fused_gan.tuning.plan_files import Facts, Record
 
 SPLITS = (1, 2, 4, 8, 16)
-CALLS, ROUNDS = 20, 7  # calls in a graph, replays of it that are timed
-CLOCK_MS = 5e-4  # the resolution of a device's events; two close together may read 0
+CALLS, ROUNDS = 20, 7  # calls per graph, timed replays of the graph
+CLOCK_MS = 5e-4  # the resolution of a device's events; the time between two events may read 0
 GRAPH_MS = 20  # a graph that would take longer has fewer calls
-WARM_MS = 2  # of replays before those that are timed
-CLOCK_SECONDS = 1  # after so long of warming up the clocks are taken as they are
+WARM_MS = 2  # of replays before the timed replays
+CLOCK_SECONDS = 1  # warming up ends after so long, whatever the clocks
 CACHE_BYTES = 128 << 20  # more than any device's second-level cache: operands are rotated through so many bytes
-BETTER = 0.98  # a kernel replaces the library's product where it takes less than this share of its time
+BETTER = 0.98  # a kernel replaces the library's product where it takes less than this share of the product's time
 
 
 class CudaTuner:
-    """A CUDA device whose kernels are measured."""
+    """Measures on a CUDA device."""
 
     def __init__(self, device: torch.device) -> None:
         if FACTS["cuda"] is None:
@@ -39,7 +39,7 @@ class CudaTuner:
         self.facts: Facts = self._capability
 
     def records(self, shapes: Iterable[tuple[int, int, int]], dtypes: tuple[torch.dtype, ...]) -> Iterator[Record]:
-        """The fastest kernel for each product, as soon as it is known. Leaves candidates in the plan."""
+        """Yield the fastest kernel for each product, as soon as it is known. Measured candidates stay in the plan."""
         with torch.cuda.device(self._device):
             warm_up()
             for product, dtype in products(shapes, dtypes):
@@ -49,7 +49,7 @@ class CudaTuner:
 def products(
     shapes: Iterable[tuple[int, int, int]], dtypes: tuple[torch.dtype, ...]
 ) -> Iterator[tuple[Product, torch.dtype]]:
-    """The products of layers, forward and down to the layer below."""
+    """Yield the products of layers: forward, and backward to the layer below."""
     for samples, inputs, outputs in shapes:
         for dtype in dtypes:
             short = str(dtype).removeprefix("torch.")
@@ -59,7 +59,10 @@ def products(
 
 
 def fastest(product: Product, dtype: torch.dtype, device: tuple[int, int]) -> Record:
-    """Measure every kernel that can run a product; the library's stays where none is clearly faster."""
+    """Measure every kernel that can run a product, and return the fastest.
+
+    The library's product wins where no kernel is clearly faster (`BETTER`).
+    """
     operands = rotation(product, dtype, "cuda", CACHE_BYTES, CALLS)
     times: dict[tuple[str, int], float] = {}
     for kernel, estimated, _, obstacle in native.cuda_candidates(product, device):
@@ -78,7 +81,7 @@ def fastest(product: Product, dtype: torch.dtype, device: tuple[int, int]) -> Re
 
 
 def warm_up() -> None:
-    """Let the device compute until it gets no faster: the clocks of an idle one are low."""
+    """Let the device compute until it gets no faster, because the clocks of an idle device are low."""
     a = torch.randn(4096, 4096, device="cuda")
     best, unchanged, end = math.inf, 0, time.monotonic() + CLOCK_SECONDS
     while unchanged < 3 and time.monotonic() < end:
@@ -88,7 +91,7 @@ def warm_up() -> None:
 
 
 def microseconds(calls: list[Callable[[], None]]) -> float:
-    """Of one call, the median over replays of a graph that holds some calls in turn."""
+    """Return the microseconds per call: the median over replays of a graph that goes through `calls` in turn."""
     stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())  # which may still be filling the operands
     with torch.cuda.stream(stream):
@@ -107,7 +110,7 @@ def microseconds(calls: list[Callable[[], None]]) -> float:
 
 
 def milliseconds(work: Callable[[], object]) -> float:
-    """From the beginning of some work on the current stream to its end."""
+    """Return the milliseconds from the beginning of some work on the current stream to its end."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     work()

@@ -1,4 +1,4 @@
-"""The tensors that a product is measured on."""
+"""Makes the tensors that a product is measured on."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Operands(NamedTuple):
     below: Tensor
 
     def run(self, direction: str, weight_gradient: bool) -> None:
-        """The operator around the product, with nothing else in it; backward with the weight gradient, or without."""
+        """Run the operator that does the product and as little else as it can; backward may add the weight gradient."""
         if direction == "forward":
             torch.ops.fused_gan.linear_act(self.a, self.b, self.bias, "leaky_relu", 0.2)
             return
-        # The upper layer's step of a chain of two, whose lower layer has its bias gradient asked for and no more.
+        # The upper layer's step in a chain of two. Of the lower layer only the bias gradient is computed.
         rows, columns = self.below.shape
         torch.ops.fused_gan.mlp_backward(
             self.a,

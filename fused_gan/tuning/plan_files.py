@@ -1,7 +1,7 @@
-"""Files of measured choices: which kernel was the fastest for a product, on which kind of device.
+"""Reads and writes measured choices: which kernel was the fastest for a product, on which kind of device.
 
-One JSON file a kind of device. Those that ship with the package are installed at import, then those that
-`fused_gan.autotune` has left in the user's cache, which therefore have the last word.
+Each kind of device has one JSON file. At import, the files that ship with the package are installed first. The files
+that `fused_gan.autotune` wrote into the user's cache follow, and therefore have the last word.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fused_gan.ops.processor import processor
 FORMAT = 2
 SHIPPED = Path(__file__).parent / "plans"
 
-Facts = tuple[int | str, int]  # the capability and the units of `Findings`
+Facts = tuple[int | str, int]  # capability and units, as in `Findings`
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Record:
     kernel: str
     splits: int  # parts of the depth
     microseconds: float
-    usual_microseconds: float  # of torch's product and one kernel after it; on CPU of what the plan's table says
+    usual_microseconds: float  # CUDA: torch's product and one kernel after it; CPU: the kernel in the plan's table
 
     @property
     def product(self) -> Product:
-        """As the plan takes it."""
+        """The product, as the plan knows it."""
         return Product(self.precision, self.direction, self.rows, self.columns, self.depth, self.aligned, self.epilogue)
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was measured on one kind of device."""
+    """Measurements on one kind of device."""
 
     device: str  # its name
     capability: int | str  # of a GPU ten times the major version, plus the minor one; of a CPU the instruction set
@@ -61,24 +61,25 @@ class Findings:
 
     @property
     def facts(self) -> Facts:
-        """What the plan asks of a device."""
+        """What the plan must know of a device."""
         return self.capability, self.units
 
     @property
     def is_of_cpu(self) -> bool:
+        """Whether the device is a CPU."""
         return isinstance(self.capability, str)
 
     def merged(self, newer: Iterable[Record]) -> Findings:
-        """With newer records in place of those for the same products."""
+        """Return the findings with newer records in place of those for the same products."""
         by_product = {record.product: record for record in (*self.records, *newer)}
         return Findings(self.device, *self.facts, tuple(by_product.values()))
 
 
 def cache_folder() -> Path:
-    """Where `fused_gan.autotune` keeps its findings: FUSED_GAN_PLANS, or the user's cache.
+    """Return the folder where `fused_gan.autotune` keeps its findings: FUSED_GAN_PLANS, or the user's cache.
 
     Raises:
-        RuntimeError: the user has no home.
+        RuntimeError: the user has no home folder.
     """
     if folder := os.environ.get("FUSED_GAN_PLANS"):
         return Path(folder)
@@ -86,21 +87,21 @@ def cache_folder() -> Path:
 
 
 def file_name(device: str) -> str:
-    """Of the file for a kind of device."""
+    """Return the name of the file for a kind of device."""
     return re.sub(r"[^a-z0-9]+", "-", device.lower()).strip("-") + ".json"
 
 
 def path_for(device: str) -> Path:
-    """The file for a kind of device."""
+    """Return the path of the file for a kind of device."""
     return cache_folder() / file_name(device)
 
 
 def read(path: Path) -> Findings:
-    """Findings from a file.
+    """Return the findings in a file.
 
     Raises:
-        ValueError: the file is no such file; the message names it and what was expected.
-        OSError: it cannot be read.
+        ValueError: the file does not hold measured plans of this format; the message names the file and the format.
+        OSError: the file cannot be read.
     """
     try:
         content = json.loads(path.read_text())
@@ -112,15 +113,15 @@ def read(path: Path) -> Findings:
 
 
 def to_json(findings: Findings) -> dict[str, Any]:
-    """Findings as JSON can hold them."""
+    """Return findings as JSON can hold them."""
     return asdict(findings)
 
 
 def from_json(content: dict[str, Any]) -> Findings:
-    """What `to_json` gave.
+    """Return the findings that `to_json` turned into `content`.
 
     Raises:
-        ValueError, KeyError, TypeError: something is missing or of another type.
+        ValueError, KeyError, TypeError: a field is missing or has another type.
     """
     capability, units = content["capability"], content["units"]
     if type(capability) not in (int, str) or type(units) is not int:
@@ -129,11 +130,11 @@ def from_json(content: dict[str, Any]) -> Findings:
 
 
 def read_for(path: Path, device: str, facts: Facts) -> Findings:
-    """Findings on a kind of device from a file, none if it does not exist.
+    """Return the findings in a file, which must be of this kind of device; without records if the file does not exist.
 
     Raises:
-        ValueError: the file is no such file, or speaks of another kind of device.
-        OSError: it cannot be read.
+        ValueError: the file does not hold measured plans of this format, or holds those of another kind of device.
+        OSError: the file cannot be read.
     """
     if not path.exists():
         return Findings(device, *facts, ())
@@ -156,7 +157,7 @@ def _record(entry: dict[str, Any]) -> Record:
 
 
 def write(path: Path, findings: Findings) -> None:
-    """Findings to a file: whoever reads meets the old content or the new.
+    """Write findings to a file. Whoever reads the file finds the old content or the new, never a part.
 
     Raises:
         OSError: from the file system.
@@ -166,10 +167,10 @@ def write(path: Path, findings: Findings) -> None:
 
 
 def add(path: Path, newer: Findings) -> Findings:
-    """Findings to those in a file, which others may have added to since it was read. Returns all of them.
+    """Add findings to those in a file, which other processes may have changed meanwhile, and return all of them.
 
     Raises:
-        ValueError: the file holds something else, or speaks of another kind of device.
+        ValueError: the file does not hold measured plans of this format, or holds those of another kind of device.
         UserError: this system has no file locks.
         OSError: from the file system.
     """
@@ -185,23 +186,24 @@ _installed: dict[tuple[str, Facts], Findings] = {}
 
 
 def installed() -> tuple[Findings, ...]:
-    """What the plan follows, once for each kind of device."""
+    """Return the findings that the plan follows, one for each kind of device."""
     return tuple(_installed.values())
 
 
 def install(findings: Findings) -> list[str]:
-    """From now on the plan follows the findings. Returns, in words, what cannot run here, and is not followed."""
+    """Make the plan follow the findings from now on. Return why each record that cannot be followed here cannot be."""
     reasons = {record: _keep(findings, record) for record in findings.records}
     followed = [record for record, reason in reasons.items() if not reason]
     if followed:
         kind = findings.device, findings.facts
         known = _installed.pop(kind, Findings(findings.device, *findings.facts, ()))
-        _installed[kind] = known.merged(followed)  # at the end: whoever replays them ends with the same choices
+        # It is the last entry now, so that installing all entries again leads to the same choices.
+        _installed[kind] = known.merged(followed)
     return [reason for reason in reasons.values() if reason]
 
 
 def _keep(findings: Findings, record: Record) -> str:
-    """Hand one record to the plan. Returns why it cannot be followed here, if so."""
+    """Hand one record to the plan. Return why the record cannot be followed here, or ""."""
     try:
         if isinstance(findings.capability, str):
             if findings.device != (here := processor()):
@@ -213,14 +215,13 @@ def _keep(findings: Findings, record: Record) -> str:
             return f"measured on {findings.device}: this build of fused_gan has no CUDA kernels"
         else:
             native.cuda_keep(record.product, (findings.capability, findings.units), record.kernel, record.splits)
-    except (ValueError, TypeError) as error:  # no such kernel, one that cannot run this product, a number out of range
+    except (ValueError, TypeError) as error:  # unknown kernel, unfit for the product, or number out of range
         return str(error)
     return ""
 
 
 def replace(*findings: Findings) -> list[str]:
-    """From now on the plan follows these findings and no others, the later ones before the earlier. Returns as
-    `install` does."""
+    """Make the plan follow these findings alone, the later ones before the earlier. Return what `install` returns."""
     native.cpu_forget()
     if FACTS["cuda"] is not None:
         native.cuda_forget()
@@ -230,7 +231,7 @@ def replace(*findings: Findings) -> list[str]:
 
 @contextlib.contextmanager
 def following(*findings: Findings) -> Iterator[list[str]]:
-    """Within it the plan follows these findings and no others; gives what cannot run here, in words."""
+    """Make the plan follow these findings alone while the block runs. Yield what `install` returns."""
     before = installed()
     try:
         yield replace(*findings)
@@ -239,11 +240,11 @@ def following(*findings: Findings) -> Iterator[list[str]]:
 
 
 def install_kept() -> None:
-    """Install every file that ships, then every one in the user's cache; warn of one that cannot be read."""
+    """Install every file that ships, then every file in the user's cache; warn of a file that cannot be read."""
     try:
         kept = sorted(cache_folder().glob("*.json"))
     except RuntimeError:
-        kept = []  # without a home, nothing was kept there
+        kept = []  # without a home folder nothing was kept
     for path in (*sorted(SHIPPED.glob("*.json")), *kept):
         _install_file(path)
 
@@ -251,7 +252,7 @@ def install_kept() -> None:
 def _install_file(path: Path) -> None:
     try:
         install(read(path))
-    except (OSError, ValueError, RuntimeError) as error:  # the last where FUSED_GAN_CPU_CAPABILITY names nothing
+    except (OSError, ValueError, RuntimeError) as error:  # RuntimeError: FUSED_GAN_CPU_CAPABILITY is unknown
         warnings.warn(f"fused_gan: measured plans were left out: {error}", stacklevel=3)
 
 

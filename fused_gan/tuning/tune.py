@@ -1,4 +1,4 @@
-"""Measures which kernel is the fastest for a product, and keeps what it finds."""
+"""Defines `autotune`, which measures the fastest kernel for a product, and keeps the findings in a file."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ def autotune(
 ) -> list[Record]:
     """Measure every kernel on the products of some layers, forward and backward, and follow the fastest from now on.
 
-    The findings are kept in a file for this kind of device, which `import fused_gan` reads, each as soon as it is
-    known. float32 is measured as PyTorch's precision settings want it when this is called. On CPU they hold for the
-    number of threads that torch runs when this is called, and the last digits of a result may then depend on it. Layers
-    are measured one by one: what a chain hands over packed from one to the next does not count.
+    Each finding is written at once into a file for this kind of device, which `import fused_gan` reads. The precision
+    of float32 is that of PyTorch's settings at the call. On CPU the findings hold for the number of threads that
+    torch runs when this is called, and the last digits of a result may then depend on this number. Layers are measured
+    one by one, so what the layers of a chain save by handing over packed batches does not count.
 
     Args:
         shapes: of layers: (samples, in_features, out_features).
-        dtypes: to measure in.
+        dtypes: dtypes of the layers.
         device: a CUDA device, or "cpu".
-        path: of the file, which holds what was measured on one kind of device (of a CPU: with one number of threads);
-            one in FUSED_GAN_PLANS or in the user's cache, named after the device, if None.
+        path: path of the file, which holds what was measured on one kind of device (on a CPU: with one number of
+            threads). None takes a file named after the device in FUSED_GAN_PLANS or in the user's cache.
 
     Returns:
-        One record a product: the fastest kernel, its time and that of what runs where nothing was measured.
+        One record per product: the fastest kernel, its time, and the time of the kernel that runs without findings.
 
     Raises:
         RuntimeError: there is no CUDA device, or this build has no CUDA kernels.
-        ValueError: a shape is not three positive numbers; the file holds something else, or what was measured
-            on another kind of device.
+        ValueError: a shape is not three positive numbers; or the file does not hold measured plans of this format, or
+            holds those of another kind of device.
     """
     shapes = list(shapes)
     for shape in shapes:
@@ -48,7 +48,7 @@ def autotune(
     where = torch.device(device)
     tuner: CpuTuner | CudaTuner = CpuTuner() if where.type == "cpu" else CudaTuner(where)
     file = Path(path) if path is not None else plan_files.path_for(tuner.file_name)
-    # A file of something else is refused before anything is measured.
+    # A file with other content is refused before anything is measured.
     findings = plan_files.read_for(file, tuner.name, tuner.facts)
     before = plan_files.installed()
     records = []
@@ -57,6 +57,6 @@ def autotune(
             for record in tuner.records(shapes, tuple(dtypes)):
                 records.append(record)
                 findings = plan_files.add(file, Findings(tuner.name, *tuner.facts, (record,)))
-    finally:  # measuring has left its candidates in the plan
+    finally:  # measuring leaves its candidates in the plan
         plan_files.replace(*before, findings)
     return records

@@ -119,7 +119,7 @@ def test_divergence_ends_in_one_line(tmp_path: Path, patches: Path, capsys: pyte
         (["--activation", "gelu"], "activation: expected one of identity, relu, leaky_relu, tanh, sigmoid, got 'gelu'"),
         (["--z-dim", "-3"], "z_dim: expected a positive integer, got -3"),
         (["--device", "tpu"], "device: expected auto, cpu, cuda or cuda:N, got 'tpu'"),
-        (["--data", "no-such"], "data: 'no-such' is no file, no folder and none of mnist-5k"),
+        (["--data", "no-such"], "data: 'no-such' is not a file, a folder or one of mnist-5k"),
     ],
 )
 def test_bad_options_are_named(

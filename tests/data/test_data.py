@@ -131,9 +131,9 @@ def test_idx_files_that_do_not_fit_each_other_are_named(folder: Path) -> None:
 
 
 def test_sources_that_are_nothing_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="'mnist' is no file, no folder and none of mnist-5k, fashion-mnist, digits"):
+    with pytest.raises(UserError, match="'mnist' is not a file, a folder or one of mnist-5k, fashion-mnist, digits"):
         load("mnist")
-    with pytest.raises(UserError, match=r"expected pictures .*, or folders of them, one a class, got neither"):
+    with pytest.raises(UserError, match=r"expected pictures .*, or folders of them, one per class, got neither"):
         load(str(tmp_path))
     (tmp_path / "photo.txt").write_bytes(b"BM")
     with pytest.raises(UserError, match=r"photo\.txt: expected an \.npz, an IDX file named .* or a folder"):
@@ -144,8 +144,8 @@ def test_sources_that_are_nothing_are_named(tmp_path: Path) -> None:
 
 
 def test_images_shown_are_spread_over_the_data() -> None:
-    assert datasets.spread(4, 10).tolist() == [0, 2, 5, 7]
-    assert datasets.spread(9, 3).tolist() == [0, 1, 2]
+    assert datasets.evenly_spaced(4, 10).tolist() == [0, 2, 5, 7]
+    assert datasets.evenly_spaced(9, 3).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("shape", [(6, 5, 4), (6, 5, 4, 1), (2, 5, 4, 3)])
@@ -185,16 +185,16 @@ def npy(array: Any) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "broken, or no .npz"),
-        (npy(IMAGES), "broken, or no .npz"),
-        (npz(images=IMAGES)[:-30], "broken, or no .npz"),
+        (b"", "broken, or not an .npz"),
+        (npy(IMAGES), "broken, or not an .npz"),
+        (npz(images=IMAGES)[:-30], "broken, or not an .npz"),
         (npz(pictures=IMAGES, other=LABELS), "it has no array 'images', only pictures, other"),
         (npz(images=IMAGES.astype(np.float32)), "images must be uint8 .* got float32"),
         (npz(images=IMAGES[0]), r"images must be .* got shape \(5, 4\)"),
         (npz(images=IMAGES[..., None].repeat(2, -1)), r"images must be .* got shape \(6, 5, 4, 2\)"),
         (npz(images=IMAGES[:, :0]), "it holds no pixels"),
-        (npz(images=IMAGES, labels=LABELS[:3]), r"labels must be 6 integers, one an image, got uint8 \(3,\)"),
-        (npz(images=IMAGES, labels=LABELS / 2), "labels must be 6 integers, one an image, got float64"),
+        (npz(images=IMAGES, labels=LABELS[:3]), r"labels must be 6 integers, one per image, got uint8 \(3,\)"),
+        (npz(images=IMAGES, labels=LABELS / 2), "labels must be 6 integers, one per image, got float64"),
         (npz(images=np.array([{"a": 1}], dtype=object)), "cannot be read as an .npz of plain arrays"),
         (flipped(npz(images=IMAGES), 200), "cannot be read as an .npz of plain arrays"),
         (zipped(images=b"not an array"), "images must be uint8"),

@@ -98,7 +98,7 @@ def test_the_real_side_is_computed_once_in_a_process(place: Path, monkeypatch: p
     made = []
     scores = evaluator_module.Reference.scores
     monkeypatch.setattr(evaluator_module.Reference, "scores", lambda *given: made.append(1) or scores(*given))
-    evaluator_module._made.cache_clear()
+    evaluator_module._cached_reference.cache_clear()
     evaluated(place, "mlp-gan")
     assert len(made) == 2, "the floor and the generated images"
     evaluated(place, "mlp-vae")

@@ -118,7 +118,7 @@ def test_a_foreign_or_damaged_file_is_named(tmp_path: Path, trained: tuple[Path,
     torch.save(Payload(trap), tmp_path / "malicious")
     for content in (b"", whole[:500], whole[:-1], b"no extractor" * 99, (tmp_path / "malicious").read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(ExtractorError, match=r"bad\.safetensors: damaged, cut short, or no safetensors file"):
+        with pytest.raises(ExtractorError, match=r"bad\.safetensors: damaged, cut short, or not a safetensors file"):
             load_extractor(path)
     assert not trap.exists()
     path.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
@@ -172,4 +172,4 @@ def test_the_command_trains_one_and_prints_its_accuracy(
     assert main(words) == 0
     assert elsewhere.is_file()
     assert main(["extractor", "--data", "nothing"]) == 2
-    assert "data: 'nothing' is no file, no folder" in capsys.readouterr().err
+    assert "data: 'nothing' is not a file, a folder" in capsys.readouterr().err

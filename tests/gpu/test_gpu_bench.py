@@ -173,8 +173,8 @@ def test_graphs_of_torch_compile_find_parameters_where_they_lie(monkeypatch: pyt
 
 def test_every_beginning_of_an_order_is_spread() -> None:
     for count in (0, 1, 2, 3, 120, 132):
-        assert sorted(cases.spread(range(count))) == list(range(count))
-    beginning = cases.spread(range(120))[:12]
+        assert sorted(cases.golden_section_order(range(count))) == list(range(count))
+    beginning = cases.golden_section_order(range(120))[:12]
     assert all(sum(part * 30 <= item < (part + 1) * 30 for item in beginning) >= 2 for part in range(4))
 
 

@@ -340,7 +340,7 @@ def test_weight_that_is_no_matrix() -> None:
     stock[0].weight, stock[0].bias = nn.Parameter(stock[0].weight[0].detach()), None
     inputs = x()
     assert torch.equal(fuse(stock)(inputs), stock(inputs))
-    assert "its weight is no matrix" in reasons(stock)
+    assert "its weight is not a matrix" in reasons(stock)
 
 
 def test_module_behind_a_leaky_relu_that_begins_to_work_in_place() -> None:

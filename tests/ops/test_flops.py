@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -49,3 +51,17 @@ def test_a_layer_counts_as_stock(wanted: tuple[bool, bool, bool]) -> None:
         return counter.get_total_flops()
 
     assert run(fused_gan.linear_act) == run(reference.linear_act) > 0
+
+
+@pytest.mark.parametrize("first", ["fused_gan", "torch.utils.flop_counter"])
+def test_the_counter_is_not_imported_before_somebody_wants_it(first: str) -> None:
+    """It imports triton, where that is installed."""
+    program = f"""
+import sys, torch, {first}, fused_gan
+assert ("torch.utils.flop_counter" in sys.modules) == ("{first}" != "fused_gan")
+from torch.utils.flop_counter import FlopCounterMode
+with FlopCounterMode(display=False) as counter:
+    fused_gan.linear_act(torch.ones(2, 3), torch.ones(4, 3))
+assert counter.get_total_flops() == 48, counter.get_total_flops()
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)

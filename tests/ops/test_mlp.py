@@ -136,6 +136,6 @@ def test_errors(arguments: tuple[list, list, list], message: str) -> None:
 
 def test_activations_as_one_string() -> None:
     with pytest.raises(
-        TypeError, match="activations: expected a sequence of names, one a layer, got the string 'relu'"
+        TypeError, match="activations: expected a sequence of names, one per layer, got the string 'relu'"
     ):
         fused_gan.mlp(torch.ones(2, 3), [W], [None], "relu")

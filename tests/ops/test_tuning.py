@@ -132,7 +132,7 @@ def test_the_plan_follows_what_is_installed() -> None:
         assert tuning.install(FINDINGS) == []
         assert native.cuda_decision(RECORD.product, H100) == ("mma_32x32", 2, True)
         assert native.cuda_decision(OTHER.product, H100) == ("library", 1, True)
-        assert "measured" in cuda_plan.describe(RECORD.product, H100)
+        assert "measured" in cuda_plan.explain_product(RECORD.product, H100)
         unknown = Findings("x", *H100, (Record(*RECORD.product, "no_kernel", 1, 1.0, 1.0),))
         assert tuning.install(unknown) == ["kernel: there is none called 'no_kernel'"]
         on_older = Findings("x", 80, 108, (Record(*RECORD.product, "wgmma_128x128", 1, 1.0, 1.0),))

@@ -36,7 +36,7 @@ def test_a_job_that_fails_is_named_and_holds_up_no_other(tmp_path: Path, capsys:
     assert main(["study", "--config", str(config), "--out", str(out)]) == 1
     said = capsys.readouterr().out
     assert f"failed: {StudyFolder(out).job('none+seed0').path}; see its log.txt" in said
-    assert "none.npz' is no file" in StudyFolder(out).job("none+seed0").log.read_text()
+    assert "none.npz' is not a file" in StudyFolder(out).job("none+seed0").log.read_text()
     assert StudyFolder(out).job("some+seed0").is_done
 
 

@@ -116,7 +116,7 @@ def test_a_pickle_is_refused_and_never_run(tmp_path: Path) -> None:
             torch.save(Payload(trap), path)
         else:
             path.write_bytes(content)
-        with pytest.raises(CheckpointError, match=r"model\.pt: damaged, cut short, or no safetensors file"):
+        with pytest.raises(CheckpointError, match=r"model\.pt: damaged, cut short, or not a safetensors file"):
             load_checkpoint(path)
     assert not trap.exists()
 

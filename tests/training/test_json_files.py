@@ -14,7 +14,7 @@ from rich.console import Console
 from safetensors import safe_open
 
 import fused_gan
-from fused_gan.base.json_files import numbers, read_json, to_json_text, write_json
+from fused_gan.base.json_files import read_json, restore_non_finite, to_json_text, write_json
 from fused_gan.cli.main import main
 from fused_gan.evaluation import Evaluation, read_evaluations
 from fused_gan.evaluation.result import Settings
@@ -42,7 +42,7 @@ def test_what_is_written_is_strict_and_comes_back(tmp_path: Path) -> None:
     assert strictly(to_json_text([math.nan, math.inf, -math.inf])) == ["NaN", "Infinity", "-Infinity"]
     write_json(tmp_path / "file.json", NESTED)
     strictly((tmp_path / "file.json").read_text())
-    assert same(numbers(read_json(tmp_path / "file.json")), NESTED)
+    assert same(restore_non_finite(read_json(tmp_path / "file.json")), NESTED)
 
 
 def test_no_other_writer_is_lax() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,8 +69,10 @@ def make_images(network: nn.Module, noise: Tensor, labels: Tensor | None = None)
     """
     weight = next(network.parameters())
     given = [] if labels is None else [labels.to(weight.device)]
+    # Of the class, as a network may have a child of this name.
+    make: Any = getattr(network, "images", None) if hasattr(type(network), "images") else network
     with evaluating(network):
-        images: Tensor = getattr(network, "images", network)(noise.to(weight), *given)
+        images: Tensor = make(noise.to(weight), *given)
     return images
 
 
@@ -147,7 +150,7 @@ class Sampler:
     @property
     def reconstructs(self) -> bool:
         """Whether the network can encode images."""
-        return hasattr(self.network, "reconstruct")
+        return hasattr(type(self.network), "reconstruct")
 
     def reconstruct(self, images: Tensor) -> Pixels:
         """Encode and decode images through the mean of q(z | x): uint8 (N, C, H, W) to uint8 (N, C, H, W).
@@ -155,13 +158,13 @@ class Sampler:
         Raises:
             UserError: the network has no encoder, or the images are of another shape.
         """
-        reconstruct = getattr(self.network, "reconstruct", None)
-        if reconstruct is None:
+        if not self.reconstructs:
             raise UserError("reconstruct: it needs a VAE; a GAN has no encoder")
         require(
             tuple(images.shape[1:]) == self.image_shape,
             f"data: expected images of {self.image_shape}, got {tuple(images.shape[1:])}",
         )
+        reconstruct: Any = self.network.reconstruct
         weight = next(self.network.parameters())
         with evaluating(self.network):
             values = from_uint8(images.to(weight.device), self.value_range, weight.dtype)

@@ -79,6 +79,14 @@ def find_preset(name: str) -> Preset:
     return PRESETS[name]
 
 
+def require_known(preset: Preset) -> None:
+    """Raise `UserError` unless a preset has the name and the kinds of one in `PRESETS`, so that it can be read back."""
+    known = find_preset(preset.name)
+    for part in ("model", "training"):
+        wanted, got = (type(getattr(one, part)).__name__ for one in (known, preset))
+        require(wanted == got, f"{part}: {preset.name} takes a {wanted}, got a {got}")
+
+
 def configure(preset: str, /, **fields: Any) -> Preset:
     """Return a preset with some fields of its model or its training set to other values. Lists become tuples.
 

@@ -61,9 +61,9 @@ class RunDescription:
             training=dict(content["training"]),
             image_shape=(channels, height, width),
             images=content["images"],
-            classes=content["classes"],
+            classes=content.get("classes", 0),  # none in the configuration of runs before conditional systems
             plans=content.get("plans"),
-            versions=dict(content.get("versions", {})),
+            versions=dict(content.get("versions") or {}),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -26,7 +27,6 @@ from fused_gan.training.checkpoint import Checkpoints, load_checkpoint
 from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.load import make_sampler
-from fused_gan.training.state import RunState
 
 FORMAT = "fused_gan evaluation 1"
 
@@ -68,7 +68,7 @@ def evaluate(
     path = _checkpoint(folder, checkpoint)
     _require_keepable(folder.evaluation)
     loaded = load_checkpoint(path)
-    preset = _preset(folder, RunDescription.from_json(loaded.config))
+    preset = _preset(folder, loaded.config)
     sampler = make_sampler(loaded, path, where)
     training = preset.training
     source = training.data if data is None else data
@@ -94,7 +94,7 @@ def evaluate(
         floor=baseline,
         settings=Settings(
             checkpoint=path.name,
-            step=RunState.from_dict(loaded.state).steps_done,
+            step=loaded.state["steps_done"],
             samples=samples,
             seed=seed,
             reals=source,
@@ -170,12 +170,13 @@ def _checkpoint(folder: RunFolder, name: str) -> Path:
     return last if name == "last" else store.best
 
 
-def _preset(folder: RunFolder, description: RunDescription) -> Preset:
-    """Return the preset that a run was configured with."""
+def _preset(folder: RunFolder, config: dict[str, Any]) -> Preset:
+    """Return the preset that a run was configured with, from its checkpoint's configuration."""
     try:
-        return description.configured()
-    except (KeyError, TypeError, AttributeError, UserError) as error:
-        version = description.versions.get("fused_gan")
+        return RunDescription.from_json(config).configured()
+    except (KeyError, TypeError, AttributeError, ValueError, UserError) as error:
+        versions = config.get("versions")
+        version = versions.get("fused_gan") if isinstance(versions, dict) else None
         raise UserError(
             f"run: {folder.path} was written by fused_gan {version}, this is {VERSION}, which does not "
             f"know its configuration ({error}); evaluate it with that version"

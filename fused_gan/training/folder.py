@@ -79,7 +79,7 @@ class RunFolder:
         """
         self.require_run()
         config = read_json(self.config)
-        missing = [name for name in ("preset", "image_shape", "images", "classes") if name not in config]
+        missing = [name for name in ("preset", "image_shape", "images") if name not in config]
         missing += [name for name in ("model", "training") if not isinstance(config.get(name), dict)]
         require(not missing, f"{self.config}: not the configuration of a run, it lacks {', '.join(missing)}")
         try:

@@ -11,9 +11,8 @@ from fused_gan.models.sampler import Sampler
 from fused_gan.systems.build import build_sampling_network
 from fused_gan.systems.presets import from_json
 from fused_gan.training.checkpoint import Checkpoint, CheckpointError, Checkpoints
-from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder
-from fused_gan.training.state import RunState
+from fused_gan.training.state import sampling_weights
 
 
 def load_sampler(run: Path, device: torch.device, checkpoint: str | None = None) -> Sampler:
@@ -46,15 +45,15 @@ def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sample
         CheckpointError: the weights and the configuration do not fit each other.
     """
     try:
-        description = RunDescription.from_json(loaded.config)
-        shape, classes = description.image_shape, description.classes
-        # Without the training, whose fields may be of another version.
-        preset = from_json(description.preset, description.model)
+        # Only what a sampler needs: the rest may be of another version.
+        config, state = loaded.config, loaded.state
+        preset = from_json(config["preset"], config["model"])
+        channels, height, width = config["image_shape"]
+        shape, classes = (channels, height, width), config["classes"]
         # On the meta device the modules take no memory, whatever sizes the file claims. `assign` puts its tensors in.
         with torch.device("meta"):
             network = build_sampling_network(preset.model, shape, classes)
-        weights = RunState.from_dict(loaded.state).weights(preset.model.sampling_network)
-        network.load_state_dict(weights, assign=True)
+        network.load_state_dict(sampling_weights(state, preset.model.sampling_network), assign=True)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, UserError) as error:
         raise CheckpointError(f"{path}: its weights and its configuration do not fit: {error!r}") from error
     network = network.to(device).requires_grad_(False).eval()

@@ -27,7 +27,7 @@ from fused_gan.systems.config import RUNTIME, TrainingConfig
 from fused_gan.systems.devices import cuda_obstacle, resolve_device
 from fused_gan.systems.gan import GAN
 from fused_gan.systems.monitor import Monitor, Verdict
-from fused_gan.systems.presets import Preset, find_preset
+from fused_gan.systems.presets import Preset, find_preset, require_known
 from fused_gan.systems.processes import launched, make_accelerator
 from fused_gan.systems.vae import VAE
 from fused_gan.training.checkpoint import CheckpointError, Checkpoints, load_checkpoint
@@ -85,8 +85,9 @@ def train(
         Diverged: a loss or a weight became infinite or NaN. The last checkpoint is from before.
         OSError: a file cannot be written.
     """
-    found = find_preset(preset) if isinstance(preset, str) else preset
-    configured = dataclasses.replace(found, model=model or found.model, training=config or found.training)
+    given = find_preset(preset) if isinstance(preset, str) else preset
+    configured = dataclasses.replace(given, model=model or given.model, training=config or given.training)
+    require_known(configured)
     console = console or Console()
     device, accelerator = _set_up(configured.training)
     folder = RunFolder(_agreed(accelerator, configured.training.out or _new_folder(configured.name)))

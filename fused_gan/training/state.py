@@ -56,7 +56,16 @@ class RunState:
         """Whether the health monitor suspected a failure at its last look."""
         return bool(self.monitor["suspicions"])
 
-    def weights(self, network: str) -> dict[str, Any]:
-        """Return a network's weights, which are the averaged ones if the run averages them."""
-        found: dict[str, Any] = self.system.get(f"averaged_{network}", self.system[network])
-        return found
+
+def sampling_weights(state: Mapping[str, Any], network: str) -> dict[str, Any]:
+    """Return the weights that pictures are made with: the averaged ones, where the run averages them.
+
+    Args:
+        state: what a checkpoint holds, `RunState.to_dict` or a system's part of it.
+        network: the name of the network.
+
+    Raises:
+        KeyError: the state lacks the network.
+    """
+    found: dict[str, Any] = state.get(f"averaged_{network}", state[network])
+    return found

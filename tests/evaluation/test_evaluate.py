@@ -247,6 +247,18 @@ def test_a_run_of_another_version_is_named(place: Path, tmp_path: Path, monkeypa
     assert "another version of fused_gan reads what it wrote" in text
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"training": None}, {"preset": None}, {"versions": None, "model": {"warp": 9}}, {"images": 3, "training": 4}],
+    ids=str,
+)
+def test_a_configuration_that_cannot_be_read_is_named(place: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    last = copied(place, tmp_path) / "checkpoints" / LAST
+    saved = load_checkpoint(last)
+    save_checkpoint(last, saved.config | change, saved.state)
+    assert "does not know its configuration" in refusal(tmp_path)
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"format": "fused_gan evaluation 1", "evaluations": [{}]}'])
 def test_a_broken_file_of_results_is_not_overwritten(place: Path, tmp_path: Path, content: str) -> None:
     file = copied(place, tmp_path) / "evaluation.json"

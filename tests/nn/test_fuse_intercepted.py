@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -104,3 +105,34 @@ def test_a_default_device_leaves_the_layers_fused(make: Callable[[], nn.Module],
     with torch.device("cpu"), Operators() as ran:
         fused(x)
     assert any(name.startswith("fused_gan.") for name in ran.names)
+
+
+class Raised(TorchFunctionMode):
+    """Adds 1 to what relu gives."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        return result + 1 if func in (torch.relu, F.relu) else result
+
+
+@models
+def test_a_function_mode_changes_a_compiled_model_too(make: Callable[[], nn.Module], trace: bool) -> None:
+    stock, x = make(), torch.randn(3, 6)
+    fused = torch.compile(fused_gan.fuse(stock, trace=trace), backend="eager")
+    torch.testing.assert_close(fused(x), stock(x))
+    with Raised():
+        expected = torch.compile(stock, backend="eager")(x)
+        torch.testing.assert_close(fused(x), expected)
+    assert not torch.equal(expected, stock(x)), "the mode changes something"
+
+
+class Refusing(TorchDispatchMode):
+    """Raises an error of its own kind."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise json.JSONDecodeError("refused", "document", 0)
+
+
+def test_an_error_of_somebody_else_comes_through_as_it_is() -> None:
+    with Refusing(), pytest.raises(json.JSONDecodeError, match="refused"):
+        fused_gan.linear_act(torch.ones(2, 3), torch.ones(4, 3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -329,3 +330,14 @@ def test_bfloat16_products_train_too_and_weights_stay_float32(patches: ImageData
     assert all(np.isfinite(list(gan.mean_losses().values())))
     with pytest.raises(UserError, match="mixed_precision: fp16 needs a CUDA device, got cpu"):
         build_gan(SMALL, GANTraining(mixed_precision="fp16"), patches)
+
+
+def test_a_preset_that_could_not_be_read_back_is_not_trained(tmp_path: Path) -> None:
+    preset = configure("mlp-gan", steps=1, out=tmp_path / "run", device="cpu")
+    with pytest.raises(UserError, match=r"^preset: expected one of mlp-gan, .*, got 'mine'"):
+        train(dataclasses.replace(preset, name="mine"))
+    with pytest.raises(UserError, match=r"^model: mlp-vae takes a MLPVAEConfig, got a MLPGANConfig"):
+        train(dataclasses.replace(preset, name="mlp-vae"))
+    with pytest.raises(UserError, match=r"^training: mlp-gan takes a GANTraining, got a VAETraining"):
+        train("mlp-gan", config=VAETraining(out=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()

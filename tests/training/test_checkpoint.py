@@ -217,3 +217,19 @@ def test_a_write_is_seen_whole_or_not_at_all(tmp_path: Path, failure: type[BaseE
         temporary.write_text(json.dumps("new"))
     assert path.read_text() == '"new"'
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_sampler_needs_no_more_than_networks_and_sizes(tmp_path: Path, data: ImageData) -> None:
+    """A file of another version may hold other fields of the training and of the run."""
+    gan = build_system(MODEL, GANTraining(), data, CPU)
+    model = {"z_dim": 8, "generator_widths": [16, 32], "discriminator_widths": [32, 16]}
+    description = described(model=model)
+    folder = RunFolder(tmp_path / "run")
+    folder.create(description)
+    config, state = description.to_json(), state_of(gan)
+    for name in ("training", "images", "versions"):
+        del config[name]
+    del state["run"]["rollbacks"]
+    save_checkpoint(folder.checkpoints / "step-0000001.safetensors", config, state)
+    noise = torch.randn(3, 8)
+    assert torch.equal(load_sampler(folder.path, CPU).network(noise), gan.generate(noise))

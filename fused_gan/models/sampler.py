@@ -70,7 +70,7 @@ def make_images(network: nn.Module, noise: Tensor, labels: Tensor | None = None)
     weight = next(network.parameters())
     given = [] if labels is None else [labels.to(weight.device)]
     # Of the class, as a network may have a child of this name.
-    make: Any = getattr(network, "images", None) if hasattr(type(network), "images") else network
+    make: Any = network.images if hasattr(type(network), "images") else network
     with evaluating(network):
         images: Tensor = make(noise.to(weight), *given)
     return images

@@ -18,12 +18,10 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
 
-from fused_gan.nn.sequential import ACTIVATION_MODULES, is_intercepted, is_slope, is_supported, obstacle
+from fused_gan.nn.sequential import ACTIVATION_MODULES, is_slope, is_supported, is_watched, obstacle
 from fused_gan.ops import linear_act
 from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
-from fused_gan.ops.functional import is_recorded
 
 ACTIVATION_FUNCTIONS: dict[Any, str] = {
     getattr(home, name): name for name in ACTIVATIONS for home in (torch, F) if hasattr(home, name)
@@ -53,9 +51,7 @@ class Rewritten(NamedTuple):
 
 def call(activation: Any, linear: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
     """Return ``activation(linear(input), *args, **kwargs)``, by one operator where the result is the same."""
-    called = _has_any_global_hook() or is_recorded()  # type: ignore[no-untyped-call]
-    called = called or is_intercepted()
-    if type(linear) is nn.Linear and not called and is_supported(input) and obstacle(linear) is None:
+    if type(linear) is nn.Linear and not is_watched() and is_supported(input) and obstacle(linear) is None:
         name, slope = _name_and_slope(activation, args, kwargs)
         if name != "identity":
             return linear_act(input, linear.weight, linear.bias, name, slope)

@@ -183,16 +183,19 @@ def steps(container: nn.Sequential) -> Steps:
 
     A recording (torch.export, torch.jit.trace, global hooks) gets the container's own children.
     """
-    if _has_any_global_hook() or is_recorded():  # type: ignore[no-untyped-call]
+    if is_watched():
         return list(container)
     if torch.compiler.is_dynamo_compiling():  # Dynamo itself guards what it reads
-        return list(container) if is_intercepted() else Recipe(container).steps
-    if is_intercepted():
-        return list(container)
+        return Recipe(container).steps
     recipe: Recipe | None = vars(container).get(RECIPE)
     if recipe is None or not recipe.is_current(container):
         recipe = vars(container)[RECIPE] = Recipe(container)
     return recipe.steps
+
+
+def is_watched() -> bool:
+    """Whether each module has to be called itself, because somebody records, sees or changes its call."""
+    return _has_any_global_hook() or is_recorded() or is_intercepted()  # type: ignore[no-untyped-call]
 
 
 def is_intercepted() -> bool:

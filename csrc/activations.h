@@ -18,7 +18,7 @@
 
 namespace fused_gan {
 
-// What an activation needs beyond arithmetic. cpu/isa.h specialises it for vectors.
+// The functions that activations need beyond arithmetic. cpu/isa.h specialises them for vectors.
 template <class T> struct Math;
 template <> struct Math<float> {
   FUSED_GAN_FUNCTION static float tanh(float z) { return ::tanhf(z); }

@@ -14,7 +14,7 @@
 
 namespace fused_gan::plan {
 
-// What differs between processors, measured on two of them (docs/design/cpu-kernels.md).
+// The costs that differ between processors, measured on two of them (docs/design/cpu-kernels.md).
 struct Family {
   const char* name;
   bool packs_operands;  // of large products, else they are read as they lie

@@ -64,7 +64,7 @@ struct TileBlocking {
   bool holds_rows;
 };
 
-// What happens to a block of C when it is summed.
+// The work that follows on a block of C once its sums are complete.
 enum class TileEnd {
   kStore,     // c, rounded
   kForward,   // act(c + bias), the columns being outputs

@@ -10,7 +10,7 @@
 
 namespace fused_gan::cpu {
 
-// What PyTorch's present settings let float32 be multiplied in.
+// The precision in which PyTorch's present settings allow float32 to be multiplied.
 enum class Float32Setting { kFull, kTf32, kBFloat16 };
 Float32Setting float32_setting();
 inline int float32_planes() { return float32_setting() == Float32Setting::kBFloat16 ? 1 : 3; }

@@ -268,8 +268,8 @@ template <class T> FUSED_GAN_FUNCTION Vec<T> tanh_of(Vec<T> z) {
 }
 
 // ---- sums down the rows ----
-// Of floats in double.
-// Of doubles in blocks of 16, whose sums are summed: the error grows with their number, not with the rows'.
+// Floats are summed in double. Doubles are summed in blocks of 16, and then the blocks: so the error grows with the
+// number of blocks, not of rows.
 // (Compensated summation would turn infinities into NaN.)
 template <class T> struct Sum;
 template <> struct Sum<float> {

@@ -46,6 +46,13 @@ bool requires_grad(const std::optional<at::Tensor>& tensor) { return present(ten
 
 at::Tensor given(const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); }
 
+// Whether a hook takes the parameter's gradient as soon as it is there, as an optimizer that steps during backward
+// does. It frees the gradient then, so such gradients have to come one layer after the other, not all at the end.
+bool takes_its_gradient_at_once(const at::Tensor& parameter) {
+  const auto* meta = torch::autograd::impl::get_autograd_meta(parameter);
+  return meta && meta->post_acc_grad_hooks_;
+}
+
 // A tensor that backward will not read is not saved, as in stock PyTorch. The user may change it or free it.
 at::Tensor keep(bool needed, const at::Tensor& tensor) { return needed ? tensor : at::Tensor(); }
 
@@ -113,7 +120,6 @@ class Mlp : public torch::autograd::Function<Mlp> {
   static variable_list forward(AutogradContext* context, at::TensorList tensors, const Chain& chain) {
     at::AutoDispatchBelowADInplaceOrView below;
     const at::Tensor& input = tensors[0];
-    const std::vector<at::Tensor> outputs = mlp_forward(input, chain);
     const size_t depth = chain.depth();
     const bool to_input = input.requires_grad();
     size_t first = 0;
@@ -121,11 +127,15 @@ class Mlp : public torch::autograd::Function<Mlp> {
            !requires_grad(chain.biases[first]))
       ++first;
 
-    variable_list saved = {keep(requires_grad(chain.weights[first]), first == 0 ? input : outputs[first - 1])};
+    // The first layer's weight gradient reads the output before it.
+    const bool reads = requires_grad(chain.weights[first]), reads_output = reads && first > 0;
+    std::vector<at::Tensor> outputs = mlp_forward(input, chain, reads_output ? first - 1 : first);
+    variable_list saved = {keep(reads, reads_output ? outputs.front() : input)};
+    if (reads_output) outputs.erase(outputs.begin());
     for (size_t i = first; i < depth; ++i) saved.push_back(keep(to_input || i > first, chain.weights[i]));
     for (size_t i = first; i < depth; ++i) {
       const bool read_above = i + 1 < depth && requires_grad(chain.weights[i + 1]);
-      saved.push_back(keep(read_above || !chain.is_identity(i), outputs[i]));
+      saved.push_back(keep(read_above || !chain.is_identity(i), outputs[i - first]));
     }
     context->save_for_backward(std::move(saved));
     context->set_materialize_grads(false);  // most inner outputs have none
@@ -135,7 +145,7 @@ class Mlp : public torch::autograd::Function<Mlp> {
     context->saved_data["has_bias"] = lists::of(has_bias);
     context->saved_data["negative_slope"] = chain.negative_slope;
     context->saved_data["hooked"] = at::SavedTensorDefaultHooks::get_hooks().has_value();
-    return {outputs.begin() + first, outputs.end()};
+    return outputs;
   }
 
   // `grads`: the gradients of the outputs, each undefined where there is none.
@@ -223,14 +233,15 @@ at::Tensor mlp_autograd_of_lists(const at::Tensor& input, at::TensorList weights
 
 std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::TensorList weights,
                                              const lists::Biases& biases, const lists::Names& activations,
-                                             double negative_slope) {
+                                             double negative_slope, int64_t first) {
   const Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
   check_mlp(input, chain);
+  const size_t kept_from = check_first(first, chain);
   std::vector<at::Tensor> tensors = {input};
   for (const auto& bias : chain.biases) tensors.push_back(given(bias));
-  if (any_is_differentiated(tensors, weights)) return mlp_forward_layerwise(input, chain);
+  if (any_is_differentiated(tensors, weights)) return mlp_forward_layerwise(input, chain, kept_from);
   at::AutoDispatchBelowADInplaceOrView below;
-  return mlp_forward(input, chain);
+  return mlp_forward(input, chain, kept_from);
 }
 
 std::vector<at::Tensor> mlp_backward_autograd(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
@@ -261,13 +272,14 @@ Gradients linear_act_backward_batched(const at::Tensor& grad, const std::optiona
 
 std::vector<at::Tensor> mlp_forward_batched(const at::Tensor& input, at::TensorList weights,
                                             const lists::Biases& biases, const lists::Names& activations,
-                                            double negative_slope) {
-  return mlp_forward_layerwise(input, make_chain(weights, biases.vec(), activations, negative_slope));
+                                            double negative_slope, int64_t first) {
+  const Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
+  return mlp_forward_layerwise(input, chain, check_first(first, chain));
 }
 
 at::Tensor mlp_batched(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
                        const lists::Names& activations, double negative_slope) {
-  return mlp_forward_batched(input, weights, biases, activations, negative_slope).back();
+  return mlp_forward_batched(input, weights, biases, activations, negative_slope, weights.size() - 1).back();
 }
 
 std::vector<at::Tensor> mlp_backward_batched(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
@@ -298,6 +310,10 @@ at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain) {
     return y;
   }
   if (any_is_differentiated(at::TensorList(input), chain.weights, chain.biases)) {
+    if (std::any_of(chain.weights.begin(), chain.weights.end(), takes_its_gradient_at_once) ||
+        std::any_of(chain.biases.begin(), chain.biases.end(),
+                    [](const auto& bias) { return present(bias) && takes_its_gradient_at_once(*bias); }))
+      return mlp_forward_layerwise(input, chain, chain.depth() - 1).back();
     std::vector<at::Tensor> tensors = {input};
     tensors.insert(tensors.end(), chain.weights.begin(), chain.weights.end());
     for (const auto& bias : chain.biases)
@@ -305,7 +321,7 @@ at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain) {
     return Mlp::apply(at::TensorList(tensors), chain).back();
   }
   at::AutoDispatchBelowADInplaceOrView below;
-  return mlp_forward(input, chain).back();
+  return mlp_forward(input, chain, chain.depth() - 1).back();
 }
 
 TORCH_LIBRARY_IMPL(fused_gan, Autograd, m) {

@@ -56,8 +56,8 @@ inline void spend(const at::Tensor& output, Spent spent) {
 
 // A device's way to compute a whole chain, from arguments that check_mlp and check_mlp_backward have let through.
 struct ChainKernels {
-  // Returns every layer's output, the result last.
-  std::vector<at::Tensor> (*forward)(const at::Tensor& input, const Chain& chain);
+  // Returns the outputs of the layers from `first` on, the result last.
+  std::vector<at::Tensor> (*forward)(const at::Tensor& input, const Chain& chain, size_t first);
   // Returns the first derivatives, from forward's outputs. The chain's biases are not looked at.
   ChainGradients (*backward)(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
                              const Chain& chain, const ChainWanted& wanted, Spent spent);
@@ -78,7 +78,8 @@ using Names = c10::List<std::string>;
 using Flags = c10::List<bool>;
 
 using Mlp = at::Tensor(const at::Tensor&, at::TensorList, const Biases&, const Names&, double);
-using MlpForward = std::vector<at::Tensor>(const at::Tensor&, at::TensorList, const Biases&, const Names&, double);
+using MlpForward = std::vector<at::Tensor>(const at::Tensor&, at::TensorList, const Biases&, const Names&, double,
+                                           int64_t);
 using MlpBackward = std::vector<at::Tensor>(const at::Tensor&, at::TensorList, const at::Tensor&, at::TensorList,
                                             const Names&, double, bool, const Flags&, const Flags&);
 

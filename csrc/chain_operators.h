@@ -9,10 +9,10 @@ namespace fused_gan {
 
 template <const ChainKernels& kernels> struct ChainOperators {
   static std::vector<at::Tensor> forward(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                                         const lists::Names& activations, double negative_slope) {
+                                         const lists::Names& activations, double negative_slope, int64_t first) {
     const Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
     check_mlp(input, chain);
-    return kernels.forward(input, chain);
+    return kernels.forward(input, chain, check_first(first, chain));
   }
 
   template <Spent spent>

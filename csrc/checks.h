@@ -129,6 +129,12 @@ inline void check_mlp(const at::Tensor& input, const Chain& chain) {
   }
 }
 
+inline size_t check_first(int64_t first, const Chain& chain) {
+  TORCH_CHECK_VALUE(first >= 0 && size_t(first) < chain.depth(), "first: expected one of ", chain.depth(),
+                    " layers, counted from 0, got ", first);
+  return size_t(first);
+}
+
 // A tensor with the shape of a layer's output: the output itself, or its gradient.
 inline void check_output(const at::Tensor& tensor, ArgumentName name, const at::Tensor& input,
                          const at::Tensor& weight) {

@@ -9,13 +9,15 @@
 
 namespace fused_gan {
 
-std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Chain& chain) {
+std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Chain& chain, size_t first) {
   // Autocast has cast the arguments of mlp already.
   const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
   std::vector<at::Tensor> outputs;
-  for (size_t i = 0; i < chain.depth(); ++i)
-    outputs.push_back(linear_act(i == 0 ? input : outputs.back(), chain.weights[i], chain.biases[i],
-                                 chain.activation_name(i), chain.negative_slope));
+  at::Tensor y = input;
+  for (size_t i = 0; i < chain.depth(); ++i) {
+    y = linear_act(y, chain.weights[i], chain.biases[i], chain.activation_name(i), chain.negative_slope);
+    if (i >= first) outputs.push_back(y);
+  }
   return outputs;
 }
 
@@ -50,7 +52,7 @@ static at::Tensor mlp_last(const at::Tensor& input, at::TensorList weights, cons
                            const lists::Names& activations, double negative_slope) {
   const Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
   check_mlp(input, chain);
-  return mlp_forward(input, chain).back();
+  return mlp_forward(input, chain, chain.depth() - 1).back();
 }
 
 static constexpr ChainKernels kLayerwise{mlp_forward_layerwise, mlp_backward_layerwise};

@@ -5,7 +5,7 @@
 
 namespace fused_gan {
 
-std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Chain& chain);
+std::vector<at::Tensor> mlp_forward_layerwise(const at::Tensor& input, const Chain& chain, size_t first);
 
 // `grads`: the gradients of every layer's output, each undefined where there is none. A tensor that no gradient asked
 // for reads may be undefined.

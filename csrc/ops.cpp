@@ -19,8 +19,8 @@ TORCH_LIBRARY(fused_gan, m) {
   m.def("mlp(Tensor input, Tensor[] weights, Tensor?[] biases, str[] activations, float negative_slope=0.01) -> Tensor",
         tags);
   m.def(
-      "mlp_forward(Tensor input, Tensor[] weights, Tensor?[] biases, str[] activations, float negative_slope) -> "
-      "Tensor[]",
+      "mlp_forward(Tensor input, Tensor[] weights, Tensor?[] biases, str[] activations, float negative_slope, "
+      "int first=0) -> Tensor[]",
       tags);
   // The gradients asked for, in the order input, weights, biases.
   m.def(
@@ -113,11 +113,12 @@ at::Tensor mlp(const at::Tensor& input, const Chain& chain) {
   return op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain), chain.negative_slope);
 }
 
-std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain) {
+std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain, size_t first) {
   if (const ChainKernels* kernels = kernels_of(next_key(input, chain.weights, chain.biases)))
-    return kernels->forward(input, chain);
+    return kernels->forward(input, chain, first);
   static const auto op = find<lists::MlpForward>("fused_gan::mlp_forward");
-  return op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain), chain.negative_slope);
+  return op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain), chain.negative_slope,
+                 int64_t(first));
 }
 
 ChainGradients mlp_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,

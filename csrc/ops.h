@@ -35,8 +35,8 @@ at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain);
 // The functions below take arguments that check_mlp and check_mlp_backward have let through: where they call a device's
 // kernels directly, nobody checks again.
 
-// Every layer's output, the result last.
-std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain);
+// The outputs of the layers from `first` on, the result last. Those before it are freed as soon as they were read.
+std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain, size_t first);
 
 // First derivatives, from the outputs of mlp_forward. The chain's biases are not looked at.
 ChainGradients mlp_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,

@@ -14,7 +14,7 @@ namespace {
 
 using cpu::Kernel;
 
-template <class S> std::vector<at::Tensor> forward(const at::Tensor& input, const Chain& chain) {
+template <class S> std::vector<at::Tensor> forward(const at::Tensor& input, const Chain& chain, size_t first) {
   std::vector<at::Tensor> outputs;
   at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const int64_t samples = x.size(0);
@@ -37,14 +37,19 @@ template <class S> std::vector<at::Tensor> forward(const at::Tensor& input, cons
     const at::Tensor& weight = chain.weights[i];
     const auto& given = chain.biases[i];
     const at::Tensor bias = present(given) ? given->contiguous() : at::Tensor();
-    outputs.push_back(
-        at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(i == 0 ? input : outputs.back(), weight)), input.options()));
-    const at::Tensor y = outputs.back().view({samples, weight.size(0)});
     cpu::PackedBatch next;
     if (takes_tiles(i) && takes_tiles(i + 1)) next.tiles = cpu::TiledBatch(samples, weight.size(0));
     if (takes_panels(i) && takes_panels(i + 1)) next.panels = cpu::panels_for(samples, weight.size(0), input.options());
+    at::Tensor y;
+    // Panels alone are enough for the next layer, which then sees the shape and no values.
+    const bool in_panels_alone = i < first && next.panels.defined();
+    if (!in_panels_alone) {
+      const at::Tensor output = at::empty(C10_AS_INTARRAYREF_SLOW(with_last(input, weight.size(0))), input.options());
+      if (i >= first) outputs.push_back(output);
+      y = output.view({samples, weight.size(0)});
+    }
     cpu::forward<S>(kernels[i], chain.activation(i), x, weight, bias, y, batch, next);
-    x = y;
+    x = in_panels_alone ? at::empty({1}, input.options()).expand({samples, weight.size(0)}) : y;
     batch = std::move(next);
   }
   return outputs;
@@ -189,8 +194,9 @@ ChainGradients backward(const at::Tensor& grad, const std::vector<at::Tensor>& o
   return gradients;
 }
 
-std::vector<at::Tensor> forward_any(const at::Tensor& input, const Chain& chain) {
-  return cpu::with_storage(input.scalar_type(), [&](auto storage) { return forward<decltype(storage)>(input, chain); });
+std::vector<at::Tensor> forward_any(const at::Tensor& input, const Chain& chain, size_t first) {
+  return cpu::with_storage(input.scalar_type(),
+                           [&](auto storage) { return forward<decltype(storage)>(input, chain, first); });
 }
 
 ChainGradients backward_any(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,

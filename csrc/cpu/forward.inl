@@ -29,7 +29,7 @@ template <class T> void pack(const T* x, int64_t x_row, int64_t samples, int64_t
                      panel + k * kPanel + s, kPanel, kLanes);
 }
 
-// block[n][s] is activated, and then goes to y[s][n] and, unless null, to next[n][s].
+// block[n][s] is activated, and then goes to y[s][n] and to next[n][s], each of which may be null.
 template <class T, class Act>
 void finish(T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, T* next, int64_t outputs, int64_t samples) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
@@ -40,6 +40,7 @@ void finish(T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, T* next,
       store_as(at, value);
       if (next) store_as(next + n * kPanel + s, value);
     }
+  if (!y) return;
   for (int64_t n = 0; n < outputs; n += kLanes)
     for (int64_t s = 0; s < samples; s += kLanes)
       transpose_some(block + n * kPanel + s, kPanel, at_most(kLanes, outputs - n), at_most(kLanes, samples - s),
@@ -62,7 +63,7 @@ void forward(Activation activation, Strided<T> w, const T* panel, const T* bias,
           column_block<T>({w.data + n * w.row + k * w.column, w.row, w.column}, panel + k * kPanel + j, kPanel,
                           block + j, kPanel, height, at_most(kWidth, columns - j), at_most(kDepthBlock, depth - k),
                           k > 0);
-      finish<T, decltype(act)>(block, bias ? bias + n : nullptr, broadcast(T(activation.slope)), y + n, y_row,
+      finish<T, decltype(act)>(block, bias ? bias + n : nullptr, broadcast(T(activation.slope)), y ? y + n : y, y_row,
                                next ? next + n * kPanel : nullptr, height, samples);
     }
   });

@@ -91,7 +91,7 @@ template <class T> struct ProductKernels {
   void (*pack)(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel);
 
   // y[s][n] = act(Σ_k w[n][k] panel[k][s] + bias[n]) for one panel and `outputs` rows of w; bias may be null.
-  // The tile of yᵀ is just what the next layer wants packed: unless null, next[n][s] is written too.
+  // The tile of yᵀ is just what the next layer wants packed, in next[n][s]. Either of y and next may be null.
   void (*forward)(Activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, T* next,
                   int64_t outputs, int64_t samples, int64_t depth);
 

@@ -159,13 +159,14 @@ void forward_dot(Activation activation, const at::Tensor& x, const at::Tensor& w
 }
 
 // y (samples, out) = act(x (samples, in) · wᵀ + bias), in blocks that never leave the cache unfinished.
-// `packed` is x in panels, or undefined; `next` takes y in panels, or is undefined.
+// `packed` is x in panels, or undefined; `next` takes y in panels, or is undefined. Where `next` is there, y may be
+// undefined.
 template <class T>
 void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
                    const at::Tensor& y, const at::Tensor& packed = {}, const at::Tensor& next = {}) {
   const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0),
                 work = plan::product_work(samples, outputs, depth);
-  const int64_t y_row = y.stride(0), line = kLine / sizeof(T);
+  const int64_t y_row = y.defined() ? y.stride(0) : 0, line = kLine / sizeof(T);
   const T* b = data<T>(bias);
   T* to = mutable_data<T>(y);
   const int64_t at_a_time = rows_at_a_time<T>(depth);
@@ -195,7 +196,7 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
               for (; n < n_end; n += at_a_time)
                 for (int64_t p = p_begin; p < p_end; ++p)
                   products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + p * kPanel * depth,
-                                        offset(b, n), to + p * kPanel * y_row + n, y_row,
+                                        offset(b, n), offset(to, p * kPanel * y_row + n), y_row,
                                         offset(to_next, (p * outputs + n) * kPanel), std::min(at_a_time, n_end - n),
                                         std::min(kPanel, samples - p * kPanel), depth);
             });

@@ -20,13 +20,14 @@ at::Tensor weight_gradient(const at::Tensor& dz, const at::Tensor& x, cuda::Bran
   return gradient;
 }
 
-std::vector<at::Tensor> forward(const at::Tensor& input, const Chain& chain) {
+std::vector<at::Tensor> forward(const at::Tensor& input, const Chain& chain, size_t first) {
   const cuda::Scope scope(input);
   std::vector<at::Tensor> outputs;
   at::Tensor x = as_matrix(input);
   for (size_t i = 0; i < chain.depth(); ++i) {
     const at::Tensor& weight = chain.weights[i];
     x = cuda::forward_layer(chain.activation(i), x, weight, chain.biases[i].value_or(at::Tensor()));
+    if (i < first) continue;
     outputs.push_back(input.dim() == 2 ? x : x.view(C10_AS_INTARRAYREF_SLOW(with_last(input, weight.size(0)))));
   }
   return outputs;

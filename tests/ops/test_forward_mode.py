@@ -34,11 +34,7 @@ def of_weights(model: nn.Module, x: Tensor) -> Tensor:
 def pair(activation: str) -> tuple[nn.Module, nn.Module]:
     """A stock network and the same one fused."""
     fused = fused_gan.FusedMLP([5, 7, 3], activation, activation, 0.2, dtype=torch.float64)
-    layers = [nn.Linear(5, 7, dtype=torch.float64), nn.Linear(7, 3, dtype=torch.float64)]
-    for stock, ours in zip(layers, fused, strict=True):
-        stock.load_state_dict(ours.state_dict())
-    module = fused_gan.ops.activations.ACTIVATIONS[activation].module(0.2)
-    return nn.Sequential(layers[0], module, layers[1], module), fused
+    return fused_gan.unfuse(fused), fused
 
 
 WAYS: dict[str, Callable[[nn.Module, Tensor, Tensor], Tensor]] = {
@@ -56,7 +52,7 @@ def test_forward_mode(way: Callable[[nn.Module, Tensor, Tensor], Tensor], activa
     x, direction = torch.randn(2, 4, 5, dtype=torch.float64)
     stock, fused = pair(activation)
     torch.testing.assert_close(way(fused, x, direction), way(stock, x, direction))
-    layer = fused[0]
+    layer = fused_gan.FusedLinear(5, 3, activation=activation, negative_slope=0.2, dtype=torch.float64)
     expected = fused_gan.ops.reference.stock_layers(layer)
     torch.testing.assert_close(way(layer, x, direction), way(expected, x, direction))
 

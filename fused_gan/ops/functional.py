@@ -69,7 +69,10 @@ def _wants_stock(*tensors: Any) -> bool:
 
     (A dtype that the operators do not know is an error instead.)
     """
-    return is_recorded() or is_intercepted() or not all(tensor is None or is_plain(tensor) for tensor in tensors)
+    for tensor in tensors:
+        if tensor is not None and not is_plain(tensor):
+            return True
+    return is_recorded() or is_intercepted()
 
 
 def linear_act(

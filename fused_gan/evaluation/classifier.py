@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fused_gan.data.images import from_uint8
 from fused_gan.models.layers import PadTo, halving
-from fused_gan.nn import FusedLinear, FusedSequential
+from fused_gan.nn import FusedSequential
 
 VALUE_RANGE = (-1.0, 1.0)  # of the images that the network takes
 WIDTHS = (16, 32, 64)  # channels of the convolutions, each of which halves the image
@@ -37,8 +37,8 @@ class Classifier(nn.Module):
         for inputs, outputs in zip((channels, *widths), widths, strict=False):
             layers += halving(inputs, outputs, "relu", 0.0, normalised=True)
         flat = widths[-1] * height * width
-        self.body = FusedSequential(*layers, nn.Flatten(1), FusedLinear(flat, features, activation="relu"))
-        self.head = FusedLinear(features, classes, activation="identity")
+        self.body = FusedSequential(*layers, nn.Flatten(1), nn.Linear(flat, features), nn.ReLU())
+        self.head = nn.Linear(features, classes)
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.head(self.body(images))

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fused_gan.base.errors import require
 from fused_gan.base.seeds import stream_seed
 from fused_gan.data import ImageData, load
 from fused_gan.evaluation.classifier import FEATURES, VALUE_RANGE, WIDTHS, Classifier
 from fused_gan.evaluation.extractor import PREPROCESSING, About, Extractor, save_extractor, stored
-from fused_gan.nn import FusedLinear
 
 BATCH = 128
 LR = 2e-3
@@ -138,9 +137,9 @@ def _normalise(network: Classifier, images: Tensor) -> None:
     """
     squares = torch.cat([network.features(some).square().mean(1) for some in torch.split(images, BATCH)])
     scale = squares.mean().rsqrt()
-    last = network.body[-1]
-    assert isinstance(last, FusedLinear)
-    for tensor in (last.weight, last.bias):  # a ReLU's output scales with its input
+    linear = network.body[-2]
+    assert isinstance(linear, nn.Linear)
+    for tensor in (linear.weight, linear.bias):  # the ReLU behind it scales as its input does
         tensor.mul_(scale)
     network.head.weight.div_(scale)
 

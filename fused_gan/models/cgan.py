@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from fused_gan.models.checks import require_positive
-from fused_gan.models.layers import dense
 from fused_gan.models.mlp_gan import MLPGANConfig
 from fused_gan.nn import FusedSequential
+from fused_gan.nn.mlp import dense
 
 
 @dataclass(frozen=True)

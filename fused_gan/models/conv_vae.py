@@ -17,7 +17,8 @@ from torch import nn
 from fused_gan.models.checks import range_of, require_activations, require_positive, require_slope
 from fused_gan.models.layers import CropTo, PadTo, doubling, halving, padded_size
 from fused_gan.models.vae import VAENetwork
-from fused_gan.nn import FusedLinear, FusedSequential
+from fused_gan.nn import FusedSequential
+from fused_gan.ops.activations import ACTIVATIONS
 
 MULTIPLE = 8  # three layers, each of which doubles or halves
 
@@ -71,10 +72,11 @@ class ConvVAEConfig:
             *halving(wide, 2 * wide, kind, slope, normalised=False),
             *halving(2 * wide, 4 * wide, kind, slope, normalised=False),
             nn.Flatten(1),
-            FusedLinear(features, 2 * self.z_dim, activation="identity"),
+            nn.Linear(features, 2 * self.z_dim),
         )
         decoder = FusedSequential(
-            FusedLinear(self.z_dim, features, activation=kind, negative_slope=slope),
+            nn.Linear(self.z_dim, features),
+            ACTIVATIONS[kind].module(slope),
             nn.Unflatten(1, (4 * wide, height, width)),
             *doubling(4 * wide, 2 * wide, kind, slope, normalised=False),
             *doubling(2 * wide, wide, kind, slope, normalised=False),

@@ -19,7 +19,7 @@ from torch import nn
 from fused_gan.base.errors import require
 from fused_gan.models.checks import range_of, require_activations, require_positive, require_slope
 from fused_gan.models.layers import CropTo, PadTo, doubling, halving, padded_size
-from fused_gan.nn import FusedLinear, FusedSequential
+from fused_gan.nn import FusedSequential
 from fused_gan.ops.activations import ACTIVATIONS
 
 MULTIPLE = 8  # three layers, each of which doubles or halves
@@ -90,7 +90,7 @@ class DCGANConfig:
         height, width = (side // MULTIPLE for side in padded_size(size, MULTIPLE))
         wide, slope, kind = self.width, self.negative_slope, self.activation
         generator = FusedSequential(
-            FusedLinear(self.z_dim, 4 * wide * height * width, bias=False, activation="identity"),
+            nn.Linear(self.z_dim, 4 * wide * height * width, bias=False),
             nn.Unflatten(1, (4 * wide, height, width)),
             *_normalised(4 * wide, kind, slope),
             *doubling(4 * wide, 2 * wide, kind, slope, normalised=True),
@@ -119,7 +119,7 @@ class DCGANConfig:
             *halving(wide, 2 * wide, kind, slope, self.discriminator_batch_norm),
             *halving(2 * wide, 4 * wide, kind, slope, self.discriminator_batch_norm),
             nn.Flatten(1),
-            FusedLinear(4 * wide * height * width, 1, activation="identity"),
+            nn.Linear(4 * wide * height * width, 1),
         )
         return _initialised(discriminator, self.initial_deviation)
 

@@ -1,26 +1,14 @@
-"""Parts of the networks: fully connected layers, convolutions with their activation, padding and cropping."""
+"""Parts of the networks: convolutions with their activation, padding and cropping."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fused_gan.nn import FusedLinear
 from fused_gan.ops.activations import ACTIVATIONS
-
-
-def dense(
-    widths: Sequence[int], activation: str, output_activation: str, negative_slope: float
-) -> Iterator[FusedLinear]:
-    """Yield fully connected layers between `widths`, each with `activation`, the last with `output_activation`."""
-    last = len(widths) - 2
-    for index, (inputs, outputs) in enumerate(pairwise(widths)):
-        chosen = output_activation if index == last else activation
-        yield FusedLinear(inputs, outputs, activation=chosen, negative_slope=negative_slope)
 
 
 def halving(inputs: int, outputs: int, activation: str, slope: float, normalised: bool) -> Iterator[nn.Module]:

@@ -13,9 +13,9 @@ from typing import ClassVar
 from torch import nn
 
 from fused_gan.models.checks import range_of, require_activations, require_positive, require_slope, require_widths
-from fused_gan.models.layers import dense
 from fused_gan.models.vae import VAENetwork
 from fused_gan.nn import FusedSequential
+from fused_gan.nn.mlp import dense
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from fused_gan.nn.sequential import ACTIVATION_MODULES, is_slope, is_supported, is_watched, obstacle
-from fused_gan.ops import linear_act
+from fused_gan.nn.layers import ACTIVATION_MODULES, is_slope, obstacle
+from fused_gan.nn.sequential import is_watched
 from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
+from fused_gan.ops.functional import call_linear_act, is_supported
 
 ACTIVATION_FUNCTIONS: dict[Any, str] = {
     getattr(home, name): name for name in ACTIVATIONS for home in (torch, F) if hasattr(home, name)
@@ -47,6 +48,7 @@ class Rewritten(NamedTuple):
 
     forward: Callable[..., Any]
     calls: list[ActivationCall]
+    others: list[ActivationCall]  # calls on the result of a Linear that are of no activation known here
 
 
 def call(activation: Any, linear: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
@@ -54,7 +56,7 @@ def call(activation: Any, linear: Any, input: Any, *args: Any, **kwargs: Any) ->
     if type(linear) is nn.Linear and not is_watched() and is_supported(input) and obstacle(linear) is None:
         name, slope = _name_and_slope(activation, args, kwargs)
         if name != "identity":
-            return linear_act(input, linear.weight, linear.bias, name, slope)
+            return call_linear_act(input, linear.weight, linear.bias, name, slope)
     return activation(linear(input), *args, **kwargs)
 
 
@@ -88,7 +90,7 @@ def rewritten(forward: FunctionType, activations: frozenset[str]) -> Rewritten |
     closure = tuple(cells[name] for name in code.co_freevars)
     result = FunctionType(code, forward.__globals__, forward.__name__, forward.__defaults__, closure)
     result.__kwdefaults__ = forward.__kwdefaults__
-    return Rewritten(functools.update_wrapper(result, forward), rewriter.calls)
+    return Rewritten(functools.update_wrapper(result, forward), rewriter.calls, sorted(rewriter.others))
 
 
 class _Rewriter(ast.NodeTransformer):
@@ -97,6 +99,7 @@ class _Rewriter(ast.NodeTransformer):
     def __init__(self, forward: FunctionType, activations: frozenset[str]) -> None:
         self.code, self.globals, self.activations = forward.__code__, forward.__globals__, activations
         self.calls: list[ActivationCall] = []
+        self.others: list[ActivationCall] = []
 
     def generic_visit(self, node: _Node) -> _Node:
         for name, block in ast.iter_fields(node):
@@ -107,10 +110,13 @@ class _Rewriter(ast.NodeTransformer):
 
     def visit_Call(self, node: ast.Call) -> ast.Call:
         inner = node.args[0] if node.args else None
-        if isinstance(inner, ast.Call) and self._is_activation(node) and self._is_layer(inner):
-            self.calls.append(ActivationCall(node.lineno, ast.unparse(node.func), ast.unparse(inner.func)))
-            args = [node.func, inner.func, *inner.args, *node.args[1:]]
-            node = ast.copy_location(ast.Call(ast.Name(_CALL, ast.Load()), args, node.keywords), node)
+        if isinstance(inner, ast.Call) and self._is_layer(inner):
+            if self._is_activation(node):
+                self.calls.append(_activation_call(node, inner))
+                args = [node.func, inner.func, *inner.args, *node.args[1:]]
+                node = ast.copy_location(ast.Call(ast.Name(_CALL, ast.Load()), args, node.keywords), node)
+            elif _path(node.func):
+                self.others.append(_activation_call(node, inner))
         return self.generic_visit(node)
 
     def _merge_statements(self, block: list[ast.stmt]) -> list[ast.stmt]:
@@ -123,7 +129,6 @@ class _Rewriter(ast.NodeTransformer):
                 and isinstance(statement, (ast.Assign, ast.Return))
                 and isinstance(outer := statement.value, ast.Call)
                 and self._is_layer(before.value)
-                and self._is_activation(outer)
                 and [ast.unparse(target) for target in before.targets] == [ast.unparse(arg) for arg in outer.args[:1]]
                 and isinstance(name := outer.args[0], ast.Name)
                 and name.id in self.code.co_varnames
@@ -131,10 +136,13 @@ class _Rewriter(ast.NodeTransformer):
                 and (isinstance(statement, ast.Return) or _names_in(*statement.targets) == [name.id])
                 and name.id not in _names_in(outer.func, *outer.args[1:], *outer.keywords)
             ):
-                outer.args[0] = before.value
-                merged[-1] = statement
-            else:
-                merged.append(statement)
+                if self._is_activation(outer):
+                    outer.args[0] = before.value
+                    merged[-1] = statement
+                    continue
+                if _path(outer.func):
+                    self.others.append(_activation_call(outer, before.value))
+            merged.append(statement)
         return merged
 
     def _is_activation(self, node: ast.Call) -> bool:
@@ -160,6 +168,11 @@ class _Rewriter(ast.NodeTransformer):
         while isinstance(root, (ast.Attribute, ast.Subscript)):
             root = root.value
         return isinstance(root, ast.Name) and root.id in self.code.co_varnames
+
+
+def _activation_call(outer: ast.Call, inner: Any) -> ActivationCall:
+    """Return the call of an activation, `outer`, on the result of another call, `inner`."""
+    return ActivationCall(outer.lineno, ast.unparse(outer.func), ast.unparse(inner.func))
 
 
 def _name_and_slope(activation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, float]:

@@ -8,19 +8,17 @@ from itertools import pairwise
 
 from torch import nn
 
-from fused_gan.nn.fusing import ORIGIN, activation_calls, class_obstacle, resolve
-from fused_gan.nn.linear import FusedLinear
-from fused_gan.nn.sequential import (
-    ACTIVATION_MODULES,
-    FusedSequential,
-    Layer,
-    does_nothing,
-    group_layers,
-    is_customised,
-    leaves,
-    obstacle,
-    runs_children_in_order,
+from fused_gan.nn.fusing import (
+    activation_calls,
+    class_obstacle,
+    is_activation,
+    origin_of,
+    resolve,
+    unknown_activation_calls,
 )
+from fused_gan.nn.layers import LINEARS, Layer, does_nothing, group_layers, is_customised, obstacle
+from fused_gan.nn.linear import FusedLinear
+from fused_gan.nn.sequential import FusedSequential, leaves, runs_children_in_order
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ def fusion_report(module: nn.Module) -> FusionReport:
     inside: list[nn.Module] = []  # Sequentials that run as part of the Sequential around them
     sites: list[FusionSite] = []
     for name, inner in module.named_modules():
-        where = name or type(inner).__name__
+        where = name or inner._get_name()
         if isinstance(inner, nn.Sequential) and not any(inner is known for known in inside):
             sites += _in_container(inner, where, inside)
         sites += _in_code(inner, where)
@@ -87,7 +85,7 @@ def _in_container(container: nn.Sequential, where: str, inside: list[nn.Module])
         if type(module) is FusedLinear and module.activation != "identity":
             yield FusionSite(where, f"{name} FusedLinear, {module.activation}", True, "")
     for (name, linear), (next_name, activation) in pairwise(children):
-        if isinstance(linear, nn.Linear) and _is_activation(activation):
+        if isinstance(linear, LINEARS) and is_activation(activation):
             what = f"{name} {type(linear).__name__} → {next_name} {type(activation).__name__}"
             reason = blocked or obstacle(linear) or obstacle(activation)
             if not reason and not any(layer.linear is linear and layer.module is activation for layer in together):
@@ -96,20 +94,16 @@ def _in_container(container: nn.Sequential, where: str, inside: list[nn.Module])
             yield FusionSite(where, what, not reason, reason)
 
 
-def _is_activation(module: nn.Module) -> bool:
-    if isinstance(module, nn.MultiheadAttention):  # its class is in the same torch module as the activations
-        return False
-    return isinstance(module, tuple(ACTIVATION_MODULES)) or type(module).__module__ == nn.ReLU.__module__
-
-
 def _in_code(module: nn.Module, where: str) -> Iterator[FusionSite]:
     found = activation_calls(module)
     if isinstance(found, str):
         yield FusionSite(where, "forward", False, found)
         return
-    undone = "" if ORIGIN in vars(type(module)) else class_obstacle(module) or "fuse(..., trace=True) does it"
+    undone = "" if origin_of(module) else class_obstacle(module) or "fuse(..., trace=True) does it"
     for line, activation, linear in found:
         parts = (resolve(module, linear), resolve(module, activation))
         reasons = [obstacle(part) for part in parts if isinstance(part, nn.Module)]
         reason = next(filter(None, reasons), undone)
         yield FusionSite(f"{where}.forward, line {line}", f"{linear} → {activation}", not reason, reason)
+    for (line, activation, linear), reason in unknown_activation_calls(module):
+        yield FusionSite(f"{where}.forward, line {line}", f"{linear} → {activation}", False, reason)

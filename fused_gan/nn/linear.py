@@ -9,16 +9,21 @@ from fused_gan.ops import linear_act
 from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE, find_activation
 
 
-class FusedLinear(nn.Linear):
-    """``nn.Linear`` followed by an activation, as one operator.
+class FusedLinear(nn.Module):
+    """``nn.Linear`` and the activation that follows it, as one module and one operator.
 
-    In every other respect it is an ``nn.Linear``, with the same ``state_dict`` and the same initial values from the
-    same seed.
+    It has the ``state_dict`` of an ``nn.Linear``, and the same initial values from the same seed. It is not an
+    ``nn.Linear``: whoever replaces, wraps or quantises the Linears of a model would lose the activation without a word.
+    For such tools keep ``nn.Linear`` and its activation in a Sequential, and call `fused_gan.fuse`.
 
     Args:
         in_features, out_features, bias, device, dtype: as for ``nn.Linear``.
         activation: "identity", "relu", "leaky_relu", "tanh" or "sigmoid".
         negative_slope: of leaky_relu, at least 0.
+
+    Attributes:
+        weight: the parameter (out_features, in_features).
+        bias: the parameter (out_features,), or None.
 
     Shape:
         ``(..., in_features)`` to ``(..., out_features)``.
@@ -26,6 +31,9 @@ class FusedLinear(nn.Linear):
     Raises:
         ValueError: the activation is unknown or the slope negative.
     """
+
+    weight: Tensor
+    bias: Tensor | None
 
     def __init__(
         self,
@@ -37,16 +45,30 @@ class FusedLinear(nn.Linear):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        super().__init__()
         find_activation(activation)
-        if not isinstance(negative_slope, (int, float)) or not negative_slope >= 0:
-            raise ValueError(f"negative_slope: expected a number ≥ 0, got {negative_slope!r}")
-        super().__init__(in_features, out_features, bias, device, dtype)
+        require_slope(negative_slope)
+        linear = nn.Linear(in_features, out_features, bias, device, dtype)
+        self.in_features, self.out_features = in_features, out_features
+        self.weight = linear.weight
+        self.register_parameter("bias", linear.bias)  # which may be None
         self.activation = activation
         self.negative_slope = negative_slope
+
+    def reset_parameters(self) -> None:
+        """Draw new initial values, as ``nn.Linear.reset_parameters``."""
+        nn.Linear.reset_parameters(self)  # type: ignore[arg-type]  # it reads the two parameters alone
 
     def forward(self, input: Tensor) -> Tensor:
         return linear_act(input, self.weight, self.bias, self.activation, self.negative_slope)
 
     def extra_repr(self) -> str:
         slope = f", negative_slope={self.negative_slope}" if self.activation == "leaky_relu" else ""
-        return f"{super().extra_repr()}, activation={self.activation!r}{slope}"
+        sizes = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+        return f"{sizes}, activation={self.activation!r}{slope}"
+
+
+def require_slope(negative_slope: object) -> None:
+    """Raise a ValueError where negative_slope is not a number of at least 0."""
+    if not isinstance(negative_slope, (int, float)) or not negative_slope >= 0:
+        raise ValueError(f"negative_slope: expected a number ≥ 0, got {negative_slope!r}")

@@ -1,27 +1,28 @@
-"""FusedMLP, a fully connected network."""
+"""FusedMLP, a fully connected network, and the layers of such networks."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import overload
+from typing import Any, TypeVar, overload
 
 import torch
 from torch import nn
 
-from fused_gan.nn.linear import FusedLinear
+from fused_gan.nn.linear import require_slope
 from fused_gan.nn.sequential import FusedSequential
-from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE, find_activation
+from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, find_activation
 
-__all__ = ["FusedLinear", "FusedMLP", "FusedSequential"]
+_Value = TypeVar("_Value")
 
 
 class FusedMLP(FusedSequential):
-    """A fully connected network of `FusedLinear`s that runs as one operator.
+    """A fully connected network that runs as one operator: ``nn.Sequential(nn.Linear, act, nn.Linear, act, ...)``.
 
-    The initial values are those of ``nn.Sequential(nn.Linear, act, nn.Linear, act, ...)`` from the same seed. The
-    ``state_dict`` differs in its keys alone: layer i is "i.weight" and "i.bias" here, "2i.weight" and "2i.bias" there.
+    Children, ``state_dict`` and initial values from the same seed are those of that Sequential. Layer i is the child
+    2i, and its activation the child 2i + 1, even an ``nn.Identity``. The last layer has no child for "identity".
+    A ``state_dict`` in which layer i is "i.weight" and "i.bias", as it was before the release, loads too.
 
     Args:
         widths: features of the input, of each hidden layer, and of the output: at least two numbers.
@@ -47,17 +48,12 @@ class FusedMLP(FusedSequential):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        find_activation(activation)  # with two widths no layer would check it
+        find_activation(activation)  # with two widths no layer has it
         find_activation(output_activation, "output_activation")
+        require_slope(negative_slope)
         if not isinstance(widths, Sequence) or len(widths) < 2:
             raise ValueError(f"widths: expected at least two numbers (input and output), got {widths!r}")
-        names = [activation] * (len(widths) - 2) + [output_activation]
-        super().__init__(
-            *(
-                FusedLinear(inputs, outputs, bias, name, negative_slope, device, dtype)
-                for (inputs, outputs), name in zip(pairwise(widths), names, strict=True)
-            )
-        )
+        super().__init__(*dense(widths, activation, output_activation, negative_slope, bias, device, dtype))
 
     @overload
     def __getitem__(self, idx: slice) -> FusedSequential: ...
@@ -69,3 +65,58 @@ class FusedMLP(FusedSequential):
         if isinstance(idx, slice):  # nn.Sequential calls type(self) with the children
             return FusedSequential(OrderedDict(list(self._modules.items())[idx]))
         return super().__getitem__(idx)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Bring a state dict (a copy that nn.Module made) to this numbering before nn.Module loads it."""
+        names = [prefix + name for name, _ in self.named_parameters(remove_duplicate=False)]
+        values = {name: value for name, value in state_dict.items() if name.startswith(prefix)}
+        for name in values:
+            del state_dict[name]
+        state_dict.update(renumbered(values, names))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def dense(
+    widths: Sequence[int],
+    activation: str,
+    output_activation: str,
+    negative_slope: float,
+    bias: bool = True,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Iterator[nn.Module]:
+    """Yield the children of a `FusedMLP`: a Linear between each two `widths`, and the activation after each of them."""
+    last = len(widths) - 2
+    for index, (inputs, outputs) in enumerate(pairwise(widths)):
+        yield nn.Linear(inputs, outputs, bias, device, dtype)
+        if index < last:
+            yield ACTIVATIONS[activation].module(negative_slope)
+        elif output_activation != "identity":
+            yield ACTIVATIONS[output_activation].module(negative_slope)
+
+
+def renumbered(values: Mapping[str, _Value], names: Sequence[str]) -> dict[str, _Value]:
+    """Return values by other names, where the names given differ in the numbers of layers alone.
+
+    An activation that became a module of its own moves the numbers of all layers behind it, and keeps their order.
+
+    Args:
+        values: a state dict.
+        names: the names of a network that may load it.
+
+    Returns:
+        ``values``, by the network's names if these are as many, and the same in the same order but for numbers.
+    """
+    given, wanted = sorted(values, key=_in_order), sorted(names, key=_in_order)
+    if given == wanted or list(map(_without_numbers, given)) != list(map(_without_numbers, wanted)):
+        return dict(values)
+    return {name: values[key] for name, key in zip(wanted, given, strict=True)}
+
+
+def _in_order(name: str) -> list[tuple[bool, int, str]]:
+    """Return a key that sorts names as layers are numbered, "2.weight" before "10.weight"."""
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in name.split(".")]
+
+
+def _without_numbers(name: str) -> list[str]:
+    return ["" if part.isdecimal() else part for part in name.split(".")]

@@ -7,30 +7,26 @@ sharded weight) is called by itself: a chain ends before this child, and a new c
 
 from __future__ import annotations
 
-from itertools import pairwise
-from math import inf
 from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._C import _is_torch_function_mode_enabled
 from torch.nn.modules.module import _has_any_global_hook
-from torch.overrides import _get_current_function_mode_stack
-from torch.utils._device import DeviceContext
 
-from fused_gan.nn.linear import FusedLinear
-from fused_gan.ops import linear_act, mlp
-from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
-from fused_gan.ops.functional import is_recorded
-from fused_gan.ops.library import DTYPES, FACTS
-
-# The classes of the modules that are fused, and the activation of each. Only `negative_slope` and `inplace` are read.
-ACTIVATION_MODULES = {type(row.module(DEFAULT_NEGATIVE_SLOPE)): name for name, row in ACTIVATIONS.items()}
+from fused_gan.nn.layers import (
+    ACTIVATION_MODULES,
+    LINEARS,
+    Layer,
+    behind_leaky_relu,
+    group_layers,
+    is_customised,
+    may_overwrite,
+)
+from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE
+from fused_gan.ops.functional import PLAIN, call_linear_act, call_mlp, is_intercepted, is_recorded, is_supported
 
 RECIPE = "_fused_gan_recipe"  # the attribute for a container's recipe, whose derivation takes longer than a small layer
-_PLAIN = (Tensor, nn.Parameter)
-_DEVICES = ("cpu", "meta", "cuda") if FACTS["cuda"] else ("cpu", "meta")
 
 
 class FusedSequential(nn.Sequential):
@@ -55,16 +51,6 @@ class FusedSequential(nn.Sequential):
         return {name: value for name, value in state.items() if name != RECIPE}
 
 
-class Layer(NamedTuple):
-    """A Linear with the activation that follows it."""
-
-    linear: nn.Linear
-    activation: str
-    negative_slope: float
-    module: nn.Module | None  # of the activation; None for a FusedLinear, and where no activation follows
-    modules: list[nn.Module]  # all modules that the layer replaces, those that do nothing included
-
-
 class LayerChain:
     """Consecutive layers that run as one operator."""
 
@@ -82,11 +68,11 @@ class LayerChain:
             for module in self.modules:
                 input = module(input)
             return input
-        weights: list[Tensor] = [parameter(linear, "weight") for linear in self.linears]
-        biases: list[Tensor | None] = [parameter(linear, "bias") for linear in self.linears]
+        weights: list[Any] = [linear._parameters["weight"] for linear in self.linears]
+        biases = [linear._parameters["bias"] for linear in self.linears]
         if len(weights) == 1:
-            return linear_act(input, weights[0], biases[0], self.names[0], self.negative_slope)
-        return mlp(input, weights, biases, self.names, self.negative_slope)
+            return call_linear_act(input, weights[0], biases[0], self.names[0], self.negative_slope)
+        return call_mlp(input, weights, biases, self.names, self.negative_slope)
 
 
 Steps = list["LayerChain | nn.Module"]
@@ -117,24 +103,12 @@ class Recipe:
             for name in ("activation", "negative_slope", "inplace", *["training"] * (type(module) is nn.Dropout))
             if name in vars(module)
         ]
-        self.parameter_types: list[tuple[dict[str, Any], str, type]] = [
-            (module._parameters, name, type(module._parameters.get(name)))
-            for module in read
-            if isinstance(module, nn.Linear)
-            for name in ("weight", "bias")
-        ]
-        self.weights = [
-            (parameters, parameters["weight"].layout, parameters["weight"].dim())
-            for parameters, name, kind in self.parameter_types
-            if name == "weight" and kind in _PLAIN
-        ]
-        self.bias_shapes = [
-            (parameters, parameters["bias"].shape)
-            for parameters, name, _ in self.parameter_types
-            if name == "bias" and parameters.get("bias") is not None
-        ]
-        # For a module with children, each call looks whether a child works in place.
-        self.in_place = [(module, works_in_place(module)) for module in _behind_leaky_relu(items) if module._modules]
+        self.linears = [(module, _parameters(module)) for module in read if isinstance(module, LINEARS)]
+        self.items = items
+        self.behind: list[tuple[int, list[nn.Module], bool]] = []  # of each leaky_relu
+        for index, item in enumerate(items):
+            if _is_leaky_relu(item) and (behind := behind_leaky_relu(items, index)):
+                self.behind.append((index, behind, may_overwrite(behind)))
 
     def is_current(self, container: nn.Sequential) -> bool:
         """Whether the recipe, if derived now, would be the same.
@@ -154,18 +128,11 @@ class Recipe:
         for own, name, value in self.attributes:
             if own[name] is not value and own[name] != value:
                 return False
-        for parameters, name, kind in self.parameter_types:
-            if type(parameters.get(name)) is not kind:
+        for linear, parameters in self.linears:
+            if _parameters(linear) != parameters:
                 return False
-        for parameters, layout, dimensions in self.weights:
-            weight = parameters["weight"]
-            if weight.layout is not layout or weight.dim() != dimensions:
-                return False
-        for parameters, shape in self.bias_shapes:
-            if parameters["bias"].shape != shape:
-                return False
-        for module, value in self.in_place:
-            if works_in_place(module) != value:
+        for index, behind, value in self.behind:
+            if may_overwrite(behind) != value or len(behind_leaky_relu(self.items, index)) != len(behind):
                 return False
         for walked, children in zip((container, *self.nested), self.children, strict=True):
             # Identity: a module's own __eq__ may call another one equal.
@@ -176,6 +143,15 @@ class Recipe:
             and all(map(is_customised, self.customised))
             and (self.hooked is None or is_customised(container) == self.hooked)
         )
+
+
+def _parameters(linear: nn.Module) -> tuple[object, ...]:
+    """Return what decides whether the parameters of a Linear can go to an operator."""
+    parameters: dict[str, Any] = linear._parameters
+    weight, bias = parameters.get("weight", linear), parameters.get("bias", linear)
+    kind = type(weight)
+    layout = (weight.layout, weight.dim()) if kind in PLAIN else None  # a stand-in may refuse to be asked
+    return kind, layout, type(bias), bias.shape if isinstance(bias, Tensor) else None
 
 
 def steps(container: nn.Sequential) -> Steps:
@@ -195,55 +171,9 @@ def steps(container: nn.Sequential) -> Steps:
 
 def is_watched() -> bool:
     """Whether each module has to be called itself, because somebody records, sees or changes its call."""
-    return _has_any_global_hook() or is_recorded() or is_intercepted()  # type: ignore[no-untyped-call]
-
-
-def is_intercepted() -> bool:
-    """Whether somebody gets to see each call of a module or of one of torch's functions, and may change it.
-
-    Somebody who replaced ``nn.Module.__call__``, or a ``TorchFunctionMode``. The mode of ``torch.device`` as a context
-    and of ``torch.set_default_device`` does not count: it changes nothing but where new tensors are made.
-    """
-    if not torch.compiler.is_dynamo_compiling():
-        if nn.Module.__call__ is not nn.Module._wrapped_call_impl:
-            return True
-        if not _is_torch_function_mode_enabled():  # quicker than the stack, and nothing that Dynamo knows
-            return False
-    modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
-    return any(type(mode) is not DeviceContext for mode in modes)
-
-
-def obstacle(module: nn.Module) -> str | None:
-    """Return why a Linear or an activation has to be called itself; None where it can be fused."""
-    kind = type(module)
-    if kind is nn.Linear or kind is FusedLinear:
-        for name in ("weight", "bias"):
-            tensor = parameter(module, name)
-            if tensor is not None and not _is_plain(tensor):
-                # A stand-in (torch's expanded weights) may refuse to be asked for its layout.
-                layout = f", {tensor.layout}" if type(tensor) in _PLAIN else ""
-                return f"its {name} is a {type(tensor).__name__}{layout}"
-        weight, bias = parameter(module, "weight"), parameter(module, "bias")
-        if weight is None or weight.dim() != 2:
-            return "its weight is not a matrix"
-        if bias is not None and bias.shape != weight.shape[:1]:  # stock broadcasts it
-            return f"its bias has the shape {tuple(bias.shape)}, not {tuple(weight.shape[:1])}"
-    elif kind not in ACTIVATION_MODULES:
-        wanted = "nn.Linear itself" if isinstance(module, nn.Linear) else "among the activations that can be fused"
-        return f"{kind.__name__} is not {wanted}"
-    elif not is_slope(slope := vars(module).get("negative_slope", 0.0)):
-        return f"its negative_slope is {slope}: a number ≥ 0 is needed"
-    return "it has hooks, or a forward of its own" if is_customised(module) else None
-
-
-def is_slope(slope: object) -> bool:
-    """Whether the operators accept this negative_slope."""
-    return type(slope) in (float, int) and 0 <= slope < inf  # type: ignore[operator]
-
-
-def works_in_place(module: nn.Module) -> bool:
-    """Whether the module, or a module inside it, says that it may overwrite its input."""
-    return any(vars(inner).get("inplace", False) for inner in module.modules())
+    if _has_any_global_hook() or is_recorded() or is_intercepted():  # type: ignore[no-untyped-call]
+        return True
+    return not torch.compiler.is_dynamo_compiling() and nn.Module.__call__ is not nn.Module._wrapped_call_impl
 
 
 def runs_children_in_order(kind: type[nn.Module]) -> bool:
@@ -271,61 +201,6 @@ def leaves(container: nn.Sequential, nested: list[nn.Sequential], prefix: str = 
     return found
 
 
-def group_layers(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Module]:
-    """Return the modules with each Linear, its activation and the idle modules around the activation as one `Layer`.
-
-    Args:
-        modules: the leaves of a container.
-        hooked: whether the container is called itself even within another Sequential, as it has hooks.
-    """
-    items: list[Layer | nn.Module] = []
-    for module in modules:
-        last = items[-1] if items else None
-        if isinstance(module, nn.Linear) and obstacle(module) is None:
-            own = vars(module)
-            items.append(
-                Layer(module, own.get("activation", "identity"), own.get("negative_slope", 0.0), None, [module])
-            )
-        elif isinstance(last, Layer) and does_nothing(module):
-            last.modules.append(module)
-        elif isinstance(last, Layer) and last.activation == "identity" and obstacle(module) is None:
-            name, slope = ACTIVATION_MODULES[type(module)], vars(module).get("negative_slope", 0.0)
-            items[-1] = Layer(last.linear, name, slope, module, [*last.modules, module])
-        else:
-            if works_in_place(module):
-                items[-1:] = _split_leaky_relu(items[-1:])
-            items.append(module)
-    # What follows a container that is called by itself may work in place. (Without hooks, the Sequential around the
-    # container runs the container's children as its own.)
-    return [*items[:-1], *_split_leaky_relu(items[-1:])] if hooked else items
-
-
-def _split_leaky_relu(last: list[Layer | nn.Module]) -> list[Layer | nn.Module]:
-    """Return a leaky_relu and its layer apart, so that the next module may overwrite the output of leaky_relu.
-
-    A fused leaky_relu keeps its output for the gradient, PyTorch's keeps the input. (The other activations of PyTorch
-    keep their output too.)
-    """
-    if not (last and isinstance(layer := last[0], Layer) and layer.activation == "leaky_relu" and layer.module):
-        return last
-    place = layer.modules.index(layer.module)
-    return [Layer(layer.linear, "identity", 0.0, None, layer.modules[:place]), *layer.modules[place:]]
-
-
-def _behind_leaky_relu(items: list[Layer | nn.Module]) -> list[nn.Module]:
-    """Return the modules after a leaky_relu that make `group_layers` split it off if they work in place."""
-    return [
-        module
-        for last, module in pairwise(items)
-        if not isinstance(module, Layer)
-        and (
-            last.activation == "leaky_relu"
-            if isinstance(last, Layer)
-            else type(last) is nn.LeakyReLU or does_nothing(last)
-        )
-    ]
-
-
 def _chain_layers(items: list[Layer | nn.Module]) -> Steps:
     """Return the steps: neighbouring layers with a common slope as one chain, other modules as they are."""
     found: Steps = []
@@ -346,41 +221,11 @@ def _share_slope(layers: list[Layer]) -> bool:
     return len({layer.negative_slope for layer in layers if layer.activation == "leaky_relu"}) <= 1
 
 
-def does_nothing(module: nn.Module) -> bool:
-    """Whether a call of the module returns its input."""
-    kind = type(module)
-    return (kind is nn.Identity or (kind is nn.Dropout and not module.training)) and not is_customised(module)
-
-
 def _can_be_read(module: nn.Module) -> bool:
     """Whether a module of this class can be fused or left out instead of called."""
     kind = type(module)
-    return kind in (nn.Linear, FusedLinear, nn.Dropout) or kind in ACTIVATION_MODULES or runs_children_in_order(kind)
+    return kind in (*LINEARS, nn.Dropout) or kind in ACTIVATION_MODULES or runs_children_in_order(kind)
 
 
-def is_customised(module: nn.Module) -> bool:
-    """Whether a call of the module may be more than a call of its class's forward."""
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-        or "_compiled_call_impl" in vars(module)
-        or "forward" in vars(module)  # as accelerate's hooks do
-    )
-
-
-def parameter(linear: nn.Module, name: str) -> Any:
-    """Return ``getattr(linear, name)``, for a parameter without the slow Module.__getattr__."""
-    parameters = linear._parameters
-    return parameters[name] if name in parameters else getattr(linear, name)
-
-
-def _is_plain(tensor: Any) -> bool:
-    """Whether a tensor is not a subclass (DTensor, quantised, fx.Proxy), not sparse and not nested."""
-    return type(tensor) in _PLAIN and tensor.layout is torch.strided and not tensor.is_nested
-
-
-def is_supported(input: Any) -> bool:
-    """Whether the operators accept this input."""
-    return _is_plain(input) and input.dtype in DTYPES and input.device.type in _DEVICES
+def _is_leaky_relu(item: Layer | nn.Module) -> bool:
+    return item.activation == "leaky_relu" if isinstance(item, Layer) else type(item) is nn.LeakyReLU

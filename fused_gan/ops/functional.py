@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._C import _is_torch_function_mode_enabled
 from torch._C import _is_tracing as is_tracing  # torch.jit.is_tracing only calls this function, and takes longer
 from torch.compiler import is_dynamo_compiling
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
 
-from fused_gan.ops import (
-    library,  # noqa: F401  (registers the operators)
-    reference,
-)
+from fused_gan.ops import reference
 from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE
+from fused_gan.ops.library import DTYPES, FACTS
+
+PLAIN = (Tensor, nn.Parameter)
+_DEVICES = ("cpu", "meta", "cuda") if FACTS["cuda"] else ("cpu", "meta")
 
 
 class ArgumentValueError(ValueError, RuntimeError):
@@ -37,6 +41,37 @@ def is_recorded() -> bool:
     return exporting or (not is_dynamo_compiling() and is_tracing())
 
 
+def is_intercepted() -> bool:
+    """Whether a `TorchFunctionMode` gets to see each call of one of torch's functions, and may change it.
+
+    The mode of ``torch.device`` as a context and of ``torch.set_default_device`` does not count: it changes nothing but
+    where new tensors are made.
+    """
+    # Quicker than the stack, and nothing that Dynamo knows.
+    if not is_dynamo_compiling() and not _is_torch_function_mode_enabled():
+        return False
+    modes = _get_current_function_mode_stack()  # type: ignore[no-untyped-call]
+    return any(type(mode) is not DeviceContext for mode in modes)
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether a tensor is not a subclass (DTensor, quantised, fx.Proxy), not sparse and not nested."""
+    return type(tensor) in PLAIN and tensor.layout is torch.strided and not tensor.is_nested
+
+
+def is_supported(input: Any) -> bool:
+    """Whether the operators accept this input."""
+    return is_plain(input) and input.dtype in DTYPES and input.device.type in _DEVICES
+
+
+def _wants_stock(*tensors: Any) -> bool:
+    """Whether stock's operators have to run, because somebody sees each of them or an argument is more than its values.
+
+    (A dtype that the operators do not know is an error instead.)
+    """
+    return is_recorded() or is_intercepted() or not all(tensor is None or is_plain(tensor) for tensor in tensors)
+
+
 def linear_act(
     input: Tensor,
     weight: Tensor,
@@ -45,6 +80,9 @@ def linear_act(
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
 ) -> Tensor:
     """Return ``activation(input @ weight.T + bias)``, computed by one operator and differentiable to any order.
+
+    Stock's two operators compute it where an argument is a tensor subclass (DTensor, fx.Proxy, quantised), sparse or
+    nested, and where each operator has to be seen (torch.export, torch.jit.trace, a ``TorchFunctionMode``).
 
     Args:
         input: ``(..., in_features)``, any number of leading dimensions, any strides; float32, float64, bfloat16 or
@@ -59,12 +97,12 @@ def linear_act(
 
     Raises:
         ValueError: a shape, the activation or the slope is wrong.
-        TypeError: a dtype or layout is not supported, or dtypes differ (outside of autocast).
+        TypeError: a dtype is not supported, or dtypes differ (outside of autocast).
         RuntimeError: the tensors lie on different devices.
     """
-    if is_recorded():
+    if _wants_stock(input, weight, bias):
         return reference.linear_act(input, weight, bias, activation, negative_slope)
-    return _called(_linear_act, input, weight, bias, activation, negative_slope)
+    return call_linear_act(input, weight, bias, activation, negative_slope)
 
 
 def mlp(
@@ -91,8 +129,26 @@ def mlp(
     """
     if isinstance(activations, str):
         raise TypeError(f"activations: expected a sequence of names, one per layer, got the string {activations!r}")
-    if is_recorded():
+    if _wants_stock(input, *weights, *biases):
         return reference.mlp(input, weights, biases, activations, negative_slope)
+    return call_mlp(input, weights, biases, activations, negative_slope)
+
+
+def call_linear_act(
+    input: Tensor, weight: Tensor, bias: Tensor | None, activation: str, negative_slope: float
+) -> Tensor:
+    """Return `linear_act` of plain tensors that nobody records."""
+    return _called(_linear_act, input, weight, bias, activation, negative_slope)
+
+
+def call_mlp(
+    input: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    activations: Sequence[str],
+    negative_slope: float,
+) -> Tensor:
+    """Return `mlp` of plain tensors that nobody records."""
     return _called(_mlp, input, weights, biases, activations, negative_slope)
 
 

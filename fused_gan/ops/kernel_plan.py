@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -30,7 +31,7 @@ class Plan:
 
 
 def plan(
-    layer_or_shape: nn.Linear | tuple[int, int, int],
+    layer_or_shape: nn.Module | tuple[int, int, int],
     samples: int | None = None,
     dtype: torch.dtype | None = None,
     device: torch.device | str | None = None,
@@ -38,16 +39,19 @@ def plan(
     """Return which kernels will run, and why.
 
     Args:
-        layer_or_shape: a layer (then ``samples`` is needed), or ``(samples, in_features, out_features)``.
+        layer_or_shape: an ``nn.Linear`` or a `FusedLinear` (then ``samples`` is needed), or ``(samples, in_features,
+            out_features)``.
         samples: rows of the input, all leading dimensions multiplied.
         dtype: dtype of the tensors; None takes the layer's, or float32 without a layer.
         device: "cpu" or "cuda"; None takes the layer's, or the CPU without a layer.
 
     Raises:
-        ValueError: samples are missing or negative, or the dtype or the device is not supported.
+        ValueError: a size is missing or negative, or the layer, the dtype or the device is not supported.
     """
-    if isinstance(layer_or_shape, nn.Linear):
-        layer = layer_or_shape
+    if isinstance(layer_or_shape, nn.Module):
+        layer: Any = layer_or_shape
+        if not all(hasattr(layer, name) for name in ("in_features", "out_features", "weight")):
+            raise ValueError(f"layer: expected an nn.Linear or a FusedLinear, got {type(layer).__name__}")
         if samples is None:
             raise ValueError("samples: expected the number of input rows along with a layer, got None")
         shape = (samples, layer.in_features, layer.out_features)

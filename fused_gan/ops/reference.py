@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,9 +35,8 @@ def mlp(
     return input
 
 
-def stock_layers(layer: nn.Linear) -> nn.Sequential:
+def stock_layers(layer: Any) -> nn.Sequential:
     """Return the stock layers that compute what a `FusedLinear` computes; they share its parameters."""
-    activation = ACTIVATIONS[getattr(layer, "activation", "identity")]
     linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     linear.weight, linear.bias = layer.weight, layer.bias
-    return nn.Sequential(linear, activation.module(getattr(layer, "negative_slope", DEFAULT_NEGATIVE_SLOPE)))
+    return nn.Sequential(linear, ACTIVATIONS[layer.activation].module(layer.negative_slope))

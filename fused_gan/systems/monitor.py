@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from fused_gan.base.seeds import stream_seed
 from fused_gan.models.inference import evaluating
 from fused_gan.models.losses import kl_to_standard_normal
-from fused_gan.nn.linear import FusedLinear
-from fused_gan.nn.sequential import ACTIVATION_MODULES
+from fused_gan.nn.layers import ACTIVATION_MODULES
 from fused_gan.systems.gan import GAN
 from fused_gan.systems.vae import VAE
 
@@ -290,7 +289,7 @@ class Units:
 
         Args:
             prefix: the first part of the layers' names.
-            network: the network. Its activations are watched, whether they are modules or fused into a Linear.
+            network: the network. Its activation modules are watched.
             output_is_last: whether the last activation is the output. An output may be saturated, so it is not watched.
         """
         layers = [(name, module, kind) for name, module in network.named_modules() if (kind := _activation(module))]
@@ -313,7 +312,7 @@ class Units:
 
 def _activation(module: nn.Module) -> str | None:
     """Return the activation that a module applies, or None if its units cannot be dead, negative or saturated."""
-    name = module.activation if isinstance(module, FusedLinear) else ACTIVATION_MODULES.get(type(module))
+    name = ACTIVATION_MODULES.get(type(module))
     return name if name in ("relu", "leaky_relu", *_FLAT) else None
 
 

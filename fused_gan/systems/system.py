@@ -17,6 +17,7 @@ from fused_gan.base.errors import require
 from fused_gan.base.seeds import stream_seed
 from fused_gan.models import VAELikelihood
 from fused_gan.models.sampler import make_images
+from fused_gan.models.weights import load_weights
 from fused_gan.systems.batches import Batches
 from fused_gan.systems.config import TrainingConfig
 from fused_gan.systems.processes import make_accelerator, own_rows
@@ -224,10 +225,10 @@ class System(ABC):
         A state from another kind of device leaves out the random numbers, as each kind has its own generator.
         """
         for name, network in self.networks.items():
-            network.load_state_dict(state[name])
+            load_weights(network, state[name])
             _load_moments(self.optimizers[name], state[f"{name}_optimizer"])
         if self._averaged is not None:
-            self._averaged.load_state_dict(state[f"averaged_{self._sampling}"])
+            load_weights(self._averaged, state[f"averaged_{self._sampling}"])
         if self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         if state["random_of"] == self.random.device.type:

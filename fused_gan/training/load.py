@@ -8,6 +8,7 @@ import torch
 
 from fused_gan.base.errors import UserError
 from fused_gan.models.sampler import Sampler
+from fused_gan.models.weights import load_weights
 from fused_gan.systems.build import build_sampling_network
 from fused_gan.systems.presets import from_json
 from fused_gan.training.checkpoint import Checkpoint, CheckpointError, Checkpoints
@@ -53,7 +54,7 @@ def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sample
         # On the meta device the modules take no memory, whatever sizes the file claims. `assign` puts its tensors in.
         with torch.device("meta"):
             network = build_sampling_network(preset.model, shape, classes)
-        network.load_state_dict(sampling_weights(state, preset.model.sampling_network), assign=True)
+        load_weights(network, sampling_weights(state, preset.model.sampling_network), assign=True)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, UserError) as error:
         raise CheckpointError(f"{path}: its weights and its configuration do not fit: {error!r}") from error
     network = network.to(device).requires_grad_(False).eval()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from fused_gan.nn import forward_source, linear, sequential
+from fused_gan.ops import functional
 
 
 @contextmanager
@@ -27,12 +27,10 @@ def recorded() -> Iterator[list[list[str]]]:
         ran.append(list(activations))
         return real_mlp(input, weights, biases, activations, slope)
 
-    real_linear_act, real_mlp = sequential.linear_act, sequential.mlp
+    real_linear_act, real_mlp = functional._linear_act, functional._mlp
     with (
-        mock.patch.object(sequential, "linear_act", linear_act),
-        mock.patch.object(forward_source, "linear_act", linear_act),
-        mock.patch.object(linear, "linear_act", linear_act),
-        mock.patch.object(sequential, "mlp", mlp),
+        mock.patch.object(functional, "_linear_act", linear_act),
+        mock.patch.object(functional, "_mlp", mlp),
     ):
         yield ran
 

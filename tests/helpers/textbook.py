@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fused_gan import FusedLinear
 from fused_gan.base.seeds import stream_seed
-from fused_gan.ops.reference import stock_layers
+from fused_gan.nn.layers import Layer, group_layers
 from fused_gan.training import GAN, VAE
 from helpers.tolerance import wide, wide_activation
 
@@ -73,11 +72,7 @@ class Trainer:
 
 def in_stock_layers(network: nn.Module, dtype: torch.dtype) -> nn.Sequential:
     """A copy in stock layers."""
-    layers = (
-        stock_layers(layer) if isinstance(layer, FusedLinear) else [layer]
-        for layer in copy.deepcopy(network).children()
-    )
-    return nn.Sequential(*(part for group in layers for part in group)).to(dtype)
+    return nn.Sequential(*copy.deepcopy(network).children()).to(dtype)
 
 
 class TextbookGAN:
@@ -141,16 +136,17 @@ class TextbookVAE:
 
 
 class WideChain:
-    """A chain of fused layers in longdouble, with its gradients and Adam by their formulas.
+    """A chain of layers in longdouble, with its gradients and Adam by their formulas.
 
     Args:
-        network: of FusedLinear, and modules that only change shapes.
+        network: of Linear, activations behind them, and modules that only change shapes.
         config: of Adam.
     """
 
     def __init__(self, network: nn.Module, config: Any) -> None:
-        self.layers = [layer for layer in network.children() if isinstance(layer, FusedLinear)]
-        self._weights = [wide(tensor) for layer in self.layers for tensor in (layer.weight, layer.bias)]
+        items = group_layers(list(network.children()), hooked=False)
+        self.layers = [layer for layer in items if isinstance(layer, Layer)]
+        self._weights = [wide(tensor) for layer in self.layers for tensor in layer.linear.parameters()]
         self.moments = [(np.zeros_like(weight), np.zeros_like(weight)) for weight in self._weights]
         self.config, self.updates = config, 0
 

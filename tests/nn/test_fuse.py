@@ -91,7 +91,7 @@ def test_a_copy_by_default() -> None:
     assert type(model) is nn.Sequential
     assert torch.equal(model(inputs), before)
     assert type(unfuse(fused)) is nn.Sequential
-    assert type(fused) is FusedSequential
+    assert isinstance(fused, FusedSequential)
 
 
 def test_bad_argument() -> None:
@@ -174,8 +174,25 @@ def test_unfuse_after_training_keeps_what_was_learned() -> None:
     assert fused[1].num_batches_tracked == 3
 
 
-def test_unfuse_leaves_layers_of_ours() -> None:
-    assert type(unfuse(FusedMLP([5, 3]))) is FusedMLP
+def test_unfuse_of_layers_of_ours() -> None:
+    for ours in (FusedMLP([5, 4, 3]), FusedSequential(nn.Linear(5, 3), nn.ReLU())):
+        stock = unfuse(ours)
+        assert type(stock) is nn.Sequential
+        assert list(stock.state_dict()) == list(ours.state_dict())
+        inputs = x().float()
+        torch.testing.assert_close(stock(inputs), ours(inputs))
+
+
+def test_unfuse_names_what_it_cannot_undo() -> None:
+    model = nn.Sequential(fuse(nn.Sequential(nn.Linear(5, 5), nn.ReLU())), FusedLinear(5, 3))
+    nn.utils.parametrize.register_parametrization(model[0][0], "weight", nn.Identity())
+    with pytest.warns(UserWarning, match="^unfuse: 1 stays a FusedLinear$"):
+        assert type(unfuse(model)[0]) is nn.Sequential  # a parametrised child is no obstacle
+
+    model[0].register_buffer("scale", torch.ones(3))
+    nn.utils.parametrize.register_parametrization(model[0], "scale", nn.Identity())
+    with pytest.warns(UserWarning, match="unfuse: 0 stays a ParametrizedSequential, 1 stays a FusedLinear"):
+        unfuse(model)
 
 
 # ---- copies, gradients of gradients, casts --------------------------------------------------------------------------

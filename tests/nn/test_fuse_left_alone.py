@@ -343,18 +343,20 @@ def test_weight_that_is_no_matrix() -> None:
     assert "its weight is not a matrix" in reasons(stock)
 
 
-def test_module_behind_a_leaky_relu_that_begins_to_work_in_place() -> None:
-    stock = nn.Sequential(
-        nn.Linear(5, 5), nn.LeakyReLU(0.3), nn.Identity(), nn.Sequential(nn.Hardtanh(), nn.Linear(5, 5))
-    ).double()
-    stock[3].register_forward_hook(lambda *_: None)  # so that it is called itself
+def test_weights_that_are_plain_attributes() -> None:
+    """Hypernetworks set them anew for each call, and nothing tells when."""
+    stock = nn.Sequential(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.ReLU()).double()
     fused = fuse(stock)
-    assert operators_run(fused, x()) == [["leaky_relu"]]
-    fused[3][0].inplace = True
-    assert operators_run(fused, x()) == []
-    fused(x()).sum().backward()
-    fused[3][0].inplace = False
-    assert operators_run(fused, x()) == [["leaky_relu"]]
+    fused(x())
+    for model in (stock, fused):
+        del model[2].weight
+    inputs = x()
+    for value in (0.5, 0.25):
+        for model in (stock, fused):
+            model[2].weight = torch.full((5, 5), value, dtype=torch.float64)
+        torch.testing.assert_close(fused(inputs), stock(inputs))
+    assert operators_run(fused, x()) == [["tanh"]]
+    assert "its weight is not a parameter" in reasons(fused)
 
 
 def test_report_counts_no_attention_as_an_activation() -> None:

@@ -1,4 +1,4 @@
-"""FusedMLP: stock's network under other keys, one operator where that is the same, layer by layer where it is not."""
+"""FusedMLP: stock's network, one operator where that is the same, layer by layer where it is not."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
-from fused_gan.nn import FusedLinear, FusedMLP, FusedSequential
+from fused_gan.nn import FusedMLP, FusedSequential
 from fused_gan.ops.activations import ACTIVATIONS
 from helpers.networks import assert_same_step, one_process, operators_run, recorded
 
@@ -21,7 +21,7 @@ def stock_mlp(activation: str = "relu", output_activation: str = "identity", slo
     layers: list[nn.Module] = []
     for i, name in enumerate([activation, activation, output_activation]):
         layers += [nn.Linear(WIDTHS[i], WIDTHS[i + 1]), ACTIVATIONS[name].module(slope)]
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers[:-1] if output_activation == "identity" else layers)
 
 
 def x() -> Tensor:
@@ -37,9 +37,10 @@ def test_is_the_stock_network(activation: str, output_activation: str) -> None:
     torch.manual_seed(3)
     stock = stock_mlp(activation, output_activation, 0.3)
     assert torch.equal(after, torch.rand(1)), "other random numbers were drawn"
+    assert list(map(type, ours)) == list(map(type, stock))
+    assert list(ours.state_dict()) == list(stock.state_dict())
     for (name, value), theirs in zip(ours.state_dict().items(), stock.state_dict().values(), strict=True):
         assert torch.equal(value, theirs), name
-    assert list(ours.state_dict()) == [f"{i}.{name}" for i in range(3) for name in ("weight", "bias")]
     inputs = x().double()
     ours_step, stock_step = ours.double(), nn.Sequential(*stock.double())
     torch.testing.assert_close(ours_step(inputs), stock_step(inputs))
@@ -57,10 +58,30 @@ def test_one_layer_and_no_bias() -> None:
     torch.testing.assert_close(model(inputs), torch.sigmoid(inputs @ model[0].weight.T))
 
 
+@pytest.mark.parametrize("widths", [[5, 3], WIDTHS, [4] * 13], ids=["one layer", "three", "twelve"])
+@pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
+def test_a_state_dict_with_the_keys_from_before_the_release(widths: list[int], bias: bool) -> None:
+    model, other = FusedMLP(widths, bias=bias), FusedMLP(widths, bias=bias)
+
+    def old(name: str) -> str:
+        number, kind = name.split(".")
+        return f"{int(number) // 2}.{kind}"
+
+    state = {old(name): value for name, value in model.state_dict().items()}
+    for network, prefix in ((other, ""), (nn.ModuleDict({"body": FusedMLP(widths, bias=bias)}), "body.")):
+        network.load_state_dict({prefix + name: value for name, value in state.items()})
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, model.state_dict()[name.removeprefix(prefix)]), name
+    if len(widths) > 2:
+        with pytest.raises(RuntimeError, match="Missing key"):
+            other.load_state_dict(dict(list(state.items())[:-1]))
+
+
 def test_parameters_reach_every_layer() -> None:
     model = FusedMLP(WIDTHS, "leaky_relu", "tanh", 0.3, dtype=torch.bfloat16, device="meta")
-    assert [layer.activation for layer in model] == ["leaky_relu", "leaky_relu", "tanh"]
-    assert all(layer.negative_slope == 0.3 and layer.weight.dtype == torch.bfloat16 for layer in model)
+    assert list(map(type, model[1::2])) == [nn.LeakyReLU, nn.LeakyReLU, nn.Tanh]
+    assert [layer.negative_slope for layer in model[1:5:2]] == [0.3, 0.3]
+    assert all(layer.weight.dtype == torch.bfloat16 for layer in model[::2])
     assert model(torch.empty(2, 5, dtype=torch.bfloat16, device="meta")).shape == (2, 3)
 
 
@@ -86,22 +107,22 @@ def test_a_bias_that_broadcasts() -> None:
     """Stock takes it, the operator does not; it may come and go between two calls."""
     model, inputs = FusedMLP(WIDTHS, "tanh"), x()
     model(inputs)
-    bias = model[1].bias
+    bias = model[2].bias
     for shape in ((1,), (1, 7)):
-        model[1].bias = nn.Parameter(torch.full(shape, 0.5))
-        with pytest.raises(ValueError, match="bias: expected shape"):
-            model(inputs)  # a FusedLinear says so; fuse() steps around stock's
-    model[1].bias = bias
+        model[2].bias = nn.Parameter(torch.full(shape, 0.5))
+        assert_same_step(model.double(), nn.Sequential(*model), inputs.double())
+        assert operators_run(model.float(), inputs) == [["tanh"]]
+    model[2].bias = bias
     assert operators_run(model, inputs) == [["tanh", "tanh", "identity"]]
 
 
 def test_slices_and_items() -> None:
     model = FusedMLP(WIDTHS, "tanh", "sigmoid")
-    assert isinstance(model[0], FusedLinear)
-    assert type(model[:2]) is FusedSequential
+    assert type(model[0]) is nn.Linear
+    assert type(model[:4]) is FusedSequential
     inputs = x()
-    torch.testing.assert_close(model[2](model[:2](inputs)), model(inputs))
-    assert operators_run(model[:2], inputs) == [["tanh", "tanh"]]
+    torch.testing.assert_close(model[4:](model[:4](inputs)), model(inputs))
+    assert operators_run(model[:4], inputs) == [["tanh", "tanh"]]
 
 
 HOOKS = {
@@ -125,7 +146,7 @@ HOOKS = {
 def test_hooks_run_and_leave_no_trace(register) -> None:  # type: ignore[no-untyped-def]
     model, inputs, seen = FusedMLP(WIDTHS, "tanh"), x().requires_grad_(), []
     model(inputs)  # a plan without hooks is there already
-    handle = register(model[1], lambda: seen.append(1))
+    handle = register(model[2], lambda: seen.append(1))
     try:
         with recorded() as ran:
             model(inputs).sum().backward()
@@ -146,9 +167,9 @@ def test_a_hook_changes_the_output() -> None:
 def test_layers_replaced() -> None:
     model, inputs = FusedMLP(WIDTHS, "tanh").double(), x().double()
     model(inputs)
-    model[1] = nn.Sequential(nn.Linear(8, 7), nn.GELU()).double()
+    model[2] = nn.Sequential(nn.Linear(8, 7), nn.GELU()).double()
     assert_same_step(model, nn.Sequential(*(copy.deepcopy(layer) for layer in model)), inputs)
-    del model[2]
+    del model[4]
     assert model(inputs).shape == (6, 7)
     model.append(nn.Linear(7, 2).double())
     assert model(inputs).shape == (6, 2)
@@ -157,9 +178,9 @@ def test_layers_replaced() -> None:
 def test_parametrised_layer() -> None:
     model, inputs = FusedMLP(WIDTHS, "tanh"), x()
     before = model(inputs)
-    nn.utils.parametrizations.spectral_norm(model[1])
+    nn.utils.parametrizations.spectral_norm(model[2])
     with torch.no_grad():
-        model[1].parametrizations.weight.original.mul_(100)
+        model[2].parametrizations.weight.original.mul_(100)
     assert not torch.allclose(model(inputs), before)
     expected = inputs
     for layer in model.eval():
@@ -170,7 +191,7 @@ def test_parametrised_layer() -> None:
 def test_slopes_that_differ() -> None:
     model, inputs = FusedMLP(WIDTHS, "leaky_relu", "leaky_relu", 0.2).double(), x().double()
     model(inputs)
-    model[1].negative_slope = 0.7
+    model[3].negative_slope = 0.7
     assert operators_run(model, inputs) == [["leaky_relu"], ["leaky_relu"], ["leaky_relu"]]
     assert_same_step(model, nn.Sequential(*copy.deepcopy(model)), inputs)
 
@@ -178,7 +199,7 @@ def test_slopes_that_differ() -> None:
 def test_activation_changed() -> None:
     model, inputs = FusedMLP(WIDTHS), x()
     model(inputs)
-    model[0].activation = "tanh"
+    model[1] = nn.Tanh()
     assert operators_run(model, inputs) == [["tanh", "relu", "identity"]]
 
 
@@ -204,12 +225,12 @@ def test_weight_of_another_class() -> None:
 
 def test_dtypes_that_differ_raise_as_stock() -> None:
     model = FusedMLP(WIDTHS)
-    model[1].double()
+    model[2].double()
     with pytest.raises((RuntimeError, TypeError), match="dtype"):
         model(x())
 
 
-@pytest.mark.parametrize("children", [[], [1], [0, 1, 2]], ids=str)
+@pytest.mark.parametrize("children", [[], [2], [0, 2, 4]], ids=str)
 def test_sharded_by_fsdp2(children: list[int]) -> None:
     model, inputs = FusedMLP(WIDTHS, "tanh"), x()
     stock = copy.deepcopy(model)
@@ -231,7 +252,7 @@ def test_copies_have_their_own_weights(copied) -> None:  # type: ignore[no-untyp
     twin = copied(model)
     assert type(twin) is FusedMLP
     assert torch.equal(twin(inputs), before)
-    nn.init.zeros_(twin[2].weight)
+    nn.init.zeros_(twin[4].weight)
     assert torch.equal(model(inputs), before)
     assert not torch.equal(twin(inputs), before)
     assert operators_run(twin, inputs) == [["tanh", "tanh", "identity"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 import fused_gan
-from fused_gan import FusedLinear, linear_act
+from fused_gan import FusedLinear, linear_act, mlp
+from fused_gan.ops import reference
 from helpers.cases import ACTIVATION_NAMES
 
 X, W, B = torch.ones(2, 4), torch.ones(5, 4), torch.ones(5)
@@ -51,16 +53,6 @@ CASES: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
     "quantized input": ((quantized(), W), TypeError, r"input: expected dtype float32.*got (QUInt8|quint8)"),
     "two dtypes": ((X, W.double()), TypeError, r"weight: expected the dtype of input, .*[Ff]loat.*, got .*"),
     "bias of another dtype": ((X, W, B.half()), TypeError, r"bias: expected the dtype of input, .*[Ff]loat.*, got .*"),
-    # layouts
-    "sparse input": ((X.to_sparse(), W), TypeError, r"input: expected a dense \(strided\) tensor, got layout Sparse"),
-    "sparse weight": ((X, W.to_sparse_csr()), TypeError, r"weight: expected a dense \(strided\) tensor, got layout"),
-    "oneDNN layout": ((X.to_mkldnn(), W), TypeError, r"input: expected a dense \(strided\) tensor, got layout Mkldnn"),
-    "nested, jagged": (
-        (torch.nested.nested_tensor([X, X[:1]], layout=torch.jagged), W),
-        TypeError,
-        r"input: expected a dense",
-    ),
-    "nested, strided": ((torch.nested.nested_tensor([X, X[:1]]), W), TypeError, r"input: expected a dense .*[Nn]ested"),
     # devices
     "weight elsewhere": ((X, W.to(META)), RuntimeError, r"weight: expected the device of input, cpu, got meta"),
     "input elsewhere": ((X.to(META), W), RuntimeError, r"weight: expected the device of input, meta, got cpu"),
@@ -81,6 +73,53 @@ def test_operator(args: tuple[Any, ...], error: type[Exception], message: str, r
         args = tuple(nn.Parameter(t) if t is W else t for t in args)
     with torch.set_grad_enabled(requires_grad), pytest.raises(error, match=message):
         linear_act(*args)
+
+
+class Marked(Tensor):
+    """A subclass that sees each of torch's functions that is called on it."""
+
+
+# What is more than its values: (input, weight, bias).
+NOT_PLAIN: dict[str, Callable[[], tuple[Any, ...]]] = {
+    "sparse input": lambda: (X.to_sparse(), W, B),
+    "sparse weight": lambda: (X, W.to_sparse_csr(), None),
+    "oneDNN layout": lambda: (X.to_mkldnn(), W, B),
+    "nested, jagged": lambda: (torch.nested.nested_tensor([X, X[:1]], layout=torch.jagged), W, B),
+    "nested, strided": lambda: (torch.nested.nested_tensor([X, X[:1]]), W, B),
+    "input of a subclass": lambda: (X.as_subclass(Marked), W, B),
+    "weight of a subclass": lambda: (X, W.as_subclass(Marked), B),
+    "bias of a subclass": lambda: (X, W, B.as_subclass(Marked)),
+}
+
+
+def outcome(function: Callable[..., Any], *args: Any) -> tuple[type, Any]:
+    try:
+        result = function(*args)
+    except Exception as error:
+        return type(error), str(error)
+    return type(result), result
+
+
+@pytest.mark.filterwarnings("ignore:.*(nested tensors|Sparse CSR).*:UserWarning")
+@pytest.mark.parametrize("make", NOT_PLAIN.values(), ids=NOT_PLAIN)
+def test_tensors_that_are_more_than_their_values_get_what_stock_gives(make: Callable[[], tuple[Any, ...]]) -> None:
+    input, weight, bias = make()
+    layer = FusedLinear(4, 5, bias is not None, "tanh")
+    del layer.weight, layer.bias
+    layer.weight, layer.bias = weight, bias
+    kind, expected = outcome(reference.linear_act, input, weight, bias, "tanh")
+    for found, result in (
+        outcome(linear_act, input, weight, bias, "tanh"),
+        outcome(mlp, input, [weight], [bias], ["tanh"]),
+        outcome(layer, input),
+    ):
+        assert found is kind
+        if isinstance(expected, str):
+            assert result == expected
+        elif expected.is_nested:
+            assert all(map(torch.equal, result.unbind(), expected.unbind()))
+        else:
+            assert torch.equal(result.to_dense(), expected.to_dense())
 
 
 def test_unknown_activation_lists_the_valid_ones() -> None:
@@ -166,6 +205,7 @@ PLAN_CASES: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     "a negative size": (((1, 2, -3),), {}, "shape: expected whole numbers ≥ 0, got (1, 2, -3)"),
     "a broken size": (((1.5, 2, 3),), {}, "shape: expected"),
     "a number": ((5,), {}, "shape: expected"),
+    "no Linear": ((nn.Conv1d(1, 1, 1), 4), {}, "layer: expected an nn.Linear or a FusedLinear, got Conv1d"),
     "no samples": ((nn.Linear(2, 3),), {}, "samples: expected the number of input rows"),
     "samples twice": (((1, 2, 3), 4), {}, "shape: expected (samples, in_features, out_features) alone"),
     "another dtype": (((1, 2, 3),), {"dtype": torch.int8}, "dtype: expected one of torch.float32"),

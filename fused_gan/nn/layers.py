@@ -1,0 +1,178 @@
+"""Which modules of a Sequential make up a layer, and which of them cannot be fused, and why."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import NamedTuple
+
+from torch import nn
+
+from fused_gan.nn.linear import FusedLinear
+from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
+from fused_gan.ops.functional import PLAIN, is_plain
+
+# The classes of the modules that are fused, and the activation of each. Only `negative_slope` and `inplace` are read.
+ACTIVATION_MODULES = {type(row.module(DEFAULT_NEGATIVE_SLOPE)): name for name, row in ACTIVATIONS.items()}
+
+LINEARS = (nn.Linear, FusedLinear)
+
+# torch's modules whose forward computes a new tensor, unless they say that they work in place.
+_HOMES_OF_NEW_OUTPUT = {
+    f"torch.nn.modules.{file}"
+    for file in (
+        *("activation", "batchnorm", "conv", "dropout", "instancenorm"),
+        *("linear", "normalization", "padding", "pooling"),
+    )
+}
+# The output of these may share the memory of the input.
+_FORWARDS_OF_VIEWS = (nn.Identity.forward, nn.Flatten.forward, nn.Unflatten.forward)
+
+
+class Layer(NamedTuple):
+    """A Linear with the activation that follows it."""
+
+    linear: nn.Module
+    activation: str
+    negative_slope: float
+    module: nn.Module | None  # of the activation; None for a FusedLinear, and where no activation follows
+    modules: list[nn.Module]  # all modules that the layer replaces, those that do nothing included
+
+
+def obstacle(module: nn.Module) -> str | None:
+    """Return why a Linear or an activation has to be called itself; None where it can be fused."""
+    kind = type(module)
+    if kind in LINEARS:
+        return _obstacle_of_calls(module) or _obstacle_of_parameters(module)
+    if kind not in ACTIVATION_MODULES:
+        wanted = "nn.Linear itself" if isinstance(module, LINEARS) else "among the activations that can be fused"
+        return f"{kind.__name__} is not {wanted}"
+    if not is_slope(slope := vars(module).get("negative_slope", 0.0)):
+        return f"its negative_slope is {slope}: a number ≥ 0 is needed"
+    return _obstacle_of_calls(module)
+
+
+def _obstacle_of_parameters(linear: nn.Module) -> str | None:
+    parameters = linear._parameters
+    for name in ("weight", "bias"):
+        if name not in parameters:  # nothing tells when a plain attribute is replaced
+            return f"its {name} is not a parameter of it"
+        tensor = parameters[name]
+        if tensor is not None and not is_plain(tensor):
+            # A stand-in (torch's expanded weights) may refuse to be asked for its layout.
+            layout = f", {tensor.layout}" if type(tensor) in PLAIN else ""
+            return f"its {name} is a {type(tensor).__name__}{layout}"
+    weight, bias = parameters["weight"], parameters["bias"]
+    if weight is None or weight.dim() != 2:
+        return "its weight is not a matrix"
+    if bias is not None and bias.shape != weight.shape[:1]:  # stock broadcasts it
+        return f"its bias has the shape {tuple(bias.shape)}, not {tuple(weight.shape[:1])}"
+    return None
+
+
+def _obstacle_of_calls(module: nn.Module) -> str | None:
+    return "it has hooks, or a forward of its own" if is_customised(module) else None
+
+
+def is_slope(slope: object) -> bool:
+    """Whether the operators accept this negative_slope."""
+    return type(slope) in (float, int) and 0 <= slope < inf  # type: ignore[operator]
+
+
+def is_customised(module: nn.Module) -> bool:
+    """Whether a call of the module may be more than a call of its class's forward."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or "_compiled_call_impl" in vars(module)
+        or "forward" in vars(module)  # as accelerate's hooks do
+    )
+
+
+def does_nothing(module: nn.Module) -> bool:
+    """Whether a call of the module returns its input."""
+    kind = type(module)
+    return (kind is nn.Identity or (kind is nn.Dropout and not module.training)) and not is_customised(module)
+
+
+def group_layers(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Module]:
+    """Return the modules with each Linear, its activation and the idle modules around the activation as one `Layer`.
+
+    Args:
+        modules: the leaves of a container.
+        hooked: whether the container is called itself even within another Sequential, as it has hooks.
+    """
+    items: list[Layer | nn.Module] = []
+    for module in modules:
+        last = items[-1] if items else None
+        if isinstance(module, LINEARS) and obstacle(module) is None:
+            own = vars(module)
+            items.append(
+                Layer(module, own.get("activation", "identity"), own.get("negative_slope", 0.0), None, [module])
+            )
+        elif isinstance(last, Layer) and does_nothing(module):
+            last.modules.append(module)
+        elif isinstance(last, Layer) and last.activation == "identity" and obstacle(module) is None:
+            name, slope = ACTIVATION_MODULES[type(module)], vars(module).get("negative_slope", 0.0)
+            items[-1] = Layer(last.linear, name, slope, module, [*last.modules, module])
+        else:
+            items.append(module)
+    return _split_leaky_relus(items, hooked)
+
+
+def _split_leaky_relus(items: list[Layer | nn.Module], hooked: bool) -> list[Layer | nn.Module]:
+    """Return the items with each leaky_relu apart from its layer where a later module may overwrite its output.
+
+    A fused leaky_relu keeps its output for the gradient, PyTorch's keeps the input. (The other activations of PyTorch
+    keep their output too.)
+    """
+    found: list[Layer | nn.Module] = []
+    for index, item in enumerate(items):
+        if isinstance(item, Layer) and item.activation == "leaky_relu" and item.module is not None:
+            behind = behind_leaky_relu(items, index)
+            # What follows a container that is called by itself may work in place. (Without hooks, the Sequential around
+            # the container runs the container's children as its own.)
+            leaves_the_container = index + 1 + len(behind) == len(items) and all(map(_is_view, behind))
+            if may_overwrite(behind) or (hooked and leaves_the_container):
+                place = item.modules.index(item.module)
+                found += [Layer(item.linear, "identity", 0.0, None, item.modules[:place]), *item.modules[place:]]
+                continue
+        found.append(item)
+    return found
+
+
+def behind_leaky_relu(items: list[Layer | nn.Module], index: int) -> list[nn.Module]:
+    """Return the modules behind item `index` that its output's memory can reach.
+
+    The list ends with the first module that does not pass the memory on, or before a layer, which only reads it.
+    """
+    behind: list[nn.Module] = []
+    for item in items[index + 1 :]:
+        if isinstance(item, Layer):
+            break
+        behind.append(item)
+        if not _is_view(item):
+            break
+    return behind
+
+
+def may_overwrite(modules: list[nn.Module]) -> bool:
+    """Whether one of these modules, called one after the other, may overwrite the input of the first."""
+    return not all(_is_view(module) or _only_reads(module) for module in modules)
+
+
+def _is_view(module: nn.Module) -> bool:
+    """Whether the module returns its input, or may return a view of it."""
+    if is_customised(module):
+        return False
+    forward = type(module).forward
+    if forward.__module__ == nn.Dropout.__module__:  # with nothing to drop it returns its very input
+        return not module.training or vars(module)["p"] == 0
+    return forward in _FORWARDS_OF_VIEWS
+
+
+def _only_reads(module: nn.Module) -> bool:
+    """Whether the module is known to leave its input as it is and to compute a new tensor."""
+    known = type(module).forward.__module__ in _HOMES_OF_NEW_OUTPUT
+    return known and not is_customised(module) and not vars(module).get("inplace", False)

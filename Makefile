@@ -136,7 +136,7 @@ $(VENV)/installed: $(VENV)/environment $(SOURCES)
 # Beside the torch that is there, never instead of it. BackPACK alone comes without its dependencies: its examples want
 # torchvision, which a registry has for one build of torch, and which beside another build keeps transformers, and so
 # PEFT, from being imported.
-$(VENV)/tools: $(VENV)/installed
+$(VENV)/tools: pyproject.toml | $(VENV)/installed
 	$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > $@.constraint
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $@.constraint 'fused_gan[tools]'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(BACKPACK)

@@ -1,5 +1,6 @@
 # demo   a trained GAN and its picture, from a fresh machine
 # test   lint and the whole test suite, from a fresh machine
+# tools  the tools of docs/tools.md at work on the layers: install them beside torch and run tests/tools
 # bench  ours against stock PyTorch, torch.compile, oneDNN and the floor
 # lint   ruff, mypy, clang-format
 # sanitize  the operator's tests under AddressSanitizer and UndefinedBehaviourSanitizer
@@ -24,6 +25,7 @@ export MAX_JOBS ?= $(if $(wildcard /proc/meminfo),$(shell awk -v cores=$$(nproc)
 NVCC       ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 
 CUTLASS     := nvidia-cutlass==4.2.0.0# headers alone are used: without its dependencies
+BACKPACK    := backpack-for-pytorch==1.7.1
 BUILD_NEEDS := 'setuptools>=77' pybind11 ninja numpy
 SOURCES     := setup.py pyproject.toml $(shell find csrc -type f)
 DEMO_RUN    := runs/demo
@@ -35,7 +37,7 @@ SANITIZED := $(patsubst %,ops/test_%.py,equivalence special_values mlp propertie
              functorch autocast instruction_sets poisoned_memory) nn/test_layers.py
 NOT_SANITIZED := not compile and not units_of_the_last_place
 
-.PHONY: demo test bench lint format docs commands sanitize cuda gpu-check gpu-library clean
+.PHONY: demo test tools bench lint format docs commands sanitize cuda gpu-check gpu-library clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -44,6 +46,9 @@ demo: $(VENV)/installed
 
 test: lint
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+tools: $(VENV)/tools
+	$(BIN)/python -m pytest tests/tools $(PYTEST_FLAGS)
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.report $(BENCH_FLAGS)
@@ -126,6 +131,15 @@ $(CUDA_VENV)/environment: WANTED_TORCH = $(CUDA_TORCH)
 
 $(VENV)/installed: $(VENV)/environment $(SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --editable '.[dev]'
+	@touch $@
+
+# Beside the torch that is there, never instead of it. BackPACK alone comes without its dependencies: its examples want
+# torchvision, which a registry has for one build of torch, and which beside another build keeps transformers, and so
+# PEFT, from being imported.
+$(VENV)/tools: pyproject.toml | $(VENV)/installed
+	$(BIN)/python -c 'import torch; print("torch==" + torch.__version__)' > $@.constraint
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint $@.constraint 'fused_gan[tools]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $(BACKPACK)
 	@touch $@
 
 # From the source distribution, so that its completeness is proved too.

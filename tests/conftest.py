@@ -17,7 +17,12 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # Before fused_gan is: what somebody has measured on this machine is not what is tested.
 os.environ["FUSED_GAN_PLANS"] = str(Path(__file__).with_name("no-plans"))
 
-sys.path.append(str(Path(__file__).parents[1]))  # for `benchmarks`, whichever folder pytest is started in
+# For our `benchmarks`, whichever folder pytest is started in: Opacus 1.6 installs a package of that name. Afterwards
+# the folder goes to the end, as the fused_gan that is tested may lie elsewhere.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+import benchmarks  # noqa: F401
+
+sys.path.append(sys.path.pop(0))
 
 import hypothesis
 import pytest

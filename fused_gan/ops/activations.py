@@ -21,7 +21,7 @@ class Activation(NamedTuple):
 
 ACTIVATIONS: dict[str, Activation] = {
     "identity": Activation(lambda z, _: z, lambda _: nn.Identity()),
-    "relu": Activation(lambda z, _: torch.relu(z), lambda _: nn.ReLU()),
+    "relu": Activation(lambda z, _: F.relu(z), lambda _: nn.ReLU()),  # quantize_fx does not know torch.relu
     "leaky_relu": Activation(F.leaky_relu, nn.LeakyReLU),
     "tanh": Activation(lambda z, _: torch.tanh(z), lambda _: nn.Tanh()),
     "sigmoid": Activation(lambda z, _: torch.sigmoid(z), lambda _: nn.Sigmoid()),

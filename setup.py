@@ -257,7 +257,19 @@ def extensions(with_cuda: bool, cutlass: Path | None) -> list[Extension]:
     return [operators, module]
 
 
+def wanted_torch() -> str:
+    """Return the requirement of torch: exactly the one that this build is for, as no other can load it.
+
+    pip then cannot replace it while it installs an extra. Without torch, as for a source distribution, any that can
+    build will do.
+    """
+    if torch is None:
+        return f"torch>={TORCH_FLOOR[0]}.{TORCH_FLOOR[1]}"
+    return f"torch=={torch.__version__.partition('+')[0]}"  # which +cpu and +cu130 satisfy
+
+
 setup(
+    install_requires=[wanted_torch()],
     # The names tell setuptools that the wheel is not pure; BuildExtension fills in the rest.
     ext_modules=[Extension(OPERATORS, []), Extension("fused_gan._C", [])],
     cmdclass={"build_ext": BuildExtension},

@@ -18,6 +18,18 @@ _FACTS = _HERE / "build.json"
 _MEND = "pip install --no-build-isolation --force-reinstall --no-deps ."
 
 
+def _how_to_build() -> str:
+    """Return what to do where the operators are not beside this package."""
+    sources = _HERE.parent
+    if (sources / "setup.py").is_file():  # Python looks in the current folder first
+        return (
+            f"Python took the package from its sources in {sources}, which are not built in place, even if fused_gan "
+            "is installed too. Start Python in another folder, or build in place: in the folder of the sources run "
+            "pip install --no-build-isolation --editable ."
+        )
+    return "In the folder of fused_gan's sources run: pip install --no-build-isolation --force-reinstall --no-deps ."
+
+
 def load() -> dict[str, Any]:
     """Load the operator library and return the facts of its build (build.json).
 
@@ -27,10 +39,7 @@ def load() -> dict[str, Any]:
     """
     for pattern in (_FACTS.name, _LIBRARY.name, "_C*.so"):
         if not any(_HERE.glob(pattern)):
-            raise ImportError(
-                f"fused_gan is not built: {_HERE / pattern} is missing. "
-                "In the folder of fused_gan's sources run: pip install --no-build-isolation ."
-            )
+            raise ImportError(f"fused_gan is not built: {_HERE / pattern} is missing. {_how_to_build()}")
     facts: dict[str, Any] = json.loads(_FACTS.read_text())
     if facts["torch"] != torch.__version__:
         raise ImportError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import shutil
@@ -155,4 +156,19 @@ def test_what_is_not_built_is_named(missing: str, package: Path) -> None:
     message = last_line(imported(package))
     assert message.startswith("ImportError: fused_gan is not built: ")
     assert missing.split("*")[0] in message
-    assert "pip install --no-build-isolation" in message
+    assert message.endswith("pip install --no-build-isolation --force-reinstall --no-deps .")
+
+
+def test_sources_that_hide_an_installed_package_are_named(package: Path) -> None:
+    (package.parent / "setup.py").touch()
+    for file in package.glob("*.so"):
+        file.unlink()
+    message = last_line(imported(package))
+    assert f"took the package from its sources in {package.parent}" in message
+    assert message.endswith("pip install --no-build-isolation --editable .")
+
+
+def test_what_is_built_wants_the_torch_that_it_is_built_for() -> None:
+    """An extra whose packages want another torch would replace it, and the operators would refuse to load."""
+    wanted = next(text for text in importlib.metadata.requires("fused_gan") or [] if text.startswith("torch="))
+    assert wanted == f"torch=={torch.__version__.partition('+')[0]}"

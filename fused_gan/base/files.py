@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 
 @contextlib.contextmanager
@@ -34,6 +35,14 @@ def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files that a killed process left in a folder (which need not exist)."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
+
+
+def discard(file: TextIO) -> None:
+    """Send to nowhere what is written to a file from now on, and what its buffer still holds."""
+    with contextlib.suppress(OSError, ValueError):  # a file of Python's own has no descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, file.fileno())
+        os.close(nowhere)
 
 
 def _sync(path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
 from fused_gan.base.errors import Diverged, UserError
+from fused_gan.base.files import discard
 from fused_gan.cli.extras import TRAIN
 
 BAD_INPUT, FAILED = 2, 1
@@ -29,7 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return report()
         from fused_gan.cli.parse import parse
 
-        return parse(arguments).run()
+        status = parse(arguments).run()
+        sys.stdout.flush()  # here, where an error of it is still ours to tell
+        return status
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in TRAIN.values():
@@ -39,6 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), BAD_INPUT)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except BrokenPipeError:  # the reader has gone, as of `| head`, and wants no word
+        discard(sys.stdout)
+        return 128 + signal.SIGPIPE
     except (Diverged, OSError) as error:
         return _fail(str(error), FAILED)
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import sys
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import tyro
@@ -55,7 +58,8 @@ class Resume:
 
 def _print_end(result: RunResult) -> int:
     """Print how a run ended; return the exit status."""
-    say = PartialState().print  # prints once, from one of several processes
+    unread = result.stopped_by == signal.SIGPIPE
+    say = partial(PartialState().print, file=sys.stderr if unread else sys.stdout)  # once, from one of the processes
     status = 0
     if result.stopped_by is not None:
         say(f"stopped by {result.stopped_by.name} after step {result.steps_done}; everything is saved")

@@ -33,7 +33,7 @@ def noise_chunks(seed: int, count: int, z_dim: int, truncation: float | None = N
     random = torch.Generator().manual_seed(stream_seed(seed, "samples"))
     for start in range(0, count, CHUNK):
         # torch.randn's numbers depend on how many are drawn at once, so each draw is a whole chunk.
-        chunk = torch.randn(CHUNK, z_dim, generator=random)[: count - start]
+        chunk = torch.randn(CHUNK, z_dim, generator=random, dtype=torch.float32, device="cpu")[: count - start]
         yield chunk if truncation is None else truncated(chunk, truncation)
 
 
@@ -53,12 +53,17 @@ def truncated(noise: Tensor, bound: float) -> Tensor:
 def between(first: Tensor, last: Tensor, steps: int) -> Tensor:
     """Return latents on the great circle from `first` to `last`, both included: (N, z_dim) each to (N, steps, z_dim).
 
-    Normal noise lies near a sphere. The middle of a straight line between two points would be untypically short.
+    Normal noise lies near a sphere. The middle of a straight line between two points would be untypically short. Points
+    in the same direction, or in opposite ones, have no great circle of their own. They are joined by a straight line,
+    as all points with one latent dimension are.
     """
     norms = first.norm(dim=-1), last.norm(dim=-1)
     angle = torch.acos(((first * last).sum(-1) / (norms[0] * norms[1])).clamp(-1, 1))[:, None, None]
-    way = torch.linspace(0, 1, steps).to(first)[None, :, None]
-    return (torch.sin((1 - way) * angle) * first[:, None] + torch.sin(way * angle) * last[:, None]) / torch.sin(angle)
+    way = torch.linspace(0, 1, steps, dtype=first.dtype, device=first.device)[None, :, None]
+    first, last, sine = first[:, None], last[:, None], torch.sin(angle)
+    on_circle = (torch.sin((1 - way) * angle) * first + torch.sin(way * angle) * last) / sine
+    # acos is too coarse for smaller sines. There the circle's middle and the line's differ by 1e-7, or lie at 0 anyway.
+    return torch.where(sine > 1e-3, on_circle, torch.lerp(first, last, way))
 
 
 def make_images(network: nn.Module, noise: Tensor, labels: Tensor | None = None) -> Tensor:

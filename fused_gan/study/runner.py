@@ -19,6 +19,7 @@ from fused_gan.study.process import POLLED, Outcome
 from fused_gan.study.report import write_study
 from fused_gan.study.result import Result
 from fused_gan.study.workers import Workers
+from fused_gan.training.progress import Output, is_closed
 from fused_gan.training.stop_signal import StopSignal
 
 
@@ -50,7 +51,8 @@ def run_study(
 ) -> Progress:
     """Run the jobs that have no result yet, and report the results.
 
-    SIGINT (Ctrl-C) or SIGTERM ends the study early, with every job saved.
+    SIGINT (Ctrl-C), SIGTERM or SIGHUP ends the study early, with every job saved, and so does standard output whose
+    reader has gone.
 
     Args:
         study: the study.
@@ -62,7 +64,7 @@ def run_study(
     Raises:
         UserError: the folder cannot be used, another process is at work in it, or its results cannot be reported.
     """
-    console = console or Console()
+    console = console or Output()
     until = None if minutes is None else time.time() + 60 * minutes
     folder.make()
     busy = f"out: another study is running in {folder.path}; wait for it, or name a new folder"
@@ -90,6 +92,8 @@ def run_study(
                 line = f"{len(open_jobs) - len(waiting)}/{len(open_jobs)}  {job.name}  {outcome}"
                 line += f": {error!r}" if error else _outcome_details(study, folder.job(job.name), outcome)
                 console.print(line, highlight=False, markup=False, soft_wrap=True)
+            if is_closed(console):
+                signals.note(signal.SIGPIPE)
             if signals.received is not None:
                 workers.stop()
                 waiting = {future: job for future, job in waiting.items() if not future.cancel()}

@@ -2,12 +2,59 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TextIO, cast
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fused_gan.base.files import discard
+
+
+class _Outlet:
+    """A file for a console. After the first error its text goes nowhere: the reader or the terminal has gone."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self.is_closed = file, False
+
+    def write(self, text: str) -> int:
+        self._attempt(lambda: self._file.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._attempt(self._file.flush)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def _attempt(self, write: Callable[[], object]) -> None:
+        if self.is_closed:
+            return
+        try:
+            write()
+        except OSError:
+            self.is_closed = True
+            discard(self._file)
+
+
+class Output(Console):
+    """Standard output. A run outlives it: where its reader has gone, as of ``| head``, the run can still be saved."""
+
+    def __init__(self) -> None:
+        self._outlet = _Outlet(sys.stdout)
+        super().__init__(file=cast(TextIO, self._outlet))
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether something could not be written."""
+        return self._outlet.is_closed
+
+
+def is_closed(console: Console) -> bool:
+    """Whether nobody reads what is printed any more."""
+    return isinstance(console, Output) and console.is_closed
 
 
 class ProgressView(Protocol):

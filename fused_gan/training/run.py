@@ -30,11 +30,12 @@ from fused_gan.systems.monitor import Monitor, Verdict
 from fused_gan.systems.presets import Preset, find_preset, require_known
 from fused_gan.systems.processes import launched, make_accelerator
 from fused_gan.systems.vae import VAE
+from fused_gan.training.agreement import Agreement
 from fused_gan.training.checkpoint import CheckpointError, Checkpoints, load_checkpoint
 from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.measured_plans import as_begun, followed_plans
-from fused_gan.training.progress import ProgressView, progress_view
+from fused_gan.training.progress import Output, ProgressView, is_closed, progress_view
 from fused_gan.training.recorder import Recorder
 from fused_gan.training.state import RunState
 from fused_gan.training.stop_signal import StopSignal
@@ -72,7 +73,8 @@ def train(
 ) -> RunResult:
     """Train a system and leave its run folder, as `RunFolder` describes it.
 
-    SIGINT (Ctrl-C) and SIGTERM end the run after the current step, with everything saved. `resume` continues it.
+    SIGINT (Ctrl-C), SIGTERM and SIGHUP end the run after the current step, with everything saved, and so does standard
+    output whose reader has gone. `resume` continues it.
 
     Args:
         preset: the system, as `configure` makes it, or its name in `PRESETS`.
@@ -88,7 +90,7 @@ def train(
     given = find_preset(preset) if isinstance(preset, str) else preset
     configured = dataclasses.replace(given, model=model or given.model, training=config or given.training)
     require_known(configured)
-    console = console or Console()
+    console = console or Output()
     device, accelerator = _set_up(configured.training)
     folder = RunFolder(_agreed(accelerator, configured.training.out or _new_folder(configured.name)))
     _in_all(folder.require_new)
@@ -125,7 +127,7 @@ def resume(
             are left; a field is part of the experiment; or another process trains this run or has done so meanwhile.
         Diverged, OSError: as `train`.
     """
-    console = console or Console()
+    console = console or Output()
     fixed = sorted(runtime.keys() - set(RUNTIME))
     require(not fixed, f"{', '.join(fixed)}: only steps, {', '.join(RUNTIME)} may change when a run goes on")
     folder = RunFolder(path)
@@ -231,6 +233,7 @@ class _Run:
         )
         sampler = Sampler(self.system.sampling_network, model.z_dim, model.value_range, classes, shape)
         evaluator = self._evaluator(data, sampler) if config.evaluates and accelerator.is_main_process else None
+        self._agreement = Agreement(accelerator, device)
         self.recorder = Recorder(self.system, sampler, folder, self.description, Monitor(self.system), evaluator)
 
     def _evaluator(self, data: ImageData, sampler: Sampler) -> Evaluator:
@@ -267,6 +270,8 @@ class _Run:
                 while self.system.steps_done < self.config.steps and not stopped:
                     self.system.step()
                     step = self.system.steps_done
+                    if is_closed(console):
+                        stop.note(signal.SIGPIPE)
                     last = step == self.config.steps or self._asked_to_stop(stop, step)
                     # Not when stopped early: an extra look would change the history that later looks are judged by, and
                     # the resumed run would differ.
@@ -300,14 +305,10 @@ class _Run:
         return due(interval, step) or (interval > 0 and step == self.config.steps)
 
     def _asked_to_stop(self, stop: StopSignal, step: int) -> bool:
-        """Whether to stop after a signal. Several processes agree when they log, as all must stop at the same step."""
+        """Whether to stop after a signal. Several processes have to agree, as all must stop at the same step."""
         if self.accelerator.num_processes == 1:
             return stop.received is not None
-        if step % self.config.log_interval:
-            return False
-        asked = torch.tensor(float(stop.received is not None), device=self._device)
-        total: torch.Tensor = self.accelerator.reduce(asked, "sum")
-        return total.item() > 0
+        return self._agreement.reached(stop.received is not None, step)
 
     def _act_on(self, verdicts: tuple[Verdict, ...], view: ProgressView) -> tuple[bool, bool]:
         """Show the verdicts; return whether to stop, and whether the run was rolled back."""

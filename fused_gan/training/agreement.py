@@ -1,0 +1,46 @@
+"""Lets several processes stop at the same step."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from accelerate import Accelerator
+
+SECONDS = 2.0  # between two questions. A launcher ends the processes some 30 s after it asked them to stop
+
+
+class Agreement:
+    """Asks all processes now and then whether one of them was asked to stop.
+
+    The question costs as much as a small reduction. It is asked at steps that all processes know: after 1, 2, 4 … steps
+    at first, and then as many steps apart as take about `SECONDS`.
+
+    Args:
+        accelerator: this process's.
+        device: the device of its tensors.
+    """
+
+    def __init__(self, accelerator: Accelerator, device: torch.device) -> None:
+        self._accelerator, self._device = accelerator, device
+        self._next, self._interval = 0, 1
+        self._asked_at = time.monotonic()
+
+    def reached(self, asked: bool, step: int) -> bool:
+        """Return whether all processes stop behind this step. Every process has to call this behind every step.
+
+        Args:
+            asked: whether this process was asked to stop.
+            step: the number of the step.
+        """
+        if step < self._next:
+            return False
+        seconds = time.monotonic() - self._asked_at
+        mine = torch.tensor([float(asked), seconds], dtype=torch.float64, device=self._device)
+        total, seconds_of_all = self._accelerator.reduce(mine, "sum").tolist()
+        # All compute the same interval, from a sum that all have.
+        each = seconds_of_all / self._accelerator.num_processes / self._interval
+        self._interval = max(1, min(2 * self._interval, int(SECONDS / max(each, 1e-9))))
+        self._next = step + self._interval
+        self._asked_at = time.monotonic()
+        return bool(total > 0)

@@ -1,0 +1,117 @@
+"""A run that is stopped from outside keeps what it has done, whatever stops it. Each command is a process of its own."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from fused_gan.training.checkpoint import Checkpoints
+from helpers.commands import SMALL
+from helpers.small_runs import write_patches
+
+COMMAND = [sys.executable, "-m", "fused_gan.cli"]
+# More steps than any of these tests takes, and nothing saved or logged on the way.
+ENDLESS = ["--steps", "100000000", "--checkpoint-interval", "100000000", "--sample-interval", "100000000"]
+
+
+def started(folder: Path, *options: str, launcher: tuple[str, ...] = (), **how: object) -> subprocess.Popen[str]:
+    data = write_patches(folder / "patches.npz")
+    words = ["train", "mlp-gan", *SMALL, *ENDLESS, "--data", data, "--out", str(folder / "run"), "--no-tensorboard"]
+    command = [*COMMAND[:1], *launcher, *COMMAND[1:]] if launcher else COMMAND
+    return subprocess.Popen(
+        [*command, *words, "--batch-size", "8", "--threads", "1", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how,  # type: ignore[call-overload]
+    )  # fmt: skip
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit status, and what standard error says."""
+    try:
+        _, error = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode, error
+
+
+def wait_for(line: str, process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    for said in process.stdout:
+        if line in said:
+            return
+    raise AssertionError(f"it never said {line!r}; errors: {process.stderr.read()}")  # type: ignore[union-attr]
+
+
+def saved_step(folder: Path) -> int:
+    store = Checkpoints(folder / "run" / "checkpoints", keep=1)
+    return store.step(store.last())
+
+
+def goes_on(folder: Path) -> None:
+    done = saved_step(folder)
+    words = ["resume", str(folder / "run"), "--steps", str(done + 3)]
+    subprocess.run([*COMMAND, *words], check=True, capture_output=True, timeout=60)
+    assert saved_step(folder) == done + 3
+
+
+def test_the_reader_of_the_output_goes_away(tmp_path: Path) -> None:
+    """As of ``fused-gan train … | head -n 1``."""
+    process = started(tmp_path, "--log-interval", "50")
+    wait_for("run folder", process)
+    process.stdout.close()  # type: ignore[union-attr]
+    process.stdout = None
+    status, error = ended(process)
+    assert status == 128 + signal.SIGPIPE, error
+    assert re.search(r"stopped by SIGPIPE after step \d+; everything is saved", error)
+    assert "Traceback" not in error
+    goes_on(tmp_path)
+
+
+def test_the_terminal_closes_and_takes_the_output_with_it(tmp_path: Path) -> None:
+    process = started(tmp_path)
+    wait_for("run folder", process)
+    process.stdout.close()  # type: ignore[union-attr]
+    process.stdout = None
+    process.send_signal(signal.SIGHUP)
+    status, error = ended(process)
+    assert status in (128 + signal.SIGHUP, 128 + signal.SIGPIPE), error
+    goes_on(tmp_path)
+
+
+def test_under_nohup_a_closing_terminal_is_nothing(tmp_path: Path) -> None:
+    def ignore() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    process = started(tmp_path, preexec_fn=ignore)
+    wait_for("run folder", process)
+    process.send_signal(signal.SIGHUP)
+    time.sleep(1.0)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert ended(process)[0] == 128 + signal.SIGTERM
+
+
+def test_several_processes_stop_together_long_before_they_log(tmp_path: Path) -> None:
+    """A launcher that was asked to stop asks its processes, and kills them half a minute later."""
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    process = started(tmp_path, "--log-interval", "100000000", launcher=torchrun)
+    wait_for("run folder", process)
+    time.sleep(3)
+    process.send_signal(signal.SIGTERM)
+    ended(process)
+    assert saved_step(tmp_path) > 0
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["train", "--help"]], ids=" ".join)
+def test_other_commands_are_quiet_when_their_reader_goes_away(words: list[str]) -> None:
+    process = subprocess.Popen([*COMMAND, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process.stdout.close()  # type: ignore[union-attr]
+    process.stdout = None
+    status, error = ended(process)
+    assert status != 0
+    assert error == ""

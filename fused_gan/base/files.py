@@ -20,7 +20,10 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # by the process's umask, which a library may not ask for
         yield temporary
+        temporary.chmod(mode)
         # The rename must not reach the disk before the content does: a power cut between the two would leave an
         # empty file under the final name.
         _sync(temporary)

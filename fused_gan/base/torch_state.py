@@ -46,3 +46,10 @@ def exact_float32() -> Iterator[None]:
                 stack.callback(setattr, setting, "fp32_precision", before)
                 setting.fp32_precision = "ieee"
         yield
+
+
+@contextlib.contextmanager
+def measuring() -> Iterator[None]:
+    """Run the block, or the decorated function, as `torch_defaults` and `exact_float32` do: for scores."""
+    with torch_defaults(), exact_float32():
+        yield

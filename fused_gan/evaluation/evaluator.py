@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fused_gan.base.errors import require
 from fused_gan.base.seeds import stream_seed
+from fused_gan.base.torch_state import measuring
 from fused_gan.data import ImageData
 from fused_gan.evaluation.extractor import SHIPPED, Extractor, load_extractor, shape_options, shape_text
 from fused_gan.evaluation.fidelity import classifier_score, frechet_distance, kernel_distance
@@ -44,6 +45,7 @@ class Evaluator:
     iwae_k: int = IWAE_K
 
     @classmethod
+    @measuring()
     def of(
         cls,
         data: ImageData,
@@ -77,11 +79,13 @@ class Evaluator:
         labels = None if data.labels is None else data.labels[chosen]
         return cls(reference(extractor, images, rest), images, rest, labels, seed, iwae_k)
 
+    @measuring()
     def generated(self, sampler: Sampler) -> Tensor:
         """Return the generated images that are scored, uint8 (N, C, H, W)."""
         labels = self.labels if sampler.classes else None
         return torch.from_numpy(sampler.sample(len(self.images), self.seed, labels))
 
+    @measuring()
     def scores(self, sampler: Sampler, likelihood: VAELikelihood | None = None) -> dict[str, float]:
         """Return the `SAMPLE_SCORES` of generated images and, for a VAE, the `VAE_SCORES`.
 
@@ -151,6 +155,7 @@ class Reference:
         self._balls = Balls.around(extractor.features(images))
         self.floor = self.scores(others)
 
+    @measuring()
     def scores(self, images: Tensor) -> dict[str, float]:
         """Return the `SAMPLE_SCORES` of generated images, uint8 (N, C, H, W)."""
         real, fake = self._balls.centres, self.extractor.features(images)
@@ -179,6 +184,7 @@ def _cached_reference(key: _ReferenceKey) -> Reference:
     return Reference(key.extractor, key.images, key.others)
 
 
+@measuring()
 def reference(extractor: Extractor, images: Tensor, others: Tensor) -> Reference:
     """Return `Reference(extractor, images, others)`, or the reference that was made before for equal arguments."""
     sha = hashlib.sha256(repr((images.shape, others.shape)).encode())

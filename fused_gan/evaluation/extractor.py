@@ -21,6 +21,7 @@ from torch import Tensor
 from fused_gan.base import tensor_files
 from fused_gan.base.errors import UserError, require
 from fused_gan.base.files import atomic_write
+from fused_gan.base.torch_state import measuring
 from fused_gan.evaluation.classifier import Classifier
 
 FORMAT = "fused_gan extractor 1"
@@ -72,6 +73,7 @@ class Extractor:
         RuntimeError: the weights do not fit the description.
     """
 
+    @measuring()
     def __init__(self, about: About, weights: dict[str, Tensor]) -> None:
         self.about = about
         self.hash = tensor_files.digest(weights)
@@ -95,6 +97,7 @@ class Extractor:
         self._network.to(device)
         return self
 
+    @measuring()
     def features(self, images: Tensor) -> Tensor:
         """Return the features of images.
 
@@ -123,6 +126,7 @@ class Extractor:
             logits: Tensor = self._network.head(features)
         return logits
 
+    @measuring()
     def logits(self, images: Tensor) -> Tensor:
         """Return class logits (N, classes) of images, which are as for `features`."""
         return self.logits_of(self.features(images))

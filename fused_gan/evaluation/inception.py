@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fused_gan.base.errors import UserError, require
+from fused_gan.base.torch_state import measuring
 from fused_gan.evaluation.fidelity import classifier_score, frechet_distance
 
 FEATURES = 2048
@@ -35,6 +36,7 @@ class Inception:
         UserError: too few samples, torch-fidelity is missing, or the file cannot be read or does not hold the weights.
     """
 
+    @measuring()
     def __init__(self, file: Path, samples: int, device: torch.device) -> None:
         require(
             samples > FEATURES,
@@ -56,6 +58,7 @@ class Inception:
         self._network = network.to(device).eval()
         self._device = device
 
+    @measuring()
     def scores(self, real: Tensor, fake: Tensor) -> dict[str, float]:
         """Return `fid` and `inception_score` of generated images.
 

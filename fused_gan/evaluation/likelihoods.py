@@ -8,6 +8,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from fused_gan.base.scores import SSIM_WINDOW
 from fused_gan.base.seeds import stream_seed
+from fused_gan.base.torch_state import measuring
 from fused_gan.data.images import from_uint8
 from fused_gan.models import VAELikelihood
 from fused_gan.models.inference import evaluating
@@ -16,6 +17,7 @@ ACTIVE_VARIANCE = 0.01  # variance of a latent dimension's mean over the images,
 CHUNK = 500  # images in the network at once
 
 
+@measuring()
 def vae_scores(
     likelihood: VAELikelihood, value_range: tuple[float, float], images: Tensor, seed: int, k: int
 ) -> dict[str, float]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from fused_gan.base.errors import require
 from fused_gan.base.seeds import stream_seed
+from fused_gan.base.torch_state import measuring
 from fused_gan.data import ImageData, load
 from fused_gan.evaluation.classifier import FEATURES, VALUE_RANGE, WIDTHS, Classifier
 from fused_gan.evaluation.extractor import PREPROCESSING, About, Extractor, save_extractor, stored
@@ -25,6 +26,7 @@ HELD_OUT = 0.2  # share of the data that accuracy is measured on
 FEWEST = 5  # images per class
 
 
+@measuring()
 def train_extractor(
     data: str,
     out: Path,

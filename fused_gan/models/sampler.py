@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fused_gan.base.errors import UserError, require
 from fused_gan.base.seeds import stream_seed
+from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data.images import Pixels, from_uint8, to_uint8
 from fused_gan.models.inference import evaluating
 
@@ -66,6 +67,7 @@ def between(first: Tensor, last: Tensor, steps: int) -> Tensor:
     return torch.where(sine > 1e-3, on_circle, torch.lerp(first, last, way))
 
 
+@torch_defaults()
 def make_images(network: nn.Module, noise: Tensor, labels: Tensor | None = None) -> Tensor:
     """Return images (B, C, H, W) made by a network from noise (B, z_dim) and, for a conditional network, labels (B,).
 
@@ -99,6 +101,7 @@ class Sampler:
     classes: int
     image_shape: tuple[int, int, int]
 
+    @torch_defaults()
     def images(self, noise: Tensor, labels: Tensor | None = None) -> Pixels:
         """Return uint8 (B, C, H, W) from noise (B, z_dim) and, if there are classes, labels (B,), on any device."""
         return to_uint8(make_images(self.network, noise, labels), self.value_range)
@@ -128,6 +131,7 @@ class Sampler:
         """Return the images of `chunks` in one array, uint8 (count, C, H, W)."""
         return np.concatenate(list(self.chunks(count, seed, labels, truncation)))
 
+    @torch_defaults()
     def check_labels(self, labels: Tensor | None, count: int) -> Tensor | None:
         """Return the labels of `count` images; None if there are no classes.
 
@@ -145,6 +149,7 @@ class Sampler:
         require(in_range, f"labels: expected {count} of 0 … {self.classes - 1}, got {labels.tolist()[:10]}")
         return labels
 
+    @torch_defaults()
     def interpolate(self, rows: int, columns: int, seed: int) -> Pixels:
         """Return `rows` interpolations between two samples, uint8 (rows · columns, C, H, W), row by row."""
         ends = draw_noise(seed, 2 * rows, self.z_dim)
@@ -157,6 +162,7 @@ class Sampler:
         """Whether the network can encode images."""
         return hasattr(type(self.network), "reconstruct")
 
+    @torch_defaults()
     def reconstruct(self, images: Tensor) -> Pixels:
         """Encode and decode images through the mean of q(z | x): uint8 (N, C, H, W) to uint8 (N, C, H, W).
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fused_gan.base.seeds import stream_seed
+from fused_gan.base.torch_state import measuring
 from fused_gan.models.inference import evaluating
 from fused_gan.models.losses import bernoulli_nll, gaussian_nll, iwae_bound, kl_to_standard_normal
 from fused_gan.ops.activations import ACTIVATIONS
@@ -94,6 +95,7 @@ class VAELikelihood:
             return bernoulli_nll(decoded, images)
         return gaussian_nll(self.network.output(decoded), images, self.deviation)
 
+    @measuring()
     def elbo_terms(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Return the two terms of the negative ELBO: −log p(x | z), (B,), and the KL of each dimension, (B, z_dim).
 
@@ -105,6 +107,7 @@ class VAELikelihood:
             decoded, mean, log_variance = self.network(images, noise)
             return self.nll(decoded, images), kl_to_standard_normal(mean, log_variance)
 
+    @measuring()
     def iwae(self, images: Tensor, k: int, seed: int = 0) -> Tensor:
         """Return the IWAE-k bound on log p(x), in nats, (B,). Pixels are taken as they are, not binarised.
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from fused_gan.base.errors import UserError, require
 from fused_gan.base.seeds import stream_seed
+from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data import ImageData
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.systems.batches import Batches
@@ -18,6 +19,7 @@ from fused_gan.systems.gan import GAN
 from fused_gan.systems.vae import VAE
 
 
+@torch_defaults()
 def build_sampling_network(model: GANModel | VAEModel, image_shape: Sequence[int], classes: int) -> nn.Module:
     """Return the network that makes pictures: a generator, or a VAE's encoder and decoder.
 
@@ -43,6 +45,7 @@ def count_classes(model: GANModel | VAEModel, data: ImageData, source: str) -> i
     return int(data.labels.max()) + 1
 
 
+@torch_defaults()
 def build_system(
     model: GANModel | VAEModel,
     config: TrainingConfig,

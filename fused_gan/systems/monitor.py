@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fused_gan.base.seeds import stream_seed
+from fused_gan.base.torch_state import measuring
 from fused_gan.models.inference import evaluating
 from fused_gan.models.losses import kl_to_standard_normal
 from fused_gan.nn.layers import ACTIVATION_MODULES
@@ -105,6 +106,7 @@ class Monitor:
         system: a GAN or a VAE. The looks use a few images of its data.
     """
 
+    @measuring()
     def __init__(self, system: GAN | VAE) -> None:
         self._system = system
         random = torch.Generator().manual_seed(stream_seed(system.config.seed, "health"))
@@ -119,6 +121,7 @@ class Monitor:
         self._norms: dict[str, list[float]] = {}
         self._diversity = 0.0
 
+    @measuring()
     def look(self) -> tuple[Look, list[Verdict]]:
         """Look once; return the findings and the verdicts. Waits for the device."""
         look = self._look_at_gan(self._system) if isinstance(self._system, GAN) else self._look_at_vae(self._system)

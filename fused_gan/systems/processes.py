@@ -15,6 +15,10 @@ from accelerate.state import AcceleratorState
 from fused_gan.base.errors import require
 from fused_gan.systems.config import Precision
 
+_SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+_RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
+_OF_LAUNCHERS = (*_SIZES, *_RANKS, "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
 
 def make_accelerator(device: torch.device, mixed_precision: Precision = "no") -> Accelerator:
     """Return this process's accelerator: one of several under `torchrun` or `accelerate launch`, otherwise alone.
@@ -26,14 +30,35 @@ def make_accelerator(device: torch.device, mixed_precision: Precision = "no") ->
         mixed_precision != "fp16" or device.type == "cuda",
         f"mixed_precision: fp16 needs a CUDA device, got {device}; bf16 works on the CPU",
     )
+    together = launched()
     # Accelerate remembers the first settings of the process and refuses others, but a second run may have others.
-    AcceleratorState._reset_state(reset_partial_state=not launched())
-    return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed_precision, device_placement=False)
+    AcceleratorState._reset_state(reset_partial_state=not together)
+    hidden = {} if together else {name: os.environ.pop(name) for name in _OF_LAUNCHERS if name in os.environ}
+    try:
+        return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed_precision, device_placement=False)
+    finally:
+        os.environ.update(hidden)
 
 
 def launched() -> bool:
-    """Whether a launcher started this process as one of several."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    """Whether a launcher started this process as one of several: it says how many, which one, and where they meet.
+
+    Sites set some of these variables for every process. Accelerate would wait for others then, who never come.
+    """
+    return bool(_sizes()) and any(name in os.environ for name in _RANKS) and "MASTER_ADDR" in os.environ
+
+
+def ignored_launcher() -> str | None:
+    """Return in words which variable speaks of several processes, where this one computes alone; None without one."""
+    if launched() or not (sizes := _sizes()):
+        return None
+    [(name, value), *_] = sizes.items()
+    return f"{name}={value} is set, but no rank and MASTER_ADDR, so this process computes alone"
+
+
+def _sizes() -> dict[str, str]:
+    """Return the variables that speak of more than one process."""
+    return {name: value for name in _SIZES if (value := os.environ.get(name, "")).isdecimal() and int(value) > 1}
 
 
 def own_rows(accelerator: Accelerator, batch_size: int, microbatches: int) -> list[slice]:

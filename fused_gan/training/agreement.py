@@ -1,11 +1,16 @@
-"""Lets several processes stop at the same step."""
+"""Lets several processes act as one: they take the same folder, fail together and stop at the same step."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+
+from fused_gan.base.errors import UserError
 
 SECONDS = 2.0  # between two questions. A launcher ends the processes some 30 s after it asked them to stop
 
@@ -44,3 +49,21 @@ class Agreement:
         self._next = step + self._interval
         self._asked_at = time.monotonic()
         return bool(total > 0)
+
+
+def in_all(attempt: Callable[[], None]) -> None:
+    """Call `attempt` in every process. If one raises `UserError`, raise it in all, because they would wait for it."""
+    refusal = None
+    try:
+        attempt()
+    except UserError as error:
+        refusal = str(error)
+    refusals = [text for text in gather_object([refusal]) if text is not None]
+    if refusals:
+        raise UserError(refusals[0])
+
+
+def agreed(accelerator: Accelerator, path: Path | None) -> Path:
+    """Return the main process's path, which alone names a folder where nobody did."""
+    [agreed] = broadcast_object_list([path])
+    return Path(agreed)

@@ -13,6 +13,7 @@ import torch
 from fused_gan.base.errors import UserError, require
 from fused_gan.base.json_files import restore_non_finite, write_json
 from fused_gan.base.lock import locked
+from fused_gan.base.torch_state import measuring
 from fused_gan.data import load
 from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, find_extractor
 from fused_gan.evaluation.extractor import shape_text
@@ -31,6 +32,7 @@ from fused_gan.training.load import make_sampler
 FORMAT = "fused_gan evaluation 1"
 
 
+@measuring()
 def evaluate(
     run: Path | str,
     *,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +104,21 @@ class RunFolder:
                     temporary.write_text("".join(to_json_text(line) + "\n" for line in kept), encoding="utf-8")
         for folder in (self.path, self.checkpoints, self.samples, self.reconstructions):
             remove_leftovers(folder)
+
+
+def claim_folder(preset: str) -> Path:
+    """Make a folder in `runs` for a run whose folder nobody named. Its name tells preset and time.
+
+    Runs that begin in the same second get folders of their own.
+    """
+    first = Path("runs") / f"{preset}-{datetime.now():%Y%m%d-%H%M%S}"
+    first.parent.mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        path = first if number == 1 else first.with_name(f"{first.name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise AssertionError("the numbers do not end")
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

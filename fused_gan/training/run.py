@@ -7,17 +7,16 @@ import dataclasses
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 from rich.console import Console
 
-from fused_gan.base.errors import UserError, require
+from fused_gan.base.errors import require
 from fused_gan.base.lock import locked
+from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data import ImageData, load
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.models.sampler import Sampler
@@ -28,12 +27,12 @@ from fused_gan.systems.devices import cuda_obstacle, resolve_device
 from fused_gan.systems.gan import GAN
 from fused_gan.systems.monitor import Monitor, Verdict
 from fused_gan.systems.presets import Preset, find_preset, require_known
-from fused_gan.systems.processes import launched, make_accelerator
+from fused_gan.systems.processes import ignored_launcher, launched, make_accelerator
 from fused_gan.systems.vae import VAE
-from fused_gan.training.agreement import Agreement
+from fused_gan.training.agreement import Agreement, agreed, in_all
 from fused_gan.training.checkpoint import CheckpointError, Checkpoints, load_checkpoint
 from fused_gan.training.description import RunDescription
-from fused_gan.training.folder import RunFolder
+from fused_gan.training.folder import RunFolder, claim_folder
 from fused_gan.training.measured_plans import as_begun, followed_plans
 from fused_gan.training.progress import Output, ProgressView, is_closed, progress_view
 from fused_gan.training.recorder import Recorder
@@ -65,6 +64,7 @@ class RunResult:
     stopped_by_verdict: bool = False
 
 
+@torch_defaults()
 def train(
     preset: Preset | str,
     model: GANModel | VAEModel | None = None,
@@ -92,18 +92,27 @@ def train(
     require_known(configured)
     console = console or Output()
     device, accelerator = _set_up(configured.training)
-    folder = RunFolder(_agreed(accelerator, configured.training.out or _new_folder(configured.name)))
-    _in_all(folder.require_new)
-    run = _Run(configured, folder, device, accelerator)
+    out = configured.training.out
+    made = claim_folder(configured.name) if out is None and accelerator.is_main_process else None
+    folder = RunFolder(agreed(accelerator, out or made))
+    try:
+        in_all(folder.require_new)
+        run = _Run(configured, folder, device, accelerator)
+    except BaseException:
+        if made is not None:
+            made.rmdir()
+        raise
     with _alone_in(folder, accelerator, folder.require_new):
         if accelerator.is_main_process:
             folder.create(run.description)
-            if configured.training.device == "auto" and device.type == "cpu":
-                console.print(f"device auto: cpu, as {cuda_obstacle()}", highlight=False)
-            console.print(run.introduction(), highlight=False, soft_wrap=True)
+            on_cpu = configured.training.device == "auto" and device.type == "cpu"
+            lines = ignored_launcher(), f"device auto: cpu, as {cuda_obstacle()}" if on_cpu else "", run.introduction()
+            for line in filter(None, lines):
+                console.print(line, highlight=False, soft_wrap=True)
         return run.go(console)
 
 
+@torch_defaults()
 def resume(
     path: Path,
     steps: int | None = None,
@@ -368,28 +377,6 @@ def _alone_in(folder: RunFolder, accelerator: Accelerator, check: Callable[[], N
                 folder.path.mkdir(parents=True, exist_ok=True)
                 held.enter_context(locked(folder.lock, refusal))
 
-        _in_all(lock)
-        _in_all(check)
+        in_all(lock)
+        in_all(check)
         yield
-
-
-def _in_all(attempt: Callable[[], None]) -> None:
-    """Call `attempt` in every process. If one raises `UserError`, raise it in all, because they would wait for it."""
-    refusal = None
-    try:
-        attempt()
-    except UserError as error:
-        refusal = str(error)
-    refusals = [text for text in gather_object([refusal]) if text is not None]
-    if refusals:
-        raise UserError(refusals[0])
-
-
-def _new_folder(preset: str) -> Path:
-    return Path("runs") / f"{preset}-{datetime.now():%Y%m%d-%H%M%S}"
-
-
-def _agreed(accelerator: Accelerator, path: Path) -> Path:
-    """Return the main process's path. It may hold the time, and other processes' clocks may show the next second."""
-    [agreed] = broadcast_object_list([path])
-    return Path(agreed)

@@ -1,4 +1,4 @@
-"""A run that is stopped from outside keeps what it has done, whatever stops it. Each command is a process of its own."""
+"""A run that is stopped from outside keeps what it has done, whatever stops it. Each command is its own process."""
 
 from __future__ import annotations
 

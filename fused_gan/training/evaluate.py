@@ -75,6 +75,9 @@ def evaluate(
     wanted = training.extractor if extractor is None else str(extractor)
     found = find_extractor(wanted, source, sampler.image_shape).to(where)
     images = load(source, training.image_size, training.channels)
+    images = RunDescription.from_json(loaded.config).with_its_classes(images, source)
+    if sampler.classes and images.labels is not None:  # a run that recorded no names has them from the data
+        sampler = dataclasses.replace(sampler, class_names=images.class_names)
     shape = tuple(images.images.shape[1:])
     require(
         shape == sampler.image_shape,

@@ -31,7 +31,7 @@ def read_csv(path: Path) -> ImageData:
         # ndmin: one line is one image. int64: labels may be any integers.
         values = np.loadtxt(path, np.int64, delimiter=",", skiprows=int(named), ndmin=2, encoding="utf-8-sig")
     except Exception as error:  # OSError, UnicodeDecodeError, ValueError with line and column, MemoryError …
-        raise UserError(f"{path}: cannot be read as a CSV of integers: {error or type(error).__name__}") from error
+        raise UserError(f"{path}: cannot be read as a CSV of integers: {str(error) or type(error).__name__}") from error
     require(len(values) > 0, f"{path}: it holds no images")
     columns = values.shape[1]
     label = first.index(_LABEL) if named and _LABEL in first and len(first) == columns else None

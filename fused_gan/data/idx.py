@@ -96,7 +96,7 @@ class _ImageFile:
         words = re.split(r"[-_. ]+", _unpacked(path.name).lower())
         names, parts, split = [], [], ""
         for word in words:
-            plain = word if word in SPLITS else word.rstrip("0123456789")
+            plain = word if word in SPLITS else re.sub(r"[0-9]+k?$", "", word)
             if word in ("images", "idx3", "ubyte"):
                 continue
             if plain in SPLITS:
@@ -231,4 +231,4 @@ def _read_bytes(path: Path) -> bytes:
             return lzma.decompress(content)
         return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
     except Exception as error:  # OSError, EOFError, zlib.error, LZMAError, MemoryError of a false size …
-        raise UserError(f"{path}: cannot be read: {error or type(error).__name__}") from error
+        raise UserError(f"{path}: cannot be read: {str(error) or type(error).__name__}") from error

@@ -129,4 +129,4 @@ def _array(path: Path, archive: Any, name: str) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: cannot be read as an .npz of plain arrays: {error or type(error).__name__}")
+    return UserError(f"{path}: cannot be read as an .npz of plain arrays: {str(error) or type(error).__name__}")

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fused_gan.base.errors import UserError, require
 
@@ -71,7 +71,8 @@ def read_picture(path: Path, image_size: int | None, channels: int | None) -> Pi
         UserError: the file cannot be read, or nothing says which of its values is white. The message names the file.
     """
     try:
-        with Image.open(path) as opened:
+        # Not by its name: Pillow then maps an uncompressed TIFF into memory, and scrambles it if it lies on its side.
+        with path.open("rb") as file, Image.open(file) as opened:
             # Before the pixels are read: then Pillow may have closed the file.
             further = getattr(opened, "n_frames", 1) - 1
             stored = str(opened.tile)  # says how values are stored, which the mode does not keep
@@ -84,9 +85,11 @@ def read_picture(path: Path, image_size: int | None, channels: int | None) -> Pi
             return Picture(fitted(image, image_size, channels), brightest, further)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+    except UnidentifiedImageError as error:  # whose message is about the object that was opened
+        raise UserError(f"{path}: cannot be read as a picture: not of a kind that Pillow knows, or damaged") from error
     except Exception as error:
         # Pillow's readers raise whatever the damage leads to: SyntaxError, struct.error, IndexError, MemoryError …
-        raise UserError(f"{path}: cannot be read as a picture: {error or type(error).__name__}") from error
+        raise UserError(f"{path}: cannot be read as a picture: {str(error) or type(error).__name__}") from error
 
 
 def fitted(picture: Image.Image, image_size: int | None, channels: int | None) -> Image.Image:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fused_gan.base.errors import require
+from fused_gan.base.errors import UserError, require
 from fused_gan.data.folders import HIDDEN, SPLITS, listing, notes
 from fused_gan.data.image_data import ImageData, PassedOver, listed, natural_key
 from fused_gan.data.picture_file import SUFFIXES, Picture, is_picture, read_picture
@@ -43,11 +43,13 @@ def read_picture_folder(folder: Path, image_size: int | None, channels: int | No
         f"{folder}: expected pictures ({', '.join(SUFFIXES)}), or folders of them, one per class, "
         f"got {'both' if pictures else 'neither'}, and no IDX image file either{_what_may_be_meant(files, folders)}",
     )
-    require(
-        not classes or not all(path.name.lower() in SPLITS for path in classes),
-        f"{folder}: expected one data set, got {listed([path.name for path in classes])}, which are parts of one and "
-        f"not classes; choose one, as --data {classes[0] if classes else ''}",
-    )
+    if classes and all(path.name.lower() in SPLITS for path in classes):
+        names = listed([path.name for path in classes])
+        first = min(classes, key=_train_first)
+        raise UserError(
+            f"{folder}: expected one data set, got {names}, which are parts of one and not classes; choose one, as "
+            f"--data {first}"
+        )
     paths, labels = pictures, None
     if classes:
         labelled = [(path, label) for label, of in enumerate(classes) for path in inside[of]]
@@ -113,8 +115,12 @@ def _what_may_be_meant(files: Sequence[Path], folders: Sequence[Path]) -> str:
     """Return the end of a message that names what lies in a folder and can be given itself."""
     within = [path for path in folders if _holds_data(path)]
     found = [path for path in files if path.suffix in (".npz", ".csv")] + within
-    found.sort(key=lambda path: "train" not in path.name)
+    found.sort(key=_train_first)
     return f"; choose one of {listed([path.name for path in found])}, as --data {found[0]}" if found else ""
+
+
+def _train_first(path: Path) -> bool:
+    return "train" not in path.name.lower()
 
 
 def _holds_data(folder: Path) -> bool:

@@ -175,7 +175,7 @@ class Checkpoints:
     def forget_after(self, step: int) -> None:
         """Remove the checkpoints of later steps, except the best: from `step` on the run takes another course."""
         for path in self.all():
-            if path.name > self.path(step).name:
+            if self.step(path) > step:
                 path.unlink()
 
     def last(self) -> Path:

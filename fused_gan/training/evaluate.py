@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def evaluate(
     preset = _preset(folder, loaded.config)
     sampler = make_sampler(loaded, path, where)
     training = preset.training
-    source = training.data if data is None else data
+    source = training.data if data is None else os.path.expanduser(data)
     wanted = training.extractor if extractor is None else str(extractor)
     found = find_extractor(wanted, source, sampler.image_shape).to(where)
     images = load(source, training.image_size, training.channels)

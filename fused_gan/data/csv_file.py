@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -28,13 +29,15 @@ def read_csv(path: Path) -> ImageData:
         with path.open(encoding="utf-8-sig") as file:
             first = [word.strip().strip('"').lower() for word in file.readline().split(",")]
         named = not all(map(_is_integer, first))
-        # ndmin: one line is one image. int64: labels may be any integers.
-        values = np.loadtxt(path, np.int64, delimiter=",", skiprows=int(named), ndmin=2, encoding="utf-8-sig")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of no lines, which is an error below
+            values = np.loadtxt(path, np.int32, delimiter=",", skiprows=int(named), ndmin=2, encoding="utf-8-sig")
     except Exception as error:  # OSError, UnicodeDecodeError, ValueError with line and column, MemoryError …
         raise UserError(f"{path}: cannot be read as a CSV of integers: {str(error) or type(error).__name__}") from error
     require(len(values) > 0, f"{path}: it holds no images")
     columns = values.shape[1]
-    label = first.index(_LABEL) if named and _LABEL in first and len(first) == columns else None
+    require(len(first) == columns, f"{path}: expected {len(first)} values per line, as in the first, got {columns}")
+    label = first.index(_LABEL) if named and _LABEL in first else None
     if label is None and math.isqrt(columns) ** 2 != columns:
         label = 0
     labels = None if label is None else values[:, label]

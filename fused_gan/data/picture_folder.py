@@ -21,8 +21,8 @@ DARKEST = 1 / 4  # of the range; the brightest value in pictures of more than 8 
 def read_picture_folder(folder: Path, image_size: int | None, channels: int | None) -> ImageData:
     """Read the pictures in a folder, or in its subfolders, which then are the classes, in the order of their names.
 
-    Numbers in the names of classes count as numbers: 2 comes before 10. Pictures are ordered by their names as text. A
-    subfolder without pictures is not a class.
+    Numbers in the names of classes count as numbers: class 2 comes before class 10. Images are ordered by the names of
+    folder and file as text. A subfolder without pictures is not a class.
 
     Args:
         folder: holds pictures, or folders of pictures.
@@ -52,7 +52,8 @@ def read_picture_folder(folder: Path, image_size: int | None, channels: int | No
         )
     paths, labels = pictures, None
     if classes:
-        labelled = [(path, label) for label, of in enumerate(classes) for path in inside[of]]
+        # By name as text: images keep their places of before the classes were ordered by numbers, so runs go on alike.
+        labelled = [(path, classes.index(of)) for of in sorted(classes) for path in inside[of]]
         paths, labels = [path for path, _ in labelled], np.array([label for _, label in labelled], np.int64)
     read = [read_picture(path, image_size, channels) for path in paths]
     _require_one_size(paths, read)

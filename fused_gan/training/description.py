@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fused_gan.base.errors import require
 from fused_gan.data import ImageData
+from fused_gan.data.image_data import same_class
 from fused_gan.systems.presets import Preset, from_json, to_json
 
 
@@ -89,12 +90,15 @@ class RunDescription:
             "versions": self.versions,
         }
 
-    def with_its_classes(self, data: ImageData, source: str) -> ImageData:
+    def with_its_classes(
+        self, data: ImageData, source: str, trained_on: Callable[[], ImageData] | None = None
+    ) -> ImageData:
         """Return the images with labels as the run numbers its classes.
 
         Args:
             data: images to train the run further on, or to compare its images with.
             source: the data, for the message.
+            trained_on: reads the data of the training, if `data` is other data.
 
         Raises:
             UserError: the data has a class that the run does not know; or the run was begun by a version that read
@@ -107,7 +111,13 @@ class RunDescription:
         )
         if not self.classes:
             return data
-        return data.matched(self.class_names or data.former_names(self.classes, source), source)
+        names = self.class_names
+        if names is None:
+            # Folders were numbered by their places, so only the folders of the training tell the names.
+            by_place = trained_on is not None and data.former_labels != tuple(map(same_class, data.class_names))
+            known = trained_on() if trained_on is not None and by_place else data
+            names = known.former_names(self.classes, source)
+        return data.matched(names, source)
 
     @property
     def fields(self) -> dict[str, Any]:

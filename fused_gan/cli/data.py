@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import tyro
 
+from fused_gan.base.errors import require
 from fused_gan.cli.options import checked_file
 from fused_gan.data import ImageData, load
 from fused_gan.data.datasets import evenly_spaced
@@ -39,7 +40,13 @@ class Data:
     """File to write. An existing file is replaced. None takes data-NAME.png in the working folder."""
 
     def run(self) -> int:
-        path = checked_file(self.out or Path(f"data-{_name(self.source)}.png"))
+        path = self.out or Path(f"data-{_name(self.source)}.png")
+        folder = Path(os.path.expanduser(self.source)).resolve()
+        require(
+            folder not in path.resolve().parents,  # where it would be read as one more picture
+            f"out: expected a file outside the folder of the data, got {path}; name one with --out",
+        )
+        checked_file(path)
         data = load(self.source, self.image_size, self.channels)
         count, channels, height, width = data.images.shape
         print(f"images: {count:,} of {channels}×{height}×{width} from {self.source}")

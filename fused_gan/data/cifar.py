@@ -58,7 +58,11 @@ def read_cifar_folder(folder: Path) -> ImageData:
     found = sorted(of_ten or of_hundred, key=lambda path: natural_key(path.name))
     paths = [path for path in found if "test" not in path.name] or found
     rest = [path.name for path in files if path not in paths and path.suffix not in (".txt", ".html")]
-    passed_over = [(HIDDEN, others), ("not of what is read", rest), ("folders", [path.name for path in folders])]
+    passed_over = [
+        (HIDDEN, others),
+        ("files of other parts or kinds", rest),
+        ("folders", [path.name for path in folders]),
+    ]
     return read_cifar_files(paths, notes(passed_over))
 
 

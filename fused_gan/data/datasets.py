@@ -124,12 +124,12 @@ def _load_arrays(source: str, path: Path) -> ImageData:
         return known.read()
     if path.is_dir():
         return read_idx_folder(path) if has_idx_images(path) else read_cifar_folder(path)
-    if path.parent.suffix == ".npz" and path.parent.is_file():
+    if path.parent.suffix.lower() == ".npz" and path.parent.is_file():
         return read_npz(path.parent, path.name)
     require(path.is_file(), f"data: {source!r} is not a file, a folder or one of {', '.join(DATA_SETS)}")
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return read_npz(path)
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         return read_csv(path)
     if is_cifar_name(path.name):
         return read_cifar_files([path])

@@ -11,7 +11,7 @@ from fused_gan.data.image_data import PassedOver
 
 # Names without a leading dot that systems write: Linux, macOS archives, Windows, Synology, QNAP, Python.
 SYSTEM = {
-    "lost+found", "__macosx", "$recycle.bin", "recycler", "system volume information", "thumbs.db", "desktop.ini",
+    "lost+found", "__macosx", "$recycle.bin", "system volume information", "thumbs.db", "desktop.ini",
     "@eadir", "#recycle", "#snapshot", "@recycle", "__pycache__",
 }  # fmt: skip
 HIDDEN = "hidden, of the system, or not files"  # why `listing` leaves entries out

@@ -136,7 +136,7 @@ def read_idx_folder(folder: Path) -> ImageData:
     passed_over = notes(
         [
             (HIDDEN, others),
-            ("not of what is read", [path.name for path in files if path not in used]),
+            ("files of other parts or kinds", [path.name for path in files if path not in used]),
             ("folders", [path.name for path in folders]),
         ]
     )

@@ -22,7 +22,7 @@ class PassedOver:
     """What a reader found beside the images and did not read.
 
     Attributes:
-        reason: why, as "not pictures".
+        reason: why, as "files with other endings".
         names: the files, folders or arrays.
         count: how many things; None if they are the names.
     """

@@ -58,7 +58,7 @@ def read_npz(path: Path, split: str = "") -> ImageData:
         unused = [name for name in archive.files if name not in {part.images, part.labels, *_OURS}]
     if labels is None and part.images == "arr_0":
         labels = _labels_beside(path)
-    passed_over = notes([("arrays not of what is read", unused)])
+    passed_over = notes([("arrays of other parts or kinds", unused)])
     if labels is not None and labels.ndim == 2 and labels.shape[:1] == images.shape[:1]:
         if labels.shape[1] == 1:  # MedMNIST's, Keras'
             labels = labels[:, 0]
@@ -66,7 +66,7 @@ def read_npz(path: Path, split: str = "") -> ImageData:
             passed_over.append(PassedOver(f"labels of {labels.shape[1]} values per image", (part.labels,)))
             labels = None
     if part.images == "arr_0" and labels is not None and labels.ndim != 1:
-        passed_over.append(PassedOver("arrays not of what is read", (part.labels,)))
+        passed_over.append(PassedOver("arrays of other parts or kinds", (part.labels,)))
         labels = None
     return ImageData.from_arrays(str(path), images, labels, _texts(path, names), passed_over)
 

@@ -28,6 +28,7 @@ SUFFIXES = (
     ".pgm", ".ppm", ".pbm", ".pnm",
 )  # fmt: skip
 _ORIENTATION = 0x0112  # the EXIF tag
+_PHOTOMETRIC = 0x0106  # the TIFF tag
 _UPRIGHT = {  # by the tag's value
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -134,7 +135,8 @@ def _of_one_deep_channel(opened: Image.Image, stored: str, transparent: Any) -> 
             bool(((values >= 0) & (values <= 1)).all()),  # not with NaN
             "expected floating-point values of 0…1, which are black and white, got others; scale them",
         )
-        return Image.fromarray((values * 255).round().astype(np.uint8)), float(values.max())
+        grey = (values * 255).round().astype(np.uint8)
+        return _over_white(_with_black_zero(opened, grey), None), float(values.max())
     # Pillow reads 16-bit PGM files, and its older versions 16-bit PNG files, as 32-bit integers.
     require(
         opened.mode != "I" or opened.format in ("PNG", "PPM"),
@@ -142,9 +144,14 @@ def _of_one_deep_channel(opened: Image.Image, stored: str, transparent: Any) -> 
     )
     white = 4095 if "I;12" in stored else 65535
     scaled = (values.astype(np.int64) * 255 // 4095 if white == 4095 else values >> 8).astype(np.uint8)
-    image = _over_white(scaled, values == transparent) if isinstance(transparent, int) else Image.fromarray(scaled)
-    return image, float(values.max()) / white
+    mask = values == transparent if isinstance(transparent, int) else None
+    return _over_white(_with_black_zero(opened, scaled), mask), float(values.max()) / white
 
 
-def _over_white(grey: NDArray[np.uint8], transparent: NDArray[np.bool_]) -> Image.Image:
-    return Image.fromarray(np.where(transparent, 255, grey).astype(np.uint8))
+def _with_black_zero(opened: Image.Image, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the pixels, inverted where a TIFF says that 0 is white. Pillow inverts those of 8 bits alone."""
+    return 255 - grey if getattr(opened, "tag_v2", {}).get(_PHOTOMETRIC) == 0 else grey
+
+
+def _over_white(grey: NDArray[np.uint8], transparent: NDArray[np.bool_] | None) -> Image.Image:
+    return Image.fromarray(grey if transparent is None else np.where(transparent, 255, grey).astype(np.uint8))

@@ -15,6 +15,7 @@ from fused_gan.data.folders import HIDDEN, SPLITS, listing, notes
 from fused_gan.data.image_data import ImageData, PassedOver, listed, natural_key
 from fused_gan.data.picture_file import SUFFIXES, Picture, is_picture, read_picture
 
+DATA_ENDINGS = (".npz", ".csv", ".bin", "ubyte", "ubyte.gz", "ubyte.xz")
 DARKEST = 1 / 4  # of the range; the brightest value in pictures of more than 8 bits reaches it
 
 
@@ -35,6 +36,7 @@ def read_picture_folder(folder: Path, image_size: int | None, channels: int | No
             dark because it holds fewer bits than its file has place for. The message names the folder or the picture.
     """
     files, folders, _ = listing(folder)
+    folders = [path for path in folders if not _is_run(path)]
     inside = {path: [file for file in listing(path)[0] if is_picture(file)] for path in folders}
     classes = sorted((path for path in folders if inside[path]), key=lambda path: natural_key(path.name))
     pictures = list(filter(is_picture, files))
@@ -85,8 +87,9 @@ def _passed_over(folder: Path, classes: Sequence[Path]) -> list[PassedOver]:
     return notes(
         [
             (HIDDEN, others),
-            ("not pictures", not_pictures),
-            ("folders without pictures", [path.name for path in folders if path not in classes]),
+            ("files with other endings", not_pictures),
+            ("run folders", [path.name for path in folders if _is_run(path)]),
+            ("folders without pictures", [p.name for p in folders if p not in classes and not _is_run(p)]),
             ("folders within a class", deeper),
         ]
     )
@@ -115,9 +118,14 @@ def _former_classes(folder: Path) -> list[str]:
 def _what_may_be_meant(files: Sequence[Path], folders: Sequence[Path]) -> str:
     """Return the end of a message that names what lies in a folder and can be given itself."""
     within = [path for path in folders if _holds_data(path)]
-    found = [path for path in files if path.suffix in (".npz", ".csv")] + within
+    found = [path for path in files if path.name.endswith(DATA_ENDINGS)] + within
     found.sort(key=_train_first)
     return f"; choose one of {listed([path.name for path in found])}, as --data {found[0]}" if found else ""
+
+
+def _is_run(folder: Path) -> bool:
+    """Whether a training wrote the folder, which has pictures, too. Then its data is still what it was begun with."""
+    return (folder / "config.json").is_file() and (folder / "checkpoints").is_dir()
 
 
 def _train_first(path: Path) -> bool:
@@ -126,7 +134,7 @@ def _train_first(path: Path) -> bool:
 
 def _holds_data(folder: Path) -> bool:
     files, folders, _ = listing(folder)
-    return any(is_picture(path) or path.name.endswith(("ubyte", "ubyte.gz")) for path in files) or any(
+    return any(is_picture(path) or path.name.endswith(DATA_ENDINGS) for path in files) or any(
         any(map(is_picture, listing(path)[0])) for path in folders
     )
 

@@ -42,7 +42,7 @@ def test_it_says_shape_values_classes_and_what_is_passed_over(
         "  bee  12",
         "passed over:",
         "  hidden, of the system, or not files: 1 (.cache)",
-        "  not pictures: 1 (notes.txt)",
+        "  files with other endings: 1 (notes.txt)",
         "grid: data-photos.png",
     ]
 

@@ -98,7 +98,7 @@ def test_all_that_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     (tmp_path / "apple" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     assert passed_over(load(str(tmp_path))) == [
         "hidden, of the system, or not files: 3 (.DS_Store, apple/._1.png, apple/gone.png)",
-        "not pictures: 4 (film.mp4, notes.txt, apple/old.png~ and 1 more)",
+        "files with other endings: 4 (film.mp4, notes.txt, apple/old.png~ and 1 more)",
         "folders without pictures: 2 (deep, empty)",
         "folders within a class: 1 (apple/more)",
     ]
@@ -129,6 +129,16 @@ def test_parts_with_classes_inside_are_named_too(tmp_path: Path) -> None:
         load(str(tmp_path))
 
 
+def test_a_run_in_its_own_data_folder_is_not_data(tmp_path: Path) -> None:
+    save(tmp_path, 0, 1)
+    save(tmp_path / "run", 2)
+    with pytest.raises(UserError, match="got both"):
+        load(str(tmp_path))
+    (tmp_path / "run" / "config.json").write_text("{}")
+    (tmp_path / "run" / "checkpoints").mkdir()
+    assert passed_over(load(str(tmp_path))) == ["run folders: 1 (run)"]
+
+
 def test_classes_are_ordered_by_the_numbers_in_their_names(tmp_path: Path) -> None:
     for name in ("10", "9", "1", "part 10", "part 9"):
         save(tmp_path / name, 0)
@@ -154,7 +164,7 @@ def test_a_line_says_the_classes_with_their_sizes(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("?")
     assert load(str(tmp_path)).about("photos") == [
         "3 images of 1×5×4 from photos in 2 classes (bee 2, cat 1)",
-        "passed over: not pictures: 1 (notes.txt)",
+        "passed over: files with other endings: 1 (notes.txt)",
     ]
     np.savez(tmp_path / "many.npz", images=IMAGES.repeat(5, 0), labels=np.arange(30))
     [line] = load(str(tmp_path / "many.npz")).about("it")
@@ -205,7 +215,7 @@ def test_of_train_and_others_train_is_read_and_the_others_are_named(
     read = load(str(tmp_path))
     assert len(read.images) == 6
     [note] = passed_over(read)
-    assert note.startswith("not of what is read: 3 (")
+    assert note.startswith("files of other parts or kinds: 3 (")
     assert f"{data_set}{held_out}-images-idx3-ubyte" in note
 
 

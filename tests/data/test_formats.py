@@ -115,7 +115,9 @@ def test_the_parts_of_an_archive_are_chosen_by_name(tmp_path: Path, images: str,
     assert np.array_equal(read.images.permute(0, 2, 3, 1), COLOUR)
     assert labels_of(read) == ["4", "5", "6", "4", "5", "6"]
     others = [name.format(split) for split in ("val", "test") for name in (images, labels)]
-    assert list(map(str, read.passed_over)) == [f"arrays not of what is read: 4 ({', '.join(others[:3])} and 1 more)"]
+    assert list(map(str, read.passed_over)) == [
+        f"arrays of other parts or kinds: 4 ({', '.join(others[:3])} and 1 more)"
+    ]
     assert len(load(f"{path}/test").images) == 4
     with pytest.raises(UserError, match="expected one of the parts train, val, test, got tset"):
         load(f"{path}/tset")
@@ -178,7 +180,7 @@ def test_cifar_10_is_read_in_the_order_of_its_batches(tmp_path: Path) -> None:
     read = load(str(tmp_path))
     assert np.array_equal(read.images.permute(0, 2, 3, 1), pixels[:5])
     assert labels_of(read) == ["5", "6", "7", "8", "9"]
-    assert list(map(str, read.passed_over)) == ["not of what is read: 1 (test_batch.bin)"]
+    assert list(map(str, read.passed_over)) == ["files of other parts or kinds: 1 (test_batch.bin)"]
     names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
     (tmp_path / "batches.meta.txt").write_text("\n".join(names) + "\n\n")
     assert labels_of(load(str(tmp_path))) == names[5:]

@@ -12,7 +12,7 @@ from PIL import Image, features
 
 from fused_gan.base.errors import UserError
 from fused_gan.data import load
-from helpers.picture_bytes import GREY_ALPHA, RGB, pgm, png, ppm, saved, tiff_of_12_bits
+from helpers.picture_bytes import GREY_ALPHA, RGB, pgm, png, ppm, saved, tiff_of_12_bits, tiff_with_white_zero
 
 RAMP = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
 BYTES = (RAMP >> 8).astype(np.uint8)
@@ -43,6 +43,12 @@ def test_more_than_8_bits_are_scaled_by_the_depth_that_the_file_says(tmp_path: P
     assert pixels.shape == (8, 8)
     assert np.abs(pixels.astype(int) - BYTES).max() <= 1
     assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("pixels", [BYTES, RAMP, (RAMP / 65535).astype(np.float32)])
+def test_a_tiff_whose_zero_is_white_is_no_negative(tmp_path: Path, pixels: Any) -> None:
+    shown = read(tmp_path, "a.tif", tiff_with_white_zero(pixels))
+    assert np.abs(shown.astype(int) - (255 - BYTES)).max() <= 1
 
 
 def test_colours_of_16_bits_are_scaled_too(tmp_path: Path) -> None:

@@ -51,6 +51,14 @@ def saved(pixels: Any, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def tiff_with_white_zero(pixels: Any) -> bytes:
+    """A grey TIFF of which the tag PhotometricInterpretation says that 0 is white."""
+    content = saved(pixels, "TIFF")
+    entry = struct.pack("<HHI", 0x0106, 3, 1)  # tag, type, count; the value follows
+    assert content.count(entry + b"\1") == 1
+    return content.replace(entry + b"\1", entry + b"\0")
+
+
 def tiff_of_12_bits(pixels: Any) -> bytes:
     """A grey TIFF of 12 bits per value, two values in three bytes. The width is even."""
     height, width = pixels.shape

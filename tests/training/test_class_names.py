@@ -100,7 +100,7 @@ def test_the_first_line_of_a_run_says_the_classes(place: Path, capsys: pytest.Ca
     assert main(["train", "cgan", *options, "--device", "cpu"]) == 0
     first, second, *_ = capsys.readouterr().out.splitlines()
     assert f"400 images of 1×8×8 from {place / 'data'} in 4 classes (2 100, 10 100, ant 100, bee 100)" in first
-    assert second == "passed over: not pictures: 1 (notes [old].txt)"
+    assert second == "passed over: files with other endings: 1 (notes [old].txt)"
 
 
 def test_samples_are_asked_for_by_name(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

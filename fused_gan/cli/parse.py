@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ import tyro
 
 from fused_gan.base.errors import UserError, require
 from fused_gan.cli import doctor
+from fused_gan.cli.data import Data
 from fused_gan.cli.evaluate import Evaluate, Extractor, Report
 from fused_gan.cli.options import OPTIONS, with_help
 from fused_gan.cli.pictures import Interpolate, Reconstruct, Sample
@@ -20,6 +23,10 @@ from fused_gan.cli.study import StudyCommand
 from fused_gan.cli.train import Resume, Train
 from fused_gan.systems.presets import from_json
 from fused_gan.training import PRESETS
+
+
+def _expanded(option: re.Match[str]) -> str:
+    return option[1] + os.path.expanduser(option[2])
 
 
 class Command(Protocol):
@@ -44,12 +51,13 @@ def parse(arguments: Sequence[str]) -> Command:
         UserError: an option's value is out of range.
         SystemExit: with 2 for arguments that cannot be parsed, or 0 after --help. The text is printed.
     """
-    arguments = list(arguments)
+    # A shell expands the ~ of `--out ~/run`, but not that of `--out=~/run`.
+    arguments = [re.sub(r"^(--[\w-]+=)(~.*)", _expanded, word) for word in arguments]
     if arguments[:1] == ["train"] and len(arguments) > 1 and arguments[1] in PRESETS:
         return _parse_training(arguments[1], arguments[2:])
     app = tyro.extras.SubcommandApp()
     app.command(_presets_app(), name="train", help="Train a system.")
-    for command in (Resume, Sample, Interpolate, Reconstruct, Evaluate, Extractor, Report, Doctor):
+    for command in (Data, Resume, Sample, Interpolate, Reconstruct, Evaluate, Extractor, Report, Doctor):
         app.command(name=command.__name__.lower())(command)
     app.command(name="study")(StudyCommand)
     parsed: Command = app.cli(

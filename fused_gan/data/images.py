@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from fused_gan.base.files import atomic_write
+from fused_gan.data.image_data import same_class
 
 Pixels = NDArray[np.uint8]
 
@@ -78,20 +79,34 @@ def save_pngs(folder: Path, images: Pixels, first: int) -> None:
 
 
 def save_samples(
-    path: Path, chunks: Iterable[Pixels], count: int, seed: int, labels: NDArray[np.int64] | None = None
+    path: Path,
+    chunks: Iterable[Pixels],
+    count: int,
+    seed: int,
+    labels: NDArray[np.int64] | None = None,
+    class_names: Sequence[str] = (),
 ) -> None:
     """Write images as an NPZ that `fused_gan.data.load` reads back, one chunk in memory at a time.
 
     Arrays in the file: `images` uint8 (N, H, W) for one channel, (N, H, W, 3) for three; `seed` int64 (); with
-    labels, `labels` int64 (N,).
+    labels, `labels` int64 (N,). If every class has an integer as its name, labels are these integers. If not, they are
+    indices of the array `class_names`.
 
     Args:
         path: the file.
         chunks: uint8 (n, C, H, W) each, `count` images together, at least one.
         count: N.
         seed: the seed that the images were made with.
-        labels: the classes of the images.
+        labels: the classes of the images, (count,), as indices of `class_names`.
+        class_names: the names of the classes; by default their numbers.
     """
+    names = None
+    if labels is not None and class_names:
+        values = [same_class(name) for name in class_names]
+        if all(isinstance(value, int) for value in values):
+            labels = np.array(values)[labels]
+        else:
+            names = np.array(class_names)
     with atomic_write(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
         with archive.open("images.npy", "w", force_zip64=True) as file:
             for index, chunk in enumerate(chunks):
@@ -100,7 +115,7 @@ def save_samples(
                     header = {"descr": "|u1", "fortran_order": False, "shape": (count, *pixels.shape[1:])}
                     np.lib.format.write_array_header_1_0(file, header)
                 file.write(np.ascontiguousarray(pixels).data)
-        for name, array in (("seed", np.int64(seed)), ("labels", labels)):
+        for name, array in (("seed", np.int64(seed)), ("labels", labels), ("class_names", names)):
             if array is not None:
                 with archive.open(f"{name}.npy", "w") as file:
                     np.lib.format.write_array(file, np.asarray(array))

@@ -13,6 +13,7 @@ from fused_gan.base.errors import require
 from fused_gan.base.seeds import stream_seed
 from fused_gan.base.torch_state import measuring
 from fused_gan.data import ImageData
+from fused_gan.data.image_data import renumbered
 from fused_gan.evaluation.extractor import SHIPPED, Extractor, load_extractor, shape_options, shape_text
 from fused_gan.evaluation.fidelity import classifier_score, frechet_distance, kernel_distance
 from fused_gan.evaluation.likelihoods import vae_scores
@@ -32,9 +33,10 @@ class Evaluator:
         reference: the real images in the extractor's features.
         images: uint8 (N, C, H, W), the real images themselves; N images are generated.
         others: uint8 (N, C, H, W), other real images.
-        labels: labels of `images`, (N,), or None; a conditional system makes images of the same labels.
+        labels: labels of `images`, (N,), or None; a conditional system makes images of the same classes.
         seed: seed of the noise.
         iwae_k: latents for each image in a VAE's IWAE bound.
+        class_names: the names of the classes that the labels mean.
     """
 
     reference: Reference
@@ -43,6 +45,7 @@ class Evaluator:
     labels: Tensor | None
     seed: int
     iwae_k: int = IWAE_K
+    class_names: tuple[str, ...] = ()
 
     @classmethod
     @measuring()
@@ -77,12 +80,18 @@ class Evaluator:
         chosen, others = split(data, source, samples, seed)
         images, rest = data.images[chosen], data.images[others]
         labels = None if data.labels is None else data.labels[chosen]
-        return cls(reference(extractor, images, rest), images, rest, labels, seed, iwae_k)
+        return cls(reference(extractor, images, rest), images, rest, labels, seed, iwae_k, data.class_names)
 
     @measuring()
     def generated(self, sampler: Sampler) -> Tensor:
-        """Return the generated images that are scored, uint8 (N, C, H, W)."""
-        labels = self.labels if sampler.classes else None
+        """Return the generated images that are scored, uint8 (N, C, H, W).
+
+        Raises:
+            UserError: the real images have a class that a conditional system does not know.
+        """
+        labels = None
+        if sampler.classes and self.labels is not None:
+            labels = renumbered(self.labels, self.class_names, sampler.class_names, "the real images")
         return torch.from_numpy(sampler.sample(len(self.images), self.seed, labels))
 
     @measuring()

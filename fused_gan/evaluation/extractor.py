@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,7 +154,7 @@ def load_extractor(source: str | Path) -> Extractor:
     Raises:
         ExtractorError: the name or file does not exist, or the file is damaged, cut short or not an extractor.
     """
-    path = SHIPPED.get(str(source), Path(source))
+    path = SHIPPED.get(str(source), Path(os.path.expanduser(source)))
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -13,6 +13,7 @@ from fused_gan.base.errors import require
 from fused_gan.base.seeds import stream_seed
 from fused_gan.base.torch_state import measuring
 from fused_gan.data import ImageData, load
+from fused_gan.data.image_data import require_no_negative_class
 from fused_gan.evaluation.classifier import FEATURES, VALUE_RANGE, WIDTHS, Classifier
 from fused_gan.evaluation.extractor import PREPROCESSING, About, Extractor, save_extractor, stored
 
@@ -56,7 +57,7 @@ def train_extractor(
     device = device or torch.device("cpu")
     images = load(data, image_size, channels)
     labels = _labels(data, images)
-    classes = int(labels.max()) + 1
+    classes = len(images.class_names)
     _, depth, height, width = images.images.shape
     # All random numbers are drawn on the CPU, so that every device gets the same weights and batches.
     random = torch.Generator().manual_seed(stream_seed(seed, "extractor"))
@@ -87,13 +88,10 @@ def train_extractor(
 def _labels(source: str, data: ImageData) -> Tensor:
     require(data.labels is not None, f"data: {source} has no class labels, which a classifier learns from")
     assert data.labels is not None
-    require(data.labels.min().item() >= 0, f"data: {source} has a negative class label")
-    classes, counts = torch.unique(data.labels, return_counts=True)
-    require(len(classes) > 1, f"data: {source} has one class only; a classifier needs two or more")
-    require(
-        counts.min().item() >= FEWEST,
-        f"data: {source} has {counts.min()} images of class {classes[counts.argmin()]}; each needs {FEWEST} or more",
-    )
+    require_no_negative_class(data, source)
+    require(len(data.class_names) > 1, f"data: {source} has one class only; a classifier needs two or more")
+    count, name = min(zip(data.class_sizes(), data.class_names, strict=True))
+    require(count >= FEWEST, f"data: {source} has {count} images of class {name}; each needs {FEWEST} or more")
     return data.labels
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fused_gan.base.errors import UserError, require
 from fused_gan.base.seeds import stream_seed
 from fused_gan.base.torch_state import torch_defaults
+from fused_gan.data.image_data import same_class
 from fused_gan.data.images import Pixels, from_uint8, to_uint8
 from fused_gan.models.inference import evaluating
 
@@ -93,6 +94,7 @@ class Sampler:
         value_range: (low, high) of the images.
         classes: number of classes; 0 if the network is not conditional.
         image_shape: (C, H, W).
+        class_names: the names of the classes; by default their numbers.
     """
 
     network: nn.Module
@@ -100,6 +102,11 @@ class Sampler:
     value_range: tuple[float, float]
     classes: int
     image_shape: tuple[int, int, int]
+    class_names: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.class_names:
+            object.__setattr__(self, "class_names", tuple(map(str, range(self.classes))))
 
     @torch_defaults()
     def images(self, noise: Tensor, labels: Tensor | None = None) -> Pixels:
@@ -148,6 +155,21 @@ class Sampler:
         in_range = len(labels) == count and int(labels.min()) >= 0 and int(labels.max()) < self.classes
         require(in_range, f"labels: expected {count} of 0 … {self.classes - 1}, got {labels.tolist()[:10]}")
         return labels
+
+    @torch_defaults()
+    def labels_named(self, names: Sequence[str], count: int) -> Tensor | None:
+        """Return the labels (count,) of images that take the named classes in turn; all classes without names.
+
+        Raises:
+            UserError: the system is not conditional, or has no class of such a name.
+        """
+        if not names or not self.classes:
+            return self.check_labels(torch.arange(count) if names else None, count)
+        places = {same_class(name): index for index, name in enumerate(self.class_names)}
+        unknown = [name for name in names if same_class(name) not in places]
+        known = ", ".join(self.class_names)
+        require(not unknown, f"labels: expected classes of the run ({known}), got {', '.join(unknown)}")
+        return torch.tensor([places[same_class(names[index % len(names)])] for index in range(count)])
 
     @torch_defaults()
     def interpolate(self, rows: int, columns: int, seed: int) -> Pixels:

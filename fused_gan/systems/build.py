@@ -12,6 +12,7 @@ from fused_gan.base.errors import UserError, require
 from fused_gan.base.seeds import stream_seed
 from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data import ImageData
+from fused_gan.data.image_data import require_no_negative_class
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.systems.batches import Batches
 from fused_gan.systems.config import GANTraining, TrainingConfig, VAETraining
@@ -35,14 +36,13 @@ def count_classes(model: GANModel | VAEModel, data: ImageData, source: str) -> i
     """Return how many classes a conditional model has to tell apart; 0 for other models.
 
     Raises:
-        UserError: the data has no labels.
+        UserError: the data has no labels, or negative ones.
     """
     if not model.conditional:
         return 0
     require(data.labels is not None, f"data: {source} has no class labels, which a conditional GAN needs")
-    assert data.labels is not None
-    require(data.labels.min().item() >= 0, f"data: {source} has a negative class label")
-    return int(data.labels.max()) + 1
+    require_no_negative_class(data, source)
+    return len(data.class_names)
 
 
 @torch_defaults()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +34,9 @@ class TrainingConfig:
     """
 
     data: str = "mnist-5k"
-    """mnist-5k, fashion-mnist, digits, an .npz with an array 'images', a folder of IDX files, or a folder of pictures
-    (its subfolders, if any, are the classes)."""
+    """mnist-5k, fashion-mnist, digits, an .npz with an array 'images', a folder of IDX files, a folder of pictures (its
+    subfolders, if any, are the classes), or another format in docs/train.md. fused-gan data shows what would be read.
+    """
 
     image_size: int | None = None
     """Cut each image to its largest centred square, and resize it to this many pixels per side. None takes the images
@@ -142,6 +144,10 @@ class TrainingConfig:
     noise, at most three times per run."""
 
     def __post_init__(self) -> None:
+        for name in ("data", "extractor", "out"):  # from a file or from Python, no shell has expanded the ~ of a path
+            value = getattr(self, name)
+            if isinstance(value, (str, Path)) and str(value).startswith("~"):
+                object.__setattr__(self, name, type(value)(os.path.expanduser(value)))
         counts = ("steps", "batch_size", "gradient_accumulation", "log_interval", "keep_checkpoints")
         for name in (*counts, "evaluate_samples"):
             value = getattr(self, name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fused_gan.base.errors import require
+from fused_gan.data import ImageData
+from fused_gan.data.image_data import same_class
 from fused_gan.systems.presets import Preset, from_json, to_json
 
 
@@ -24,6 +27,8 @@ class RunDescription:
         classes: the number of classes that the system tells apart; 0 if it is not conditional.
         plans: the measured choices between kernels that the run follows; None in runs that recorded none.
         versions: the versions of fused_gan and torch.
+        class_names: the names of the data's classes in the order of their labels; empty without labels. None in runs
+            that recorded none.
     """
 
     preset: str
@@ -34,6 +39,7 @@ class RunDescription:
     classes: int
     plans: list[dict[str, Any]] | None
     versions: dict[str, str]
+    class_names: tuple[str, ...] | None = None
 
     @classmethod
     def of(cls, preset: Preset, training: dict[str, Any], **facts: Any) -> RunDescription:
@@ -55,6 +61,7 @@ class RunDescription:
             KeyError, TypeError, ValueError: a field is missing or has the wrong type.
         """
         channels, height, width = content["image_shape"]
+        names = content.get("class_names")
         return cls(
             preset=content["preset"],
             model=dict(content["model"]),
@@ -62,12 +69,14 @@ class RunDescription:
             image_shape=(channels, height, width),
             images=content["images"],
             classes=content.get("classes", 0),  # none in the configuration of runs before conditional systems
+            class_names=None if names is None else tuple(map(str, names)),
             plans=content.get("plans"),
             versions=dict(content.get("versions") or {}),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the description as JSON holds it."""
+        names = {} if self.class_names is None else {"class_names": list(self.class_names)}
         plans = {} if self.plans is None else {"plans": self.plans}
         return {
             "preset": self.preset,
@@ -76,9 +85,39 @@ class RunDescription:
             "image_shape": list(self.image_shape),
             "images": self.images,
             "classes": self.classes,
+            **names,
             **plans,
             "versions": self.versions,
         }
+
+    def with_its_classes(
+        self, data: ImageData, source: str, trained_on: Callable[[], ImageData] | None = None
+    ) -> ImageData:
+        """Return the images with labels as the run numbers its classes.
+
+        Args:
+            data: images to train the run further on, or to compare its images with.
+            source: the data, for the message.
+            trained_on: reads the data of the training, if `data` is other data.
+
+        Raises:
+            UserError: the data has a class that the run does not know; or the run was begun by a version that read
+                other pixels from these files.
+        """
+        require(
+            self.class_names is not None or data.former_labels is not None,
+            f"data: the run was begun by a version that read the images of {source} transposed, and this one reads "
+            "them upright; train anew",
+        )
+        if not self.classes:
+            return data
+        names = self.class_names
+        if names is None:
+            # Folders were numbered by their places, so only the folders of the training tell the names.
+            by_place = trained_on is not None and data.former_labels != tuple(map(same_class, data.class_names))
+            known = trained_on() if trained_on is not None and by_place else data
+            names = known.former_names(self.classes, source)
+        return data.matched(names, source)
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -73,10 +75,14 @@ def evaluate(
     preset = _preset(folder, loaded.config)
     sampler = make_sampler(loaded, path, where)
     training = preset.training
-    source = training.data if data is None else data
+    source = training.data if data is None else os.path.expanduser(data)
     wanted = training.extractor if extractor is None else str(extractor)
     found = find_extractor(wanted, source, sampler.image_shape).to(where)
-    images = load(source, training.image_size, training.channels)
+    read = functools.partial(load, image_size=training.image_size, channels=training.channels)
+    other = None if _same_source(source, training.data) else functools.partial(read, training.data)
+    images = RunDescription.from_json(loaded.config).with_its_classes(read(source), source, other)
+    if sampler.classes and images.labels is not None:  # a run that recorded no names has them from the data
+        sampler = dataclasses.replace(sampler, class_names=images.class_names)
     shape = tuple(images.images.shape[1:])
     require(
         shape == sampler.image_shape,

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch import Tensor
 
 from fused_gan.base.errors import require
 from fused_gan.base.json_files import write_json
+from fused_gan.data.folders import is_hidden
+from fused_gan.data.image_data import same_class
 from fused_gan.data.images import save_pngs
 from fused_gan.models.sampler import Sampler
 from fused_gan.ops.library import VERSION
@@ -31,9 +34,11 @@ def export_dataset(
     truncation: float | None = None,
     about: dict[str, Any] | None = None,
 ) -> dict[str, int]:
-    """Generate images into class folders. A folder's name is its class, padded with zeros so that names sort by class.
+    """Generate images into class folders. A folder has the name of its class; integers are padded with zeros, so that
+    they sort as text.
 
-    Every class has a folder, even if it is not among `labels`, so that a reader numbers the classes as the system does.
+    Every class has a folder, even if it is not among `labels`, so that other libraries' readers number the classes as
+    the system does.
     The folder appears, or is filled, only after all images have been written.
 
     Args:
@@ -49,7 +54,8 @@ def export_dataset(
         The number of images in each folder.
 
     Raises:
-        UserError: the system is not conditional, a label is out of range, or the folder is not empty.
+        UserError: the system is not conditional, a label is out of range, a class has a name that a folder cannot have,
+            or the folder is not empty.
     """
     require(
         sampler.classes > 0,
@@ -62,8 +68,7 @@ def export_dataset(
     )
     image_labels = sampler.check_labels(labels, count)
     assert image_labels is not None
-    digits = len(str(sampler.classes - 1))
-    names = {label: f"{label:0{digits}d}" for label in range(sampler.classes)}
+    names = dict(enumerate(_folder_names(sampler.class_names)))
     counts = {name: int((image_labels == label).sum()) for label, name in names.items()}
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # which a killed process left
@@ -95,3 +100,13 @@ def export_dataset(
     else:
         temporary.replace(folder)
     return counts
+
+
+def _folder_names(classes: Sequence[str]) -> list[str]:
+    values = [same_class(name) for name in classes]
+    digits = max(map(len, classes))
+    names = [f"{value:0{digits}d}" if isinstance(value, int) else value for value in values]
+    for name in names:
+        fine = not is_hidden(name) and Path(name).name == name and "\0" not in name
+        require(fine, f"as_dataset: expected names of classes that folders can have, got {name!r}")
+    return names

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from fused_gan.base.errors import UserError
+from fused_gan.base.errors import UserError, require
 from fused_gan.models.sampler import Sampler
 from fused_gan.models.weights import load_weights
 from fused_gan.systems.build import build_sampling_network
@@ -51,6 +51,9 @@ def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sample
         preset = from_json(config["preset"], config["model"])
         channels, height, width = config["image_shape"]
         shape, classes = (channels, height, width), config["classes"]
+        # A run that recorded no names knows its classes by their numbers.
+        names = tuple(map(str, config.get("class_names") or range(classes))) if classes else ()
+        require(len(names) == classes, f"class_names: expected {classes} names, got {len(names)}")
         # On the meta device the modules take no memory, whatever sizes the file claims. `assign` puts its tensors in.
         with torch.device("meta"):
             network = build_sampling_network(preset.model, shape, classes)
@@ -58,4 +61,4 @@ def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sample
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, UserError) as error:
         raise CheckpointError(f"{path}: its weights and its configuration do not fit: {error!r}") from error
     network = network.to(device).requires_grad_(False).eval()
-    return Sampler(network, preset.model.z_dim, preset.model.value_range, classes, shape)
+    return Sampler(network, preset.model.z_dim, preset.model.value_range, classes, shape, names)

@@ -108,7 +108,7 @@ def train(
             on_cpu = configured.training.device == "auto" and device.type == "cpu"
             lines = ignored_launcher(), f"device auto: cpu, as {cuda_obstacle()}" if on_cpu else "", run.introduction()
             for line in filter(None, lines):
-                console.print(line, highlight=False, soft_wrap=True)
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
         return run.go(console)
 
 
@@ -186,7 +186,7 @@ def _go_on(
     store = Checkpoints(folder.checkpoints, keep=1)
     device, accelerator = _set_up(preset.training)
     # The description keeps all measured choices of the run, for a machine that can follow them again.
-    run = _Run(preset, folder, device, accelerator, plans=begun.plans if missing else None)
+    run = _Run(preset, folder, device, accelerator, begun, begun.plans if missing else None)
     require(
         (run.description.image_shape, run.description.images) == (begun.image_shape, begun.images),
         f"data: {preset.training.data} is no longer what the run was begun with",
@@ -209,7 +209,7 @@ def _go_on(
             console.print(f"resuming behind step {state.steps_done}", highlight=False)
             if missing:
                 console.print(f"not every kernel is the one that the run was begun with: {missing}", highlight=False)
-            console.print(run.introduction(), highlight=False, soft_wrap=True)
+            console.print(run.introduction(), markup=False, highlight=False, soft_wrap=True)
         return run.go(console)
 
 
@@ -222,12 +222,14 @@ class _Run:
         folder: RunFolder,
         device: torch.device,
         accelerator: Accelerator,
+        begun: RunDescription | None = None,
         plans: list[dict[str, Any]] | None = None,
     ) -> None:
         config, model = preset.training, preset.model
         self.name, self.config, self.folder, self._device = preset.name, config, folder, device
         self.accelerator = accelerator
         data = load(config.data, config.image_size, config.channels)
+        data = data if begun is None else begun.with_its_classes(data, config.data)
         self.system: GAN | VAE = build_system(model, config, data, device, accelerator)
         shape, classes = self.system.data.shape, count_classes(model, data, config.data)
         self.description = RunDescription.of(
@@ -236,11 +238,13 @@ class _Run:
             image_shape=shape,
             images=len(data.images),
             classes=classes,
+            class_names=data.class_names,
             # Kernels differ in the last digits, so a run continues with the kernels that it was begun with.
             plans=followed_plans(device) if plans is None else plans,
             versions={"fused_gan": VERSION, "torch": torch.__version__},
         )
-        sampler = Sampler(self.system.sampling_network, model.z_dim, model.value_range, classes, shape)
+        self._data_text, names = data.about(config.data), data.class_names if classes else ()
+        sampler = Sampler(self.system.sampling_network, model.z_dim, model.value_range, classes, shape, names)
         evaluator = self._evaluator(data, sampler) if config.evaluates and accelerator.is_main_process else None
         self._agreement = Agreement(accelerator, device)
         self.recorder = Recorder(self.system, sampler, folder, self.description, Monitor(self.system), evaluator)
@@ -253,14 +257,13 @@ class _Run:
         return Evaluator.of(data, config.data, extractor, config.evaluate_samples, config.seed)
 
     def introduction(self) -> str:
-        """Return a line that says what is trained, on which device and which data."""
-        channels, height, width = self.system.data.shape
+        """Return a line that says what is trained, on which device and which data, and a line of what is left out."""
+        found, *left_out = self._data_text
         processes = self.accelerator.num_processes
         return (
             f"{self.name} on {self._device}{f' in {processes} processes' if processes > 1 else ''}, "
-            f"{len(self.system.data):,} images of {channels}×{height}×{width} from {self.config.data}"
-            f"{', kept on the host' if self.system.data.on_host else ''}, run folder {self.folder.path}"
-            f"{self._about_the_graph()}"
+            f"{found}{', kept on the host' if self.system.data.on_host else ''}, run folder {self.folder.path}"
+            f"{self._about_the_graph()}{''.join(f'{chr(10)}{line}' for line in left_out)}"
         )
 
     def _about_the_graph(self) -> str:

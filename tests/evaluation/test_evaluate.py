@@ -115,6 +115,7 @@ def test_a_conditional_system_is_asked_for_the_classes_of_the_real_images(place:
 
     class Sampler:
         classes = 4
+        class_names = ("0", "1", "2", "3")
 
         def sample(self, count: int, seed: int, labels: Any) -> Any:
             asked.append((count, seed, labels))

@@ -145,10 +145,20 @@ def _origin(module: nn.Module, trace: bool) -> Origin | None:
     if isinstance(module, FusedSequential) or origin_of(module) or class_obstacle(module):
         return None
     if isinstance(module, nn.Sequential) and runs_children_in_order(stock):
-        has_fused_chain = any(isinstance(step, LayerChain) and step.fused for step in Recipe(module).steps)
-        return Origin(stock, None) if has_fused_chain else None
+        return Origin(stock, None) if _has_fused_chain(module) else None
     calls = activation_calls(module) if trace else []
     return Origin(stock, _activations(module)) if calls and not isinstance(calls, str) else None
+
+
+def _has_fused_chain(container: nn.Sequential) -> bool:
+    """Whether a chain is fused in a call of the container, or of a Sequential below it.
+
+    The Sequential below alone would not know what the container's other children do to its output.
+    """
+    recipe = Recipe(container)
+    return any(isinstance(step, LayerChain) and step.fused for step in recipe.steps) or any(
+        map(_has_fused_chain, recipe.nested)
+    )
 
 
 def class_obstacle(module: nn.Module) -> str | None:

@@ -13,7 +13,7 @@ import types
 import warnings
 from abc import ABCMeta
 from types import BuiltinFunctionType, FunctionType, NoneType
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 from torch import nn
 
@@ -145,10 +145,20 @@ def _origin(module: nn.Module, trace: bool) -> Origin | None:
     if isinstance(module, FusedSequential) or origin_of(module) or class_obstacle(module):
         return None
     if isinstance(module, nn.Sequential) and runs_children_in_order(stock):
-        has_fused_chain = any(isinstance(step, LayerChain) and step.fused for step in Recipe(module).steps)
-        return Origin(stock, None) if has_fused_chain else None
+        return Origin(stock, None) if _has_fused_chain(module) else None
     calls = activation_calls(module) if trace else []
     return Origin(stock, _activations(module)) if calls and not isinstance(calls, str) else None
+
+
+def _has_fused_chain(container: nn.Sequential) -> bool:
+    """Whether a chain is fused in a call of the container, or of a Sequential below it.
+
+    The Sequential below alone would not know what the container's other children do to its output.
+    """
+    recipe = Recipe(container)
+    return any(isinstance(step, LayerChain) and step.fused for step in recipe.steps) or any(
+        map(_has_fused_chain, recipe.nested)
+    )
 
 
 def class_obstacle(module: nn.Module) -> str | None:
@@ -160,8 +170,10 @@ def class_obstacle(module: nn.Module) -> str | None:
         return f"{stock.__name__} has a __call__ of its own"
     if stock.__reduce_ex__ is not object.__reduce_ex__ or stock.__reduce__ is not object.__reduce__:
         return f"{stock.__name__} has its own way to be pickled"
-    # object's own method is built in; ABCMeta's watch concerns abstract methods alone
-    if hasattr(stock.__init_subclass__, "__func__") or type(stock) not in (type, ABCMeta):
+    # object's own method is built in; Generic's concerns type variables alone, and ABCMeta's watch abstract methods.
+    watch = getattr(stock.__init_subclass__, "__func__", None)
+    of_generic = getattr(Generic.__init_subclass__, "__func__", None)
+    if watch not in (None, of_generic) or type(stock) not in (type, ABCMeta):
         return f"{stock.__name__} keeps watch over its subclasses"
     if any(base.__name__ == "FSDPModule" for base in stock.__mro__):
         return "it was sharded before: fuse first, then fully_shard"

@@ -6,6 +6,7 @@ from math import inf
 from typing import NamedTuple
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from fused_gan.nn.linear import FusedLinear
 from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
@@ -16,7 +17,7 @@ ACTIVATION_MODULES = {type(row.module(DEFAULT_NEGATIVE_SLOPE)): name for name, r
 
 LINEARS = (nn.Linear, FusedLinear)
 
-# torch's modules whose forward computes a new tensor, unless they say that they work in place.
+# Where torch's modules are that compute a new tensor, unless they say that they work in place.
 _HOMES_OF_NEW_OUTPUT = {
     f"torch.nn.modules.{file}"
     for file in (
@@ -25,7 +26,7 @@ _HOMES_OF_NEW_OUTPUT = {
     )
 }
 # The output of these may share the memory of the input.
-_FORWARDS_OF_VIEWS = (nn.Identity.forward, nn.Flatten.forward, nn.Unflatten.forward)
+_VIEWS = (nn.Identity, nn.Flatten, nn.Unflatten)
 
 
 class Layer(NamedTuple):
@@ -133,7 +134,7 @@ def _split_leaky_relus(items: list[Layer | nn.Module], hooked: bool) -> list[Lay
             behind = behind_leaky_relu(items, index)
             # What follows a container that is called by itself may work in place. (Without hooks, the Sequential around
             # the container runs the container's children as its own.)
-            leaves_the_container = index + 1 + len(behind) == len(items) and all(map(_is_view, behind))
+            leaves_the_container = index + 1 + len(behind) == len(items) and all(map(is_view, behind))
             if may_overwrite(behind) or (hooked and leaves_the_container):
                 place = item.modules.index(item.module)
                 found += [Layer(item.linear, "identity", 0.0, None, item.modules[:place]), *item.modules[place:]]
@@ -152,27 +153,36 @@ def behind_leaky_relu(items: list[Layer | nn.Module], index: int) -> list[nn.Mod
         if isinstance(item, Layer):
             break
         behind.append(item)
-        if not _is_view(item):
+        if not is_view(item):
             break
     return behind
 
 
 def may_overwrite(modules: list[nn.Module]) -> bool:
     """Whether one of these modules, called one after the other, may overwrite the input of the first."""
-    return not all(_is_view(module) or _only_reads(module) for module in modules)
+    return not all(is_view(module) or _only_reads(module) for module in modules)
 
 
-def _is_view(module: nn.Module) -> bool:
+def is_view(module: nn.Module) -> bool:
     """Whether the module returns its input, or may return a view of it."""
     if is_customised(module):
         return False
-    forward = type(module).forward
-    if forward.__module__ == nn.Dropout.__module__:  # with nothing to drop it returns its very input
+    kind = _stock_class(module)
+    if kind.__module__ == nn.Dropout.__module__:  # with nothing to drop it returns its very input
         return not module.training or vars(module)["p"] == 0
-    return forward in _FORWARDS_OF_VIEWS
+    return kind in _VIEWS
 
 
 def _only_reads(module: nn.Module) -> bool:
     """Whether the module is known to leave its input as it is and to compute a new tensor."""
-    known = type(module).forward.__module__ in _HOMES_OF_NEW_OUTPUT
+    known = _stock_class(module).__module__ in _HOMES_OF_NEW_OUTPUT
     return known and not is_customised(module) and not vars(module).get("inplace", False)
+
+
+def _stock_class(module: nn.Module) -> type[nn.Module]:
+    """Return the module's class, or the class that a parametrisation has replaced.
+
+    (A subclass that keeps its forward may still work in place, in a method that the forward calls.)
+    """
+    kind = type(module)
+    return kind.__base__ if kind.__module__ == parametrize.__name__ else kind  # type: ignore[return-value]

@@ -48,12 +48,13 @@ class FusedLinear(nn.Module):
         super().__init__()
         find_activation(activation)
         require_slope(negative_slope)
-        linear = nn.Linear(in_features, out_features, bias, device, dtype)
         self.in_features, self.out_features = in_features, out_features
-        self.weight = linear.weight
-        self.register_parameter("bias", linear.bias)  # which may be None
+        self.weight = nn.Parameter(torch.empty(out_features, in_features, device=device, dtype=dtype))
+        added = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
+        self.register_parameter("bias", added)
         self.activation = activation
         self.negative_slope = negative_slope
+        self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """Draw new initial values, as ``nn.Linear.reset_parameters``."""

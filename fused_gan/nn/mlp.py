@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, TypeVar, overload
+from typing import Any, overload
 
 import torch
 from torch import nn
@@ -13,8 +13,6 @@ from torch import nn
 from fused_gan.nn.linear import require_slope
 from fused_gan.nn.sequential import FusedSequential
 from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, find_activation
-
-_Value = TypeVar("_Value")
 
 
 class FusedMLP(FusedSequential):
@@ -68,11 +66,12 @@ class FusedMLP(FusedSequential):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Bring a state dict (a copy that nn.Module made) to this numbering before nn.Module loads it."""
-        names = [prefix + name for name, _ in self.named_parameters(remove_duplicate=False)]
-        values = {name: value for name, value in state_dict.items() if name.startswith(prefix)}
-        for name in values:
-            del state_dict[name]
-        state_dict.update(renumbered(values, names))
+        names = {prefix + name for name, _ in self.named_parameters(remove_duplicate=False)}
+        doubled = {name: _doubled(name, prefix) for name in state_dict if _is_numbered(name, prefix)}
+        # A number that this network does not have is a sign of the old numbering, in which each number has its layer.
+        if not names.issuperset(doubled) and names.issuperset(doubled.values()):
+            values = {new: state_dict.pop(old) for old, new in doubled.items()}
+            state_dict.update(values)
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
@@ -95,28 +94,11 @@ def dense(
             yield ACTIVATIONS[output_activation].module(negative_slope)
 
 
-def renumbered(values: Mapping[str, _Value], names: Sequence[str]) -> dict[str, _Value]:
-    """Return values by other names, where the names given differ in the numbers of layers alone.
-
-    An activation that became a module of its own moves the numbers of all layers behind it, and keeps their order.
-
-    Args:
-        values: a state dict.
-        names: the names of a network that may load it.
-
-    Returns:
-        ``values``, by the network's names if these are as many, and the same in the same order but for numbers.
-    """
-    given, wanted = sorted(values, key=_in_order), sorted(names, key=_in_order)
-    if given == wanted or list(map(_without_numbers, given)) != list(map(_without_numbers, wanted)):
-        return dict(values)
-    return {name: values[key] for name, key in zip(wanted, given, strict=True)}
+def _is_numbered(name: str, prefix: str) -> bool:
+    return name.startswith(prefix) and name.removeprefix(prefix).partition(".")[0].isdecimal()
 
 
-def _in_order(name: str) -> list[tuple[bool, int, str]]:
-    """Return a key that sorts names as layers are numbered, "2.weight" before "10.weight"."""
-    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in name.split(".")]
-
-
-def _without_numbers(name: str) -> list[str]:
-    return ["" if part.isdecimal() else part for part in name.split(".")]
+def _doubled(name: str, prefix: str) -> str:
+    """Return the name with the number behind the prefix doubled, "body.2.weight" for "body.1.weight"."""
+    number, dot, rest = name.removeprefix(prefix).partition(".")
+    return f"{prefix}{2 * int(number)}{dot}{rest}"

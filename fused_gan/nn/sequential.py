@@ -21,6 +21,7 @@ from fused_gan.nn.layers import (
     behind_leaky_relu,
     group_layers,
     is_customised,
+    is_view,
     may_overwrite,
 )
 from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE
@@ -93,7 +94,7 @@ class Recipe:
         self.hooked = hooked if any(type(module) is nn.LeakyReLU for module in self.leaves) else None
         self.steps = _chain_layers(items)
         self.children = [list(walked) for walked in (container, *self.nested)]
-        self.classes = [type(module) for module in self.leaves]
+        self.kinds = [(module, type(module)) for module in (*self.nested, *self.leaves)]
         read = [module for module in (*self.nested, *self.leaves) if _can_be_read(module)]
         self.plain = [vars(module) for module in read if not is_customised(module)]
         self.customised = [module for module in read if is_customised(module)]
@@ -104,11 +105,10 @@ class Recipe:
             if name in vars(module)
         ]
         self.linears = [(module, _parameters(module)) for module in read if isinstance(module, LINEARS)]
-        self.items = items
-        self.behind: list[tuple[int, list[nn.Module], bool]] = []  # of each leaky_relu
+        self.behind: list[tuple[list[nn.Module], list[bool], bool]] = []  # each leaky_relu
         for index, item in enumerate(items):
             if _is_leaky_relu(item) and (behind := behind_leaky_relu(items, index)):
-                self.behind.append((index, behind, may_overwrite(behind)))
+                self.behind.append((behind, list(map(is_view, behind)), may_overwrite(behind)))
 
     def is_current(self, container: nn.Sequential) -> bool:
         """Whether the recipe, if derived now, would be the same.
@@ -131,15 +131,15 @@ class Recipe:
         for linear, parameters in self.linears:
             if _parameters(linear) != parameters:
                 return False
-        for index, behind, value in self.behind:
-            if may_overwrite(behind) != value or len(behind_leaky_relu(self.items, index)) != len(behind):
+        for behind, views, overwritten in self.behind:
+            if list(map(is_view, behind)) != views or may_overwrite(behind) != overwritten:
                 return False
         for walked, children in zip((container, *self.nested), self.children, strict=True):
             # Identity: a module's own __eq__ may call another one equal.
             if len(children) != len(walked._modules) or not all(map(is_, children, walked._modules.values())):
                 return False
         return (
-            self.classes == list(map(type, self.leaves))
+            all(type(module) is kind for module, kind in self.kinds)
             and all(map(is_customised, self.customised))
             and (self.hooked is None or is_customised(container) == self.hooked)
         )

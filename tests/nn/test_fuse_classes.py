@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import pytest
 import torch
@@ -95,6 +95,20 @@ def test_an_abstract_base_class_is_no_obstacle() -> None:
     fused = fuse(Concrete(*layers()))
     assert operators_run(fused, x()) == [["relu"]]
     assert fused.name() == "concrete"
+
+
+Kind = TypeVar("Kind")
+
+
+class OfType(nn.Sequential, Generic[Kind]):
+    pass
+
+
+def test_a_generic_class_is_no_obstacle() -> None:
+    for model in (OfType(*layers()), OfType[int](*layers())):
+        fused = fuse(model)
+        assert isinstance(fused, OfType)
+        assert operators_run(fused, x()) == [["relu"]]
 
 
 def swish(x: Tensor) -> Tensor:

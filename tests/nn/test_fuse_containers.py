@@ -43,6 +43,16 @@ def test_kind_of_sequential_that_runs_otherwise(kind: type[nn.Sequential]) -> No
     assert "forward of its own" in reasons(fused)
 
 
+def test_nested_sequential_that_gets_another_class() -> None:
+    stock = nn.Sequential(nn.Sequential(nn.Linear(5, 5), nn.Tanh()), nn.Linear(5, 5), nn.ReLU()).double()
+    fused = fuse(stock)
+    assert operators_run(fused, x()) == [["tanh", "relu"]]
+    for model in (stock, fused):
+        model[0].__class__ = Reversed
+    inputs = x()
+    torch.testing.assert_close(fused(inputs), stock(inputs))
+
+
 def test_container_with_a_call_of_its_own() -> None:
     stock = Called(nn.Linear(5, 5), nn.ReLU()).double()
     assert type(fuse(stock)) is Called

@@ -77,6 +77,22 @@ def test_a_state_dict_with_the_keys_from_before_the_release(widths: list[int], b
             other.load_state_dict(dict(list(state.items())[:-1]))
 
 
+def test_a_part_of_a_state_dict_with_the_keys_from_before_the_release() -> None:
+    model, other = (FusedMLP([4] * 4) for _ in range(2))
+    state = {f"{index}.weight": layer.weight for index, layer in enumerate(model[::2])}
+    missing, unexpected = other.load_state_dict(state | {"step": torch.ones(1)}, strict=False)
+    assert missing == ["0.bias", "2.bias", "4.bias"]
+    assert unexpected == ["step"]
+    for ours, theirs in zip(other[::2], model[::2], strict=True):
+        assert torch.equal(ours.weight, theirs.weight)
+
+
+def test_a_state_dict_of_another_network_is_refused() -> None:
+    other = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Dropout(), nn.Linear(4, 4))
+    with pytest.raises(RuntimeError, match=r"Missing key.*2\.weight"):
+        FusedMLP([4] * 3).load_state_dict(other.state_dict())
+
+
 def test_parameters_reach_every_layer() -> None:
     model = FusedMLP(WIDTHS, "leaky_relu", "tanh", 0.3, dtype=torch.bfloat16, device="meta")
     assert list(map(type, model[1::2])) == [nn.LeakyReLU, nn.LeakyReLU, nn.Tanh]

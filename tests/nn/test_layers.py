@@ -50,6 +50,16 @@ def test_same_initial_values_and_random_state_from_the_same_seed() -> None:
     assert torch.equal(after_fused, after_stock)
 
 
+class OfOnes(FusedLinear):
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
+
+def test_a_subclass_draws_its_own_initial_values() -> None:
+    assert torch.equal(OfOnes(3, 2).weight, torch.ones(2, 3))
+
+
 def test_state_dict_goes_both_ways() -> None:
     fused, stock = FusedLinear(4, 5), nn.Linear(4, 5)
     assert list(fused.state_dict()) == list(stock.state_dict()) == ["weight", "bias"]

@@ -6,11 +6,13 @@ number of processes changes results only by the order of summation.
 
 from __future__ import annotations
 
+import atexit
 import os
 
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from torch import distributed
 
 from fused_gan.base.errors import require
 from fused_gan.systems.config import Precision
@@ -34,10 +36,19 @@ def make_accelerator(device: torch.device, mixed_precision: Precision = "no") ->
     # Accelerate remembers the first settings of the process and refuses others, but a second run may have others.
     AcceleratorState._reset_state(reset_partial_state=not together)
     hidden = {} if together else {name: os.environ.pop(name) for name in _OF_LAUNCHERS if name in os.environ}
+    if together:
+        atexit.unregister(_leave)
+        atexit.register(_leave)
     try:
         return Accelerator(cpu=device.type == "cpu", mixed_precision=mixed_precision, device_placement=False)
     finally:
         os.environ.update(hidden)
+
+
+def _leave() -> None:
+    """Leave the group of processes. Without that, gloo's threads abort a process that ends, even after an error."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def launched() -> bool:

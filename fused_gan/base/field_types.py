@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import numbers
 import types
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from fused_gan.base.errors import require
 
 _WORDS: dict[Any, str] = {
     int: "an integer",
@@ -45,6 +48,32 @@ def is_a(value: object, kind: Any) -> bool:
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else kind)
+
+
+def settle(config: Any) -> None:
+    """Bring the fields of a frozen dataclass to their kinds: numbers of other libraries, lists, paths given as text.
+
+    Raises:
+        UserError: a field is of another kind; the message names it.
+    """
+    hints = get_type_hints(type(config))
+    for field in dataclasses.fields(config):
+        given = getattr(config, field.name)
+        value, kind = plain(given), hints[field.name]
+        if not is_a(value, kind):
+            # A path may be given as text, and the other way round.
+            value = next((other for other in (_as_path(value), _as_text(value)) if is_a(other, kind)), value)
+        require(is_a(value, kind), f"{field.name}: expected {worded(kind)}, got {given!r}")
+        if value is not given:
+            object.__setattr__(config, field.name, value)
+
+
+def _as_path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) else value
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value
 
 
 def worded(kind: Any) -> str:

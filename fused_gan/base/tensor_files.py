@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load
+from safetensors.torch import load, save_file
 from torch import Tensor
 
 from fused_gan.base.errors import UserError
@@ -38,6 +38,18 @@ def parse(
     if metadata.get("format") != expected:
         raise error(f"{path}: expected a file of format {expected!r}, got {metadata.get('format')!r}; {otherwise}")
     return metadata, tensors
+
+
+def save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a file.
+
+    Raises:
+        OSError: the file cannot be written. (safetensors has an error of its own for a full disk.)
+    """
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        raise OSError(f"{path}: cannot be written: {error}") from error
 
 
 def digest(tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> str:

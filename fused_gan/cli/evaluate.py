@@ -25,7 +25,7 @@ class Evaluate:
     """Run folder of the training."""
 
     checkpoint: str = "last"
-    """last or best of a finished run, or the name of a file in the folder checkpoints."""
+    """last or best of a finished run, the name of a file in its folder checkpoints, or a path."""
 
     samples: int = 2000
     """Generated images, compared with as many real images.
@@ -53,10 +53,14 @@ class Evaluate:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
+    out: Path | None = None
+    """File for the result, as of a run that may only be read. None takes evaluation.json in the run folder."""
+
     def run(self) -> int:
         from fused_gan.evaluation.table import print_evaluation
         from fused_gan.training.evaluate import evaluate  # torchmetrics takes a second: not at start-up
 
+        out = None if self.out is None else checked_file(self.out)
         evaluation = evaluate(
             self.folder,
             checkpoint=self.checkpoint,
@@ -67,9 +71,10 @@ class Evaluate:
             inception=self.inception,
             iwae_k=self.iwae_k,
             device=self.device,
+            out=out,
         )
         print_evaluation(evaluation, Console())
-        print(f"evaluation: {RunFolder(self.folder).evaluation}")
+        print(f"evaluation: {out or RunFolder(self.folder).evaluation}")
         return 0
 
 

@@ -43,11 +43,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), BAD_INPUT)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except Diverged as error:
+        return _fail(str(error), FAILED)
     except BrokenPipeError:  # the reader has gone, as of `| head`, and wants no word
         discard(sys.stdout)
         return 128 + signal.SIGPIPE
-    except (Diverged, OSError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not _lacks_memory(error):
+            raise
+        return _fail(f"out of memory: {error}; {_LESS_MEMORY}", FAILED)
+    except OSError as error:
         return _fail(str(error), FAILED)
+
+
+_LESS_MEMORY = "a smaller --batch-size, --image-size or --count, or --data-place host, takes less"
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Whether an error says that memory could not be had: of Python, NumPy, a GPU, or torch's allocator for the CPU."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "can't allocate memory" in str(error)
 
 
 def _fail(message: str, status: int) -> int:

@@ -47,7 +47,7 @@ class Sample:
     """Also write one PNG per image."""
 
     checkpoint: str | None = None
-    """File in the folder checkpoints, as best.safetensors. None takes the latest."""
+    """last, best, the name of a file in the run's folder checkpoints, or a path. None takes the last."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -63,7 +63,7 @@ class Sample:
         for name in ("count", "grid"):
             value = getattr(self, name)
             require(value > 0, f"{name}: expected a positive integer, got {value}")
-        require(self.seed >= 0, f"seed: expected 0 or a positive integer, got {self.seed}")
+        require(0 <= self.seed < 2**63, f"seed: expected an integer of 0 … 2⁶³ − 1, got {self.seed}")
         require(
             self.truncation is None or self.truncation > 0,
             f"truncation: expected a number above 0, got {self.truncation}",
@@ -102,7 +102,7 @@ class Sample:
         about = {
             "system": description.preset,
             "trained_on": description.training["data"],
-            "checkpoint": self.checkpoint or Checkpoints(run.checkpoints, keep=1).last().name,
+            "checkpoint": Checkpoints(run.checkpoints, keep=1).file(self.checkpoint).name,
         }
         counts = export_dataset(folder, sampler, self.count, self.seed, labels, self.truncation, about)
         print(f"{self.count:,} images of {len(counts)} classes")
@@ -127,7 +127,7 @@ class Interpolate:
     """Seed of the noise."""
 
     checkpoint: str | None = None
-    """File in the folder checkpoints. None takes the latest."""
+    """last, best, the name of a file in the run's folder checkpoints, or a path. None takes the last."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -161,7 +161,7 @@ class Reconstruct:
     """Images, spread evenly over the data."""
 
     checkpoint: str | None = None
-    """File in the folder checkpoints. None takes the latest."""
+    """last, best, the name of a file in the run's folder checkpoints, or a path. None takes the last."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""

@@ -48,12 +48,15 @@ class Resume:
     """Train to this step. None keeps the run's value."""
 
     checkpoint: str | None = None
-    """File in the folder checkpoints to continue from. None takes the latest."""
+    """Checkpoint to continue from: last, best, or a file in the run's folder checkpoints. None takes the last."""
+
+    data: str | None = None
+    """New place of the data, if it has moved. The images have to be those that the run was begun with."""
 
     runtime: Annotated[Any, tyro.conf.arg(constructor=Runtime)] = dataclasses.field(default_factory=Runtime)
 
     def run(self) -> int:
-        return _print_end(resume(self.folder, self.steps, self.checkpoint, **vars(self.runtime)))
+        return _print_end(resume(self.folder, self.steps, self.checkpoint, data=self.data, **vars(self.runtime)))
 
 
 def _print_end(result: RunResult) -> int:

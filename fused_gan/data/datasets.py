@@ -82,6 +82,11 @@ def evenly_spaced(count: int, total: int) -> Tensor:
     return torch.arange(count) * total // count
 
 
+def anywhere(source: str) -> str:
+    """Return a name of a source that means the same in each working directory: a path as an absolute one."""
+    return source if source in DATA_SETS else str(Path(source).absolute())
+
+
 def load(source: str | Path, image_size: int | None = None, channels: int | None = None) -> ImageData:
     """Return a data set, all of it in memory.
 

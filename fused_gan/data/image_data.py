@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fused_gan.base import tensor_files
 from fused_gan.base.errors import require
 
 SHOWN = 3  # names in a message, at most
@@ -71,6 +72,20 @@ class ImageData:
     class_names: tuple[str, ...] = ()
     passed_over: tuple[PassedOver, ...] = ()
     former_labels: tuple[int, ...] | None = ()
+
+    @property
+    def sha256(self) -> str:
+        """The checksum of the images and of their classes' names, in hexadecimal.
+
+        It is the same wherever the files lie and however the classes are numbered.
+        """
+        tensors = {"images": self.images}
+        if self.labels is not None:
+            for label, name in enumerate(self.class_names):
+                members = (self.labels == label).nonzero()
+                if len(members):
+                    tensors[f"class {same_class(name)}"] = members
+        return tensor_files.digest(tensors)
 
     def __post_init__(self) -> None:
         if self.labels is None or self.class_names:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fused_gan.base import tensor_files
@@ -142,7 +141,7 @@ def save_extractor(path: Path, about: About, network: Classifier) -> Extractor:
         "sha256": tensor_files.digest(weights),
     }
     with atomic_write(path) as temporary:
-        save_file(weights, temporary, metadata)
+        tensor_files.save(temporary, weights, metadata)
     return Extractor(about, weights)
 
 

@@ -14,6 +14,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from fused_gan.base.field_types import settle
 from fused_gan.models.checks import range_of, require_activations, require_positive, require_slope
 from fused_gan.models.layers import CropTo, PadTo, doubling, halving, padded_size
 from fused_gan.models.vae import VAENetwork
@@ -51,6 +52,7 @@ class ConvVAEConfig:
     """Slope of leaky_relu below zero, at least 0."""
 
     def __post_init__(self) -> None:
+        settle(self)
         require_positive(self, "z_dim", "width")
         require_activations(self, "activation", "output_activation")
         require_slope(self)

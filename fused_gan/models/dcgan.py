@@ -17,6 +17,7 @@ from typing import ClassVar
 from torch import nn
 
 from fused_gan.base.errors import require
+from fused_gan.base.field_types import settle
 from fused_gan.models.checks import range_of, require_activations, require_positive, require_slope
 from fused_gan.models.layers import CropTo, PadTo, doubling, halving, padded_size
 from fused_gan.nn import FusedSequential
@@ -63,6 +64,7 @@ class DCGANConfig:
     """Standard deviation of the initial weights, N(0, 0.02) in the paper. 0 takes torch's own initial values."""
 
     def __post_init__(self) -> None:
+        settle(self)
         require_positive(self, "z_dim", "width")
         require_activations(self, "activation", "discriminator_activation", "output_activation")
         require_slope(self)

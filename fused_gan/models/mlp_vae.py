@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from torch import nn
 
+from fused_gan.base.field_types import settle
 from fused_gan.models.checks import range_of, require_activations, require_positive, require_slope, require_widths
 from fused_gan.models.vae import VAENetwork
 from fused_gan.nn import FusedSequential
@@ -46,6 +47,7 @@ class MLPVAEConfig:
     """Slope of leaky_relu below zero, at least 0."""
 
     def __post_init__(self) -> None:
+        settle(self)
         require_positive(self, "z_dim")
         require_widths(self, "widths")
         require_activations(self, "activation", "output_activation")

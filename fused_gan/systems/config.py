@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import torch
 
 from fused_gan.base.errors import require
+from fused_gan.base.field_types import settle
 from fused_gan.base.scores import SAMPLE_SCORES, SCORES, VAE_SCORES, directed
 from fused_gan.models import VAELikelihood, VAENetwork
 from fused_gan.models.losses import ADVERSARIAL
@@ -144,6 +145,7 @@ class TrainingConfig:
     noise, at most three times per run."""
 
     def __post_init__(self) -> None:
+        settle(self)
         for name in ("data", "extractor", "out"):  # from a file or from Python, no shell has expanded the ~ of a path
             value = getattr(self, name)
             if isinstance(value, (str, Path)) and str(value).startswith("~"):

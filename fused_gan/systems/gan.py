@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from fused_gan.base.errors import require
+from fused_gan.base.errors import UserError, require
 from fused_gan.base.seeds import stream_seed
 from fused_gan.models.losses import ADVERSARIAL, clip_weights, gradient_penalty, r1_penalty
 from fused_gan.systems.batches import Batches
@@ -75,6 +76,11 @@ class GAN(System):
             self._one_batch or not config.gradient_penalty,
             "gradient_penalty: it needs a discriminator without BatchNorm, which scores each image by itself",
         )
+        rows = self.microbatches[0]
+        if rows.stop - rows.start == 1 and not conditional:
+            _require_one_row_to_do(
+                generator, discriminator, torch.zeros(1, z_dim, device=data.device, dtype=data.dtype)
+            )
         self._draws = [self._make_draws() for _ in range(config.n_critic)]
         self._generator_instance_noise = self._make_instance_noise(1)
 
@@ -218,6 +224,18 @@ def sliced_wasserstein(first: Tensor, second: Tensor, random: torch.Generator, d
     onto = torch.nn.functional.normalize(torch.randn(pixels, directions, generator=random), dim=0).to(first)
     ours, theirs = (images.flatten(1).matmul(onto).sort(0).values for images in (first, second))
     return (ours - theirs).square().mean().sqrt().item()
+
+
+def _require_one_row_to_do(generator: nn.Module, discriminator: nn.Module, noise: Tensor) -> None:
+    """Raise `UserError` if BatchNorm has a single value per channel to take statistics from."""
+    try:
+        with torch.no_grad():
+            copy.deepcopy(discriminator).train()(copy.deepcopy(generator).train()(noise))
+    except ValueError as error:
+        raise UserError(
+            f"batch_size: one image at a time is too few for BatchNorm here ({error}); take a larger batch_size, fewer "
+            "parts (gradient_accumulation) or larger images"
+        ) from error
 
 
 def mixes_rows(network: nn.Module) -> bool:

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from fused_gan.base import tensor_files
@@ -62,7 +61,7 @@ def save_checkpoint(path: Path, config: dict[str, Any], state: dict[str, Any]) -
     metadata = {"format": FORMAT, "config": json.dumps(config, allow_nan=False), "state": structure}
     metadata["sha256"] = _digest(metadata, tensors)
     with atomic_write(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        tensor_files.save(temporary, tensors, metadata)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -211,13 +210,29 @@ class Checkpoints:
                 f"{error}; the one before is sound, take it with: --checkpoint {sound.name}"
             ) from error
 
+    def file(self, name: str | None) -> Path:
+        """Return the file that a person means by `name`.
+
+        Args:
+            name: "last" or None, "best", the name of a file in the folder, or a path.
+
+        Raises:
+            CheckpointError: the latest one is meant, and there is no checkpoint.
+        """
+        if name is None or name == "last":
+            return self.last()
+        if name == "best":
+            return self.best
+        path = Path(name).expanduser()
+        return path if len(path.parts) > 1 else self.folder / name
+
     def load(self, name: str | None) -> Checkpoint:
-        """Read the checkpoint of this file name; None reads the latest.
+        """Read the checkpoint that a person means by `name`, as `file` does.
 
         Raises:
             CheckpointError: the file is missing or damaged.
         """
-        return self.load_last() if name is None else load_checkpoint(self.folder / name)
+        return self.load_last() if name is None or name == "last" else load_checkpoint(self.file(name))
 
     def _last_sound(self, paths: list[Path]) -> Path | None:
         for path in [*reversed(paths), self.best]:

@@ -29,6 +29,7 @@ class RunDescription:
         versions: the versions of fused_gan and torch.
         class_names: the names of the data's classes in the order of their labels; empty without labels. None in runs
             that recorded none.
+        data_sha256: the checksum of the images and their labels; None in runs that recorded none.
     """
 
     preset: str
@@ -40,6 +41,7 @@ class RunDescription:
     plans: list[dict[str, Any]] | None
     versions: dict[str, str]
     class_names: tuple[str, ...] | None = None
+    data_sha256: str | None = None
 
     @classmethod
     def of(cls, preset: Preset, training: dict[str, Any], **facts: Any) -> RunDescription:
@@ -70,6 +72,7 @@ class RunDescription:
             images=content["images"],
             classes=content.get("classes", 0),  # none in the configuration of runs before conditional systems
             class_names=None if names is None else tuple(map(str, names)),
+            data_sha256=content.get("data_sha256"),
             plans=content.get("plans"),
             versions=dict(content.get("versions") or {}),
         )
@@ -77,6 +80,7 @@ class RunDescription:
     def to_json(self) -> dict[str, Any]:
         """Return the description as JSON holds it."""
         names = {} if self.class_names is None else {"class_names": list(self.class_names)}
+        checksum = {} if self.data_sha256 is None else {"data_sha256": self.data_sha256}
         plans = {} if self.plans is None else {"plans": self.plans}
         return {
             "preset": self.preset,
@@ -86,6 +90,7 @@ class RunDescription:
             "images": self.images,
             "classes": self.classes,
             **names,
+            **checksum,
             **plans,
             "versions": self.versions,
         }
@@ -118,6 +123,16 @@ class RunDescription:
             known = trained_on() if trained_on is not None and by_place else data
             names = known.former_names(self.classes, source)
         return data.matched(names, source)
+
+    def require_same_data(self, other: RunDescription) -> None:
+        """Raise `UserError` unless `other`, a description of this run that goes on, tells of the same images."""
+        same = (other.image_shape, other.images) == (self.image_shape, self.images)
+        known = self.data_sha256 is not None and other.data_sha256 is not None
+        require(
+            same and (not known or other.data_sha256 == self.data_sha256),
+            f"data: {other.training['data']} does not hold the images that the run was begun with; if those are "
+            "elsewhere, give their place with --data",
+        )
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -46,12 +46,13 @@ def evaluate(
     inception: Path | None = None,
     iwae_k: int = IWAE_K,
     device: str = "auto",
+    out: Path | None = None,
 ) -> Evaluation:
     """Evaluate a run, and keep the result in evaluation.json of its folder, beside results with other settings.
 
     Args:
         run: the run's folder.
-        checkpoint: "last" or "best" of a finished run, or the name of a file in its folder checkpoints.
+        checkpoint: "last" or "best" of a finished run, the name of a file in its folder checkpoints, or a path.
         samples: the number of generated images, and of the real images to compare them with.
         seed: seed of the noise and of the choice of real images.
         extractor: the name of an extractor that comes with the package, or a file. None takes the training's extractor,
@@ -61,6 +62,7 @@ def evaluate(
             2,048 samples and much time.
         iwae_k: latents per image in the IWAE bound of a VAE.
         device: where to compute: auto, cpu, cuda or cuda:N.
+        out: another file for the result, as of a run that may only be read.
 
     Raises:
         UserError: the folder does not hold a run, or the run is unfinished or of another version; no extractor fits; or
@@ -69,8 +71,8 @@ def evaluate(
     start = time.perf_counter()
     folder, where = RunFolder(Path(run)), resolve_device(device)
     network = None if inception is None else Inception(inception, samples, where)
-    path = _checkpoint(folder, checkpoint)
-    _require_keepable(folder.evaluation)
+    path, kept_in = _checkpoint(folder, checkpoint), out or folder.evaluation
+    _require_keepable(kept_in)
     loaded = load_checkpoint(path)
     preset = _preset(folder, loaded.config)
     sampler = make_sampler(loaded, path, where)
@@ -118,7 +120,7 @@ def evaluate(
         seconds=time.perf_counter() - start,
         versions={"fused_gan": VERSION, "torch": torch.__version__},
     )
-    _keep(folder.evaluation, result)
+    _keep(kept_in, result)
     return result
 
 
@@ -167,7 +169,7 @@ def _checkpoint(folder: RunFolder, name: str) -> Path:
     description = folder.read_config()
     store = Checkpoints(folder.checkpoints, keep=1)
     if name not in ("last", "best"):
-        return folder.checkpoints / name
+        return store.file(name)
     last = store.last()
     done, steps = store.step(last), description.training["steps"]
     require(
@@ -175,7 +177,7 @@ def _checkpoint(folder: RunFolder, name: str) -> Path:
         f"run: {folder.path} is unfinished, its last checkpoint is of step {done:,} of {steps:,}: go on with "
         f"fused-gan resume {folder.path}, or evaluate it as it is with --checkpoint {last.name}",
     )
-    return last if name == "last" else store.best
+    return store.file(name)
 
 
 def _preset(folder: RunFolder, config: dict[str, Any]) -> Preset:

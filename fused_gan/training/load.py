@@ -22,7 +22,7 @@ def load_sampler(run: Path, device: torch.device, checkpoint: str | None = None)
     Args:
         run: the run's folder.
         device: the device of the network.
-        checkpoint: file name in the folder `checkpoints`, as "best.safetensors"; None takes the latest.
+        checkpoint: "last" or None, "best", the name of a file in the folder `checkpoints`, or a path.
 
     Raises:
         UserError: the folder does not hold a run, or its checkpoint is missing or damaged; the message names the path.
@@ -31,7 +31,7 @@ def load_sampler(run: Path, device: torch.device, checkpoint: str | None = None)
     folder.require_run()
     store = Checkpoints(folder.checkpoints, keep=1)
     loaded = store.load(checkpoint)
-    return make_sampler(loaded, store.all()[-1] if checkpoint is None else folder.checkpoints / checkpoint, device)
+    return make_sampler(loaded, store.file(checkpoint), device)
 
 
 def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sampler:

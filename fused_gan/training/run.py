@@ -18,6 +18,7 @@ from fused_gan.base.errors import require
 from fused_gan.base.lock import locked
 from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data import ImageData, load
+from fused_gan.data.datasets import anywhere
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.models.sampler import Sampler
 from fused_gan.ops.library import VERSION
@@ -118,6 +119,7 @@ def resume(
     steps: int | None = None,
     checkpoint: str | None = None,
     console: Console | None = None,
+    data: str | None = None,
     **runtime: Any,
 ) -> RunResult:
     """Continue a run that ended early or was killed, as if it had never stopped.
@@ -126,8 +128,9 @@ def resume(
         path: the run's folder.
         steps: train to this step instead of the configured one. The instance noise and a falling lr then follow the new
             number of steps.
-        checkpoint: file name in the folder `checkpoints` to go on from; by default the last.
+        checkpoint: what to go on from: "last", "best" or a file in the folder `checkpoints`; by default the last.
         console: where progress goes.
+        data: the new place of the images, if they have moved.
         runtime: new values of fields in `RUNTIME`; None keeps the run's value. On another kind of device, the random
             numbers differ from here on.
 
@@ -143,10 +146,12 @@ def resume(
     folder.require_run()
     store = Checkpoints(folder.checkpoints, keep=1)
     newest = store.newest()
+    inside = store.file(checkpoint).parent.resolve() == folder.checkpoints.resolve()
+    require(inside, f"checkpoint: expected a file in {folder.checkpoints}, got {checkpoint}")
     loaded = store.load(checkpoint)
     try:
         description = RunDescription.from_json(loaded.config)
-        given = {name: value for name, value in (runtime | {"steps": steps}).items() if value is not None}
+        given = {k: value for k, value in (runtime | {"steps": steps, "data": data}).items() if value is not None}
         if "device" in given and description.training.get("cuda_graph") == "on":
             given.setdefault("cuda_graph", "auto")  # which may not be possible on the new device
         preset = description.configured(**{"out": path} | given)
@@ -187,10 +192,7 @@ def _go_on(
     device, accelerator = _set_up(preset.training)
     # The description keeps all measured choices of the run, for a machine that can follow them again.
     run = _Run(preset, folder, device, accelerator, begun, begun.plans if missing else None)
-    require(
-        (run.description.image_shape, run.description.images) == (begun.image_shape, begun.images),
-        f"data: {preset.training.data} is no longer what the run was begun with",
-    )
+    begun.require_same_data(run.description)
 
     def require_unchanged() -> None:
         unchanged = store.newest() == newest
@@ -234,11 +236,12 @@ class _Run:
         shape, classes = self.system.data.shape, count_classes(model, data, config.data)
         self.description = RunDescription.of(
             preset,
-            {"device": str(device), "out": str(folder.path)},
+            {"device": str(device), "out": str(folder.path), "data": anywhere(config.data)},
             image_shape=shape,
             images=len(data.images),
             classes=classes,
             class_names=data.class_names,
+            data_sha256=data.sha256,
             # Kernels differ in the last digits, so a run continues with the kernels that it was begun with.
             plans=followed_plans(device) if plans is None else plans,
             versions={"fused_gan": VERSION, "torch": torch.__version__},

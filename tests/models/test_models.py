@@ -158,7 +158,7 @@ def test_padding_is_undone_by_cropping(size: tuple[int, int]) -> None:
     [
         (DCGANConfig, "width", 0), (DCGANConfig, "initial_deviation", -1.0), (DCGANConfig, "activation", "gelu"),
         (WGANConfig, "network", "transformer"), (WGANConfig, "width", 1.5), (CGANConfig, "label_dim", 0),
-        (MLPVAEConfig, "widths", [3]), (MLPVAEConfig, "z_dim", True), (ConvVAEConfig, "negative_slope", -0.1),
+        (MLPVAEConfig, "widths", [0]), (MLPVAEConfig, "z_dim", True), (ConvVAEConfig, "negative_slope", -0.1),
         (ConvVAEConfig, "output_activation", "softmax"),
     ],
 )  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from fused_gan.base import tensor_files
 from fused_gan.base.files import atomic_write
 from fused_gan.data import ImageData, load
 from fused_gan.models import MLPGANConfig
@@ -191,7 +192,7 @@ def test_a_failing_disk_leaves_the_previous_checkpoint(saved: Path, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
     before = saved.read_bytes()
-    monkeypatch.setattr(checkpoint, "save_file", fill_the_disk)
+    monkeypatch.setattr(tensor_files, "save_file", fill_the_disk)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(saved, {}, {"a": torch.ones(3)})
     assert saved.read_bytes() == before

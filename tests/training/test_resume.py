@@ -126,7 +126,7 @@ def test_what_cannot_be_resumed_is_refused(tmp_path: Path, patches: str, interru
     interrupted(10)
     run("mlp-gan", options("mlp-gan", patches, tmp_path / "run", 40))
     np.savez(patches, images=np.zeros((60, 9, 9), np.uint8))
-    with pytest.raises(UserError, match=r"data: .* is no longer what the run was begun with"):
+    with pytest.raises(UserError, match=r"data: .* does not hold the images that the run was begun with"):
         resume(tmp_path / "run", console=QUIET)
     for path in (tmp_path / "run" / "checkpoints").iterdir():
         path.unlink()

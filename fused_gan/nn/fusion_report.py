@@ -85,7 +85,8 @@ def _in_container(container: nn.Sequential, where: str, inside: list[nn.Module])
         if type(module) is FusedLinear and module.activation != "identity":
             yield FusionSite(where, f"{name} FusedLinear, {module.activation}", True, "")
     for (name, linear), (next_name, activation) in pairwise(children):
-        if isinstance(linear, LINEARS) and is_activation(activation):
+        has_its_own = vars(linear).get("activation", "identity") != "identity"  # then the pair is of two activations
+        if isinstance(linear, LINEARS) and not has_its_own and is_activation(activation):
             what = f"{name} {type(linear).__name__} → {next_name} {type(activation).__name__}"
             reason = blocked or obstacle(linear) or obstacle(activation)
             if not reason and not any(layer.linear is linear and layer.module is activation for layer in together):

@@ -94,8 +94,9 @@ class Recipe:
         self.hooked = hooked if any(type(module) is nn.LeakyReLU for module in self.leaves) else None
         self.steps = _chain_layers(items)
         self.children = [list(walked) for walked in (container, *self.nested)]
-        self.kinds = [(module, type(module)) for module in (*self.nested, *self.leaves)]
-        read = [module for module in (*self.nested, *self.leaves) if _can_be_read(module)]
+        self.below = [*self.nested, *self.leaves]
+        self.classes = list(map(type, self.below))
+        read = [module for module in self.below if _can_be_read(module)]
         self.plain = [vars(module) for module in read if not is_customised(module)]
         self.customised = [module for module in read if is_customised(module)]
         self.attributes = [
@@ -139,7 +140,7 @@ class Recipe:
             if len(children) != len(walked._modules) or not all(map(is_, children, walked._modules.values())):
                 return False
         return (
-            all(type(module) is kind for module, kind in self.kinds)
+            self.classes == list(map(type, self.below))
             and all(map(is_customised, self.customised))
             and (self.hooked is None or is_customised(container) == self.hooked)
         )

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fused_gan.nn import FusedSequential
+from fused_gan.nn import FusedLinear, FusedSequential
 from fused_gan.nn.fusing import fuse, unfuse
 from fused_gan.nn.fusion_report import fusion_report
 from helpers.networks import operators_run
@@ -109,6 +109,11 @@ def test_a_generic_class_is_no_obstacle() -> None:
         fused = fuse(model)
         assert isinstance(fused, OfType)
         assert operators_run(fused, x()) == [["relu"]]
+
+
+def test_an_activation_behind_a_fused_linear_is_not_its_activation() -> None:
+    [site] = fusion_report(FusedSequential(FusedLinear(5, 5, activation="tanh"), nn.ReLU()))
+    assert (site.what, site.fused) == ("0 FusedLinear, tanh", True)
 
 
 def swish(x: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ def test_a_result_holds_what_the_questions_need(tmp_path: Path) -> None:
     assert result.end == looks[-1]
     assert set(result.start["gradient_norms"]) == set(result.end["gradient_norms"])
     assert set(result.end["dead"]) == {"generator.1"}
-    assert set(result.end["negative"]) == {"discriminator.1"}
+    assert set(result.end["negative"]) == {"discriminator.2"}
     assert result.value("fd") > 0
     assert result.seconds > 0
     assert result.succeeded(study.success) == (not result.verdicts)

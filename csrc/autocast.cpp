@@ -29,8 +29,14 @@ at::Tensor linear_act_autocast(const at::Tensor& input, const at::Tensor& weight
 template <c10::DeviceType kDevice>
 at::Tensor mlp_autocast(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
                         const lists::Names& activations, double negative_slope) {
+  Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
+  if (wants_gradients_by_layer(chain)) {  // the casts, which autograd will see, have no hooks
+    at::Tensor y = input;
+    for (size_t i = 0; i < chain.depth(); ++i)
+      y = linear_act_autocast<kDevice>(y, chain.weights[i], chain.biases[i], chain.activation_name(i), negative_slope);
+    return y;
+  }
   return with_cast<kDevice>([&](const auto& cast) {
-    Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
     for (auto& weight : chain.weights) weight = cast(weight);
     for (auto& bias : chain.biases)
       if (bias) bias = cast(*bias);

@@ -46,13 +46,6 @@ bool requires_grad(const std::optional<at::Tensor>& tensor) { return present(ten
 
 at::Tensor given(const std::optional<at::Tensor>& tensor) { return tensor.value_or(at::Tensor()); }
 
-// Whether a hook takes the parameter's gradient as soon as it is there, as an optimizer that steps during backward
-// does. It frees the gradient then, so such gradients have to come one layer after the other, not all at the end.
-bool takes_its_gradient_at_once(const at::Tensor& parameter) {
-  const auto* meta = torch::autograd::impl::get_autograd_meta(parameter);
-  return meta && meta->post_acc_grad_hooks_;
-}
-
 // A tensor that backward will not read is not saved, as in stock PyTorch. The user may change it or free it.
 at::Tensor keep(bool needed, const at::Tensor& tensor) { return needed ? tensor : at::Tensor(); }
 
@@ -301,6 +294,16 @@ void register_batched(torch::Library& m) {
 
 }  // namespace
 
+bool wants_gradients_by_layer(const Chain& chain) {
+  const auto is_taken_at_once = [](const at::Tensor& parameter) {
+    const auto* meta = torch::autograd::impl::get_autograd_meta(parameter);
+    return meta && meta->post_acc_grad_hooks_;
+  };
+  return std::any_of(chain.weights.begin(), chain.weights.end(), is_taken_at_once) ||
+         std::any_of(chain.biases.begin(), chain.biases.end(),
+                     [&](const auto& bias) { return present(bias) && is_taken_at_once(*bias); });
+}
+
 at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain) {
   check_mlp(input, chain);
   if (in_functorch() || any_has_tangent(at::TensorList(input), chain.weights, chain.biases)) {
@@ -310,10 +313,7 @@ at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain) {
     return y;
   }
   if (any_is_differentiated(at::TensorList(input), chain.weights, chain.biases)) {
-    if (std::any_of(chain.weights.begin(), chain.weights.end(), takes_its_gradient_at_once) ||
-        std::any_of(chain.biases.begin(), chain.biases.end(),
-                    [](const auto& bias) { return present(bias) && takes_its_gradient_at_once(*bias); }))
-      return mlp_forward_layerwise(input, chain, chain.depth() - 1).back();
+    if (wants_gradients_by_layer(chain)) return mlp_forward_layerwise(input, chain, chain.depth() - 1).back();
     std::vector<at::Tensor> tensors = {input};
     tensors.insert(tensors.end(), chain.weights.begin(), chain.weights.end());
     for (const auto& bias : chain.biases)

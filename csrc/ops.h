@@ -29,6 +29,10 @@ Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Te
 // The chain's result.
 at::Tensor mlp(const at::Tensor& input, const Chain& chain);
 
+// Whether a hook takes a parameter's gradient as soon as it is there, as an optimizer that steps during backward does,
+// and frees it then. So the gradients have to come one layer after the other, not all at the end of one node.
+bool wants_gradients_by_layer(const Chain& chain);
+
 // What mlp does at the Autograd key (autograd.cpp).
 at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain);
 

@@ -1,0 +1,104 @@
+"""Data that has moved, runs that may only be read, and one meaning of --checkpoint in every command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from fused_gan.base.errors import UserError
+from fused_gan.cli.main import main
+from fused_gan.training import resume, train
+from fused_gan.training.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
+from fused_gan.training.load import load_sampler
+from helpers.small_runs import QUIET, options, write_patches
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder with a run of 20 steps and its data."""
+    train(options("mlp-gan", write_patches(tmp_path / "patches.npz"), tmp_path / "run", 20), console=QUIET)
+    return tmp_path
+
+
+def test_data_that_has_moved_is_named_anew(place: Path) -> None:
+    (place / "patches.npz").rename(place / "moved.npz")
+    with pytest.raises(UserError, match="data: "):
+        resume(place / "run", steps=22, console=QUIET)
+    assert main(["resume", str(place / "run"), "--steps", "25", "--data", str(place / "moved.npz")]) == 0
+    assert resume(place / "run", steps=30, console=QUIET).steps_done == 30, "the new place is kept"
+
+
+def test_other_images_of_the_same_number_and_size_are_refused(place: Path) -> None:
+    pixels = np.random.default_rng(1).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(place / "other.npz", images=pixels, labels=np.arange(60) % 3)
+    with pytest.raises(UserError, match=r"data: .* does not hold the images that the run was begun with; .* --data"):
+        resume(place / "run", steps=30, data=str(place / "other.npz"), console=QUIET)
+    shutil.copy(place / "other.npz", place / "patches.npz")
+    with pytest.raises(UserError, match="does not hold the images"):
+        resume(place / "run", steps=30, console=QUIET)
+
+
+def test_a_run_that_recorded_no_checksum_goes_on(place: Path) -> None:
+    for file in (place / "run" / "checkpoints").iterdir():
+        loaded = load_checkpoint(file)
+        del loaded.config["data_sha256"]
+        save_checkpoint(file, loaded.config, loaded.state)
+    assert resume(place / "run", steps=30, console=QUIET).steps_done == 30
+
+
+def test_a_relative_path_survives_another_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_patches(tmp_path / "patches.npz")
+    monkeypatch.chdir(tmp_path)
+    train(options("mlp-gan", "patches.npz", Path("run"), 10), console=QUIET)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert resume(tmp_path / "run", steps=20, console=QUIET).steps_done == 20
+
+
+NAMES: dict[str, Callable[[Path], str]] = {
+    "last": lambda run: "last",
+    "best": lambda run: "best",
+    "a name": lambda run: "step-0000010.safetensors",
+    "a path": lambda run: str(run / "checkpoints" / "step-0000010.safetensors"),
+}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+def test_every_command_means_the_same_by_a_checkpoint(name: Callable[[Path], str], place: Path) -> None:
+    run = place / "run"
+    given = name(run)
+    expected = {"last": "step-0000020.safetensors", "best": "best.safetensors"}.get(given, "step-0000010.safetensors")
+    weights = load_checkpoint(run / "checkpoints" / expected).state["averaged_generator"]
+    found = load_sampler(run, torch.device("cpu"), given).network.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in weights.items())
+    for command in ("sample", "interpolate"):
+        assert main([command, str(run), "--checkpoint", given, "--out", str(place / command)]) == 0
+    copy = place / "copy"
+    shutil.copytree(run, copy)
+    assert resume(copy, steps=30, checkpoint=name(copy), console=QUIET).steps_done == 30
+
+
+def test_a_run_goes_on_from_its_own_checkpoints_alone(place: Path) -> None:
+    other = place / "other"
+    shutil.copytree(place / "run", other)
+    path = Checkpoints(other / "checkpoints", keep=1).last()
+    with pytest.raises(UserError, match=f"checkpoint: expected a file in .*run/checkpoints, got {path}"):
+        resume(place / "run", steps=30, checkpoint=str(path), console=QUIET)
+
+
+def test_a_run_that_may_only_be_read_is_evaluated_into_another_file(tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "scores.json"
+    train(options("mlp-gan", "digits", run, 10), console=QUIET)
+    before = sorted(run.rglob("*"))
+    assert main(["extractor", "--data", "digits", "--steps", "3", "--out", str(tmp_path / "e.safetensors")]) == 0
+    words = ["--extractor", str(tmp_path / "e.safetensors"), "--samples", "100", "--device", "cpu", "--out", str(out)]
+    assert main(["evaluate", str(run), *words]) == 0
+    assert json.loads(out.read_text())["evaluations"][0]["settings"]["checkpoint"] == "step-0000010.safetensors"
+    assert sorted(run.rglob("*")) == before

@@ -22,12 +22,38 @@ from torch import Tensor
 from fused_gan.base import tensor_files
 from fused_gan.base.errors import UserError
 from fused_gan.base.files import atomic_write
+from fused_gan.ops.library import VERSION
 
 FORMAT = "fused_gan checkpoint 1"
 
 
 class CheckpointError(UserError):
     """A checkpoint is missing, damaged, cut short or of another format; the message names the file."""
+
+
+def unreadable(where: Path, content: object, says: str, error: Exception) -> CheckpointError:
+    """Return the error for a configuration or a state that this version cannot use.
+
+    Args:
+        where: the file or folder.
+        content: the configuration, which may name the version that wrote it.
+        says: what does not work, unless a newer version wrote it.
+        error: what happened.
+    """
+    if (version := newer_version(content)) is not None:
+        says = f"written by fused_gan {version}, which is newer than this {VERSION}; take that version for it"
+    return CheckpointError(f"{where}: {says}: {error!r}")
+
+
+def newer_version(content: object) -> str | None:
+    """Return the version of this package that wrote a configuration, if it is newer than this one."""
+    versions = content.get("versions") if isinstance(content, dict) else None
+    version = versions.get("fused_gan") if isinstance(versions, dict) else None
+    return version if isinstance(version, str) and _numbers(version) > _numbers(VERSION) else None
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
 
 
 @dataclass(frozen=True)

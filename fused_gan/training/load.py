@@ -11,7 +11,7 @@ from fused_gan.models.sampler import Sampler
 from fused_gan.models.weights import load_weights
 from fused_gan.systems.build import build_sampling_network
 from fused_gan.systems.presets import from_json
-from fused_gan.training.checkpoint import Checkpoint, CheckpointError, Checkpoints
+from fused_gan.training.checkpoint import Checkpoint, Checkpoints, unreadable
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.state import sampling_weights
 
@@ -59,6 +59,6 @@ def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sample
             network = build_sampling_network(preset.model, shape, classes)
         load_weights(network, sampling_weights(state, preset.model.sampling_network), assign=True)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, UserError) as error:
-        raise CheckpointError(f"{path}: its weights and its configuration do not fit: {error!r}") from error
+        raise unreadable(path, loaded.config, "its weights and its configuration do not fit", error) from error
     network = network.to(device).requires_grad_(False).eval()
     return Sampler(network, preset.model.z_dim, preset.model.value_range, classes, shape, names)

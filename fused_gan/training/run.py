@@ -14,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
-from fused_gan.base.errors import require
+from fused_gan.base.errors import UserError, require
 from fused_gan.base.lock import locked
 from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data import ImageData, load
@@ -31,7 +31,7 @@ from fused_gan.systems.presets import Preset, find_preset, require_known
 from fused_gan.systems.processes import ignored_launcher, launched, make_accelerator
 from fused_gan.systems.vae import VAE
 from fused_gan.training.agreement import Agreement, agreed, in_all
-from fused_gan.training.checkpoint import CheckpointError, Checkpoints, load_checkpoint
+from fused_gan.training.checkpoint import Checkpoints, load_checkpoint, newer_version, unreadable
 from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder, claim_folder
 from fused_gan.training.measured_plans import as_begun, followed_plans
@@ -156,14 +156,18 @@ def resume(
             given.setdefault("cuda_graph", "auto")  # which may not be possible on the new device
         preset = description.configured(**{"out": path} | given)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            f"{folder.checkpoints}: the configuration in the checkpoint is broken: {error!r}"
-        ) from error
+        says = "the configuration in the checkpoint is broken"
+        raise unreadable(folder.checkpoints, loaded.config, says, error) from error
+    except UserError as error:
+        if newer_version(loaded.config) is None:
+            raise
+        raise unreadable(folder.checkpoints, loaded.config, "", error) from error
     try:
         state = RunState.from_dict(loaded.state)
         done = state.steps_done
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder.checkpoints}: the state in the checkpoint does not fit: {error!r}") from error
+        says = "the state in the checkpoint does not fit"
+        raise unreadable(folder.checkpoints, loaded.config, says, error) from error
     require(done < preset.training.steps, f"run: {path} has done its {done} steps; give more with --steps")
     with as_begun(description, preset.training, folder) as missing:
         return _go_on(preset, description, state, folder, newest, console, missing)
@@ -202,9 +206,8 @@ def _go_on(
         try:
             run.recorder.restore(state)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(
-                f"{folder.checkpoints}: the state in the checkpoint does not fit: {error!r}"
-            ) from error
+            says = "the state in the checkpoint does not fit"
+            raise unreadable(folder.checkpoints, begun.to_json(), says, error) from error
         if accelerator.is_main_process:
             folder.write_config(run.description)
             store.forget_after(state.steps_done)

@@ -15,6 +15,7 @@ from fused_gan.base.errors import UserError
 from fused_gan.cli.main import main
 from fused_gan.training import resume, train
 from fused_gan.training.checkpoint import Checkpoints, load_checkpoint, save_checkpoint
+from fused_gan.training.evaluate import evaluate
 from fused_gan.training.load import load_sampler
 from helpers.small_runs import QUIET, options, write_patches
 
@@ -91,6 +92,30 @@ def test_a_run_goes_on_from_its_own_checkpoints_alone(place: Path) -> None:
     path = Checkpoints(other / "checkpoints", keep=1).last()
     with pytest.raises(UserError, match=f"checkpoint: expected a file in .*run/checkpoints, got {path}"):
         resume(place / "run", steps=30, checkpoint=str(path), console=QUIET)
+
+
+@pytest.mark.parametrize("change", ["a field of the model", "a field of the training", "the state"])
+def test_a_run_of_a_newer_version_says_so_in_every_command(change: str, place: Path) -> None:
+    run = place / "run"
+    for file in (run / "checkpoints").iterdir():
+        loaded = load_checkpoint(file)
+        loaded.config["versions"]["fused_gan"] = "99.1"
+        if change == "the state":
+            loaded.state["generator"] = {"stem.weight": torch.ones(3)}
+            loaded.state["averaged_generator"] = {"stem.weight": torch.ones(3)}
+        else:
+            loaded.config[change.split()[-1]]["of_tomorrow"] = 1
+        save_checkpoint(file, loaded.config, loaded.state)
+    commands: dict[str, Callable[[], object]] = {
+        "resume": lambda: resume(run, steps=30, console=QUIET),
+        "sample": lambda: load_sampler(run, torch.device("cpu")),
+        "evaluate": lambda: evaluate(run, samples=20),
+    }
+    if change == "a field of the training":
+        del commands["sample"]  # which does not read it
+    for command in commands.values():
+        with pytest.raises(UserError, match=r"written by fused_gan 99\.1, "):
+            command()
 
 
 def test_a_run_that_may_only_be_read_is_evaluated_into_another_file(tmp_path: Path) -> None:

@@ -83,7 +83,8 @@ class Extractor:
     """Train a classifier in whose features fused-gan evaluate compares images, for data without one in the package."""
 
     data: str
-    """Source of the images, as for training. They need class labels."""
+    """Source of the images, as for training. Without class labels, the classifier learns to tell in which of four
+    positions an image is."""
 
     image_size: int | None = None
     """Resize the images to this many pixels per side, as the training does."""

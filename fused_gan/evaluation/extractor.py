@@ -27,6 +27,7 @@ from fused_gan.evaluation.classifier import Classifier
 FORMAT = "fused_gan extractor 1"
 SHIPPED = {path.stem: path for path in sorted((Path(__file__).parent / "extractors").glob("*.safetensors"))}
 PREPROCESSING = "uint8 0…255 mapped to [-1, 1], not resized"
+CLASSES, IN_POSITIONS = "classes", "positions"
 CHUNK = 500  # images in the network at once
 
 
@@ -60,6 +61,9 @@ class About:
 
     accuracy: float
     """Share of the held-out images that it classifies correctly, with the weights as they are stored."""
+
+    told_apart: str = "classes"
+    """What it was trained to tell apart: classes or, for data without labels, positions of an image."""
 
 
 class Extractor:

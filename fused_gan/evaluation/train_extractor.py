@@ -1,4 +1,5 @@
-"""Trains a feature extractor, a classifier of a data set's classes, and tests it on held-out images."""
+"""Trains a feature extractor, a classifier of a data set's classes or, without labels, of the positions of its images,
+and tests it on held-out images."""
 
 from __future__ import annotations
 
@@ -15,7 +16,15 @@ from fused_gan.base.torch_state import measuring
 from fused_gan.data import ImageData, load
 from fused_gan.data.image_data import require_no_negative_class
 from fused_gan.evaluation.classifier import FEATURES, VALUE_RANGE, WIDTHS, Classifier
-from fused_gan.evaluation.extractor import PREPROCESSING, About, Extractor, save_extractor, stored
+from fused_gan.evaluation.extractor import (
+    CLASSES,
+    IN_POSITIONS,
+    PREPROCESSING,
+    About,
+    Extractor,
+    save_extractor,
+    stored,
+)
 
 BATCH = 128
 LR = 2e-3
@@ -25,6 +34,7 @@ BLUR = 0.5  # largest weight of the mean of the nine pixels around a pixel
 NOISE = 0.2  # largest standard deviation of the noise added to an image in [-1, 1]
 HELD_OUT = 0.2  # share of the data that accuracy is measured on
 FEWEST = 5  # images per class
+POSITIONS = 4  # of an image, which a classifier without labels tells apart
 
 
 @measuring()
@@ -39,10 +49,11 @@ def train_extractor(
 ) -> Extractor:
     """Train a classifier, measure it on held-out images, write its file and return the extractor in the file.
 
-    Adam minimises the cross-entropy on `disturbed` images, with a step size that falls linearly to 0.
+    Adam minimises the cross-entropy on `disturbed` images, with a step size that falls linearly to 0. If the data has
+    no labels, the classifier tells in which of four positions an image is, as `in_positions` makes them.
 
     Args:
-        data: as for `load`; the data must have labels.
+        data: as for `load`.
         out: the file, whose name ends in .safetensors.
         image_size, channels: as for `load`.
         steps: number of steps, each on a batch of 128 images.
@@ -50,23 +61,30 @@ def train_extractor(
         device: trains the classifier; None takes the CPU.
 
     Raises:
-        UserError: the data cannot be read, does not have labels, has one class, or has too few images of a class.
+        UserError: the data cannot be read, has one class, or has too few images, of a class or at all.
     """
     require(out.suffix == ".safetensors", f"out: expected a name ending in .safetensors, got {out.name}")
     require(steps > 0, f"steps: expected a positive integer, got {steps}")
     device = device or torch.device("cpu")
     images = load(data, image_size, channels)
-    labels = _labels(data, images)
-    classes = len(images.class_names)
+    has_labels = images.labels is not None
+    classes = len(images.class_names) if has_labels else POSITIONS
+    _require_enough(data, images)
     _, depth, height, width = images.images.shape
     # All random numbers are drawn on the CPU, so that every device gets the same weights and batches.
     random = torch.Generator().manual_seed(stream_seed(seed, "extractor"))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(seed, "weights"))
         network = Classifier((depth, height, width), classes).to(device)
-    order = torch.randperm(len(labels), generator=random)
-    held_out, kept = order.tensor_split([math.ceil(HELD_OUT * len(labels))])
-    fit_classifier(network, images.images[kept], labels[kept], steps, random)
+    order = torch.randperm(len(images.images), generator=random)
+    held_out, kept = order.tensor_split([math.ceil(HELD_OUT * len(order))])
+
+    def shown(chosen: Tensor) -> tuple[Tensor, Tensor]:
+        if images.labels is None:
+            return in_positions(images.images[chosen])
+        return images.images[chosen], images.labels[chosen]
+
+    fit_classifier(network, *shown(kept), steps, random)
     _normalise(network, images.images[kept])
     network.load_state_dict(stored(network))  # measures the rounded weights that the file holds
     about = About(
@@ -80,19 +98,36 @@ def train_extractor(
         steps=steps,
         trained_on=len(kept),
         held_out=len(held_out),
-        accuracy=accuracy(network, images.images[held_out], labels[held_out]),
+        accuracy=accuracy(network, *shown(held_out)),
+        told_apart=CLASSES if has_labels else IN_POSITIONS,
     )
     return save_extractor(out, about, network)
 
 
-def _labels(source: str, data: ImageData) -> Tensor:
-    require(data.labels is not None, f"data: {source} has no class labels, which a classifier learns from")
-    assert data.labels is not None
+def in_positions(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Return images (N, C, H, W) in four positions each, (4 N, C, H, W), and the number of each one's position, (4 N,).
+
+    Square images are turned by 0, 90, 180 and 270 degrees, others mirrored upside down, left to right, and both. Who
+    tells the positions apart has to know what the images show.
+
+    Source: Gidaris et al., Unsupervised Representation Learning by Predicting Image Rotations, 2018.
+    """
+    if images.shape[2] == images.shape[3]:
+        positions = [torch.rot90(images, quarters, (2, 3)) for quarters in range(POSITIONS)]
+    else:
+        positions = [images, images.flip(2), images.flip(3), images.flip(2, 3)]
+    return torch.cat(positions), torch.arange(POSITIONS).repeat_interleave(len(images))
+
+
+def _require_enough(source: str, data: ImageData) -> None:
+    if data.labels is None:
+        count = len(data.images)
+        require(count >= 2 * FEWEST, f"data: {source} has {count} images; expected {2 * FEWEST} or more")
+        return
     require_no_negative_class(data, source)
     require(len(data.class_names) > 1, f"data: {source} has one class only; a classifier needs two or more")
     count, name = min(zip(data.class_sizes(), data.class_names, strict=True))
     require(count >= FEWEST, f"data: {source} has {count} images of class {name}; each needs {FEWEST} or more")
-    return data.labels
 
 
 def fit_classifier(network: Classifier, images: Tensor, labels: Tensor, steps: int, random: torch.Generator) -> None:

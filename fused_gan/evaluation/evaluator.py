@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -15,7 +14,7 @@ from fused_gan.base.seeds import stream_seed
 from fused_gan.base.torch_state import measuring
 from fused_gan.data import ImageData
 from fused_gan.data.image_data import renumbered
-from fused_gan.evaluation.extractor import CLASSES, SHIPPED, Extractor, load_extractor, shape_options, shape_text
+from fused_gan.evaluation.extractor import SHIPPED, Extractor, load_extractor, shape_options, shape_text
 from fused_gan.evaluation.fidelity import classifier_score, frechet_distance, kernel_distance
 from fused_gan.evaluation.likelihoods import vae_scores
 from fused_gan.evaluation.neighbours import Balls, neighbour_scores
@@ -167,17 +166,16 @@ class Reference:
 
     @measuring()
     def scores(self, images: Tensor) -> dict[str, float]:
-        """Return the `SAMPLE_SCORES` of generated images, uint8 (N, C, H, W)."""
+        """Return the `SAMPLE_SCORES` of generated images, uint8 (N, C, H, W).
+
+        The classifier score asks how many classes there are, and how clearly an image shows one. An extractor that was
+        trained without labels has none to ask for.
+        """
         real, fake = self._balls.centres, self.extractor.features(images)
-        return {
-            "fd": frechet_distance(real, fake),
-            # The score asks how many classes there are, and how clearly an image shows one.
-            "classifier_score": classifier_score(self.extractor.logits_of(fake))
-            if self.extractor.about.told_apart == CLASSES
-            else math.nan,
-            "kid": kernel_distance(real, fake),
-            **neighbour_scores(self._balls, Balls.around(fake)),
-        }
+        found = {"fd": frechet_distance(real, fake)}
+        if self.extractor.knows_classes:
+            found["classifier_score"] = classifier_score(self.extractor.logits_of(fake))
+        return found | {"kid": kernel_distance(real, fake), **neighbour_scores(self._balls, Balls.around(fake))}
 
 
 @dataclass(frozen=True)

@@ -92,6 +92,11 @@ class Extractor:
         return f"{self.about.data} classifier {self.hash[:8]}"
 
     @property
+    def knows_classes(self) -> bool:
+        """Whether it was trained to tell classes apart."""
+        return self.about.told_apart == CLASSES
+
+    @property
     def device(self) -> torch.device:
         """The device that it computes on."""
         return self._network.head.weight.device

@@ -260,6 +260,8 @@ class _Run:
 
         config = self.config
         extractor = find_extractor(config.extractor, config.data, sampler.image_shape).to(self._device)
+        scored = extractor.knows_classes or config.best_metric != "classifier_score"
+        require(scored, f"best_metric: classifier_score needs classes, and the {extractor.name} was trained without")
         return Evaluator.of(data, config.data, extractor, config.evaluate_samples, config.seed)
 
     def introduction(self) -> str:

@@ -56,4 +56,7 @@ def test_the_remedy_that_evaluate_names_works(
     assert main([*evaluate, "--extractor", "extractor.safetensors"]) == 0
     [found] = json.loads(Path("run", "evaluation.json").read_text())["evaluations"]
     assert math.isfinite(found["values"]["fd"])
-    assert found["values"]["classifier_score"] == "NaN", "there are no classes"
+    assert "classifier_score" not in found["values"], "there are no classes"
+    best = ["--best-metric", "classifier_score", "--extractor", "extractor.safetensors"]
+    assert main(["train", "mlp-gan", "--data", pictures, "--out", "other", *small, *best]) == 2
+    assert "best_metric: classifier_score needs classes, and the pictures.npz classifier" in capsys.readouterr().err

@@ -36,7 +36,8 @@ class Evaluate:
 
     extractor: str | None = None
     """The classifier: mnist-5k or fashion-mnist, which come with the package, or a file that fused-gan extractor wrote.
-    None takes the classifier of the training, or the package's own for the data."""
+    None takes the classifier of the training, or the package's own for the data.
+    none leaves its scores out, for FID and Inception Score alone."""
 
     data: str | None = None
     """Source of the real images, as for training, for example images that were held out.

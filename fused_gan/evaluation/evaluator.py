@@ -30,7 +30,7 @@ class Evaluator:
     """Scores systems, each in the same way. Random state other than its own does not change.
 
     Attributes:
-        reference: the real images in the extractor's features.
+        reference: the real images in the extractor's features; None without an extractor.
         images: uint8 (N, C, H, W), the real images themselves; N images are generated.
         others: uint8 (N, C, H, W), other real images.
         labels: labels of `images`, (N,), or None; a conditional system makes images of the same classes.
@@ -39,7 +39,7 @@ class Evaluator:
         class_names: the names of the classes that the labels mean.
     """
 
-    reference: Reference
+    reference: Reference | None
     images: Tensor
     others: Tensor
     labels: Tensor | None
@@ -53,7 +53,7 @@ class Evaluator:
         cls,
         data: ImageData,
         source: str,
-        extractor: Extractor,
+        extractor: Extractor | None,
         samples: int = SAMPLES,
         seed: int = 0,
         iwae_k: int = IWAE_K,
@@ -63,7 +63,7 @@ class Evaluator:
         Args:
             data: the real images.
             source: name of the data, for error messages.
-            extractor: computes the features.
+            extractor: computes the features; None leaves the `SAMPLE_SCORES` out.
             samples: number of generated images, of real images, and of other real images.
             seed: seed of the choice and of the noise.
             iwae_k: latents for each image.
@@ -71,16 +71,18 @@ class Evaluator:
         Raises:
             UserError: too few samples or images, or images of another shape than the extractor's.
         """
-        fewest = extractor.about.num_features + 1
-        require(
-            samples >= fewest,
-            f"samples: expected {fewest} or more, which a covariance of {fewest - 1} features needs, got {samples}",
-        )
+        if extractor is not None:
+            fewest = extractor.about.num_features + 1
+            require(
+                samples >= fewest,
+                f"samples: expected {fewest} or more, which a covariance of {fewest - 1} features needs, got {samples}",
+            )
         require(iwae_k > 0, f"iwae_k: expected a positive integer, got {iwae_k}")
         chosen, others = split(data, source, samples, seed)
         images, rest = data.images[chosen], data.images[others]
         labels = None if data.labels is None else data.labels[chosen]
-        return cls(reference(extractor, images, rest), images, rest, labels, seed, iwae_k, data.class_names)
+        seen = None if extractor is None else reference(extractor, images, rest)
+        return cls(seen, images, rest, labels, seed, iwae_k, data.class_names)
 
     @measuring()
     def generated(self, sampler: Sampler) -> Tensor:
@@ -102,7 +104,7 @@ class Evaluator:
             sampler: makes the images.
             likelihood: likelihood of images under the same network, for a VAE.
         """
-        found = self.reference.scores(self.generated(sampler))
+        found = {} if self.reference is None else self.reference.scores(self.generated(sampler))
         if likelihood is not None:
             found |= vae_scores(likelihood, sampler.value_range, self.images, self.seed, self.iwae_k)
         return found

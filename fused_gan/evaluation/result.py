@@ -24,11 +24,13 @@ class Settings:
     """Whether they come from the same source as the run's training images."""
 
     extractor: str
-    """Name and hash of the extractor, as "mnist-5k classifier 3fa2c0de"."""
+    """Name and hash of the extractor, as "mnist-5k classifier 3fa2c0de"; "none" without one."""
 
-    extractor_sha256: str
-    extractor_accuracy: float
-    preprocessing: str
+    extractor_sha256: str | None
+    extractor_accuracy: float | None
+    preprocessing: str | None
+    """These three are None without an extractor."""
+
     inception_sha256: str | None
     """SHA-256 of the file with Inception's weights; None without Inception."""
 

@@ -76,11 +76,12 @@ def notes(settings: Settings) -> Iterator[str]:
         f"{settings.samples:,} generated against {settings.samples:,} real images of {settings.reals}, {origin}; real "
         f"against real: as many others of them in the place of the generated ones; seed {settings.seed}"
     )
-    yield (
-        f"features of the {settings.extractor} (accuracy {settings.extractor_accuracy:.1%} on images held out from its "
-        f"training; {settings.preprocessing}): none of these is FID, IS or KID in the features of Inception, and none "
-        "compares with numbers by another classifier or of another number of samples"
-    )
+    if settings.extractor_accuracy is not None:
+        yield (
+            f"features of the {settings.extractor} (accuracy {settings.extractor_accuracy:.1%} on images held out from "
+            f"its training; {settings.preprocessing}): none of these is FID, IS or KID in the features of Inception, "
+            "and none compares with numbers by another classifier or of another number of samples"
+        )
     if settings.inception_sha256 is not None:
         yield (
             f"FID and Inception Score in the features of Inception (weights {settings.inception_sha256[:8]}), of "

@@ -56,7 +56,7 @@ def evaluate(
         samples: the number of generated images, and of the real images to compare them with.
         seed: seed of the noise and of the choice of real images.
         extractor: the name of an extractor that comes with the package, or a file. None takes the training's extractor,
-            or the package's own for the data.
+            or the package's own for the data. "none" leaves its scores out, as where Inception's are enough.
         data: the source of the real images; None takes the data of the training. Other data is prepared as that was.
         inception: a file with Inception's weights, for true FID and Inception Score; it needs torch-fidelity, more than
             2,048 samples and much time.
@@ -79,7 +79,9 @@ def evaluate(
     training = preset.training
     source = training.data if data is None else os.path.expanduser(data)
     wanted = training.extractor if extractor is None else str(extractor)
-    found = find_extractor(wanted, source, sampler.image_shape).to(where)
+    alone = wanted == "none"
+    require(not alone or network is not None, "extractor: without one there has to be --inception, for a score at all")
+    found = None if alone else find_extractor(wanted, source, sampler.image_shape).to(where)
     read = functools.partial(load, image_size=training.image_size, channels=training.channels)
     other = None if _same_source(source, training.data) else functools.partial(read, training.data)
     images = RunDescription.from_json(loaded.config).with_its_classes(read(source), source, other)
@@ -95,7 +97,8 @@ def evaluate(
     if isinstance(training, VAETraining):
         assert isinstance(sampler.network, VAENetwork)
         likelihood = training.likelihood_of(sampler.network)
-    values, baseline = evaluator.scores(sampler, likelihood), evaluator.reference.floor
+    values = evaluator.scores(sampler, likelihood)
+    baseline = {} if evaluator.reference is None else evaluator.reference.floor
     if network is not None:
         values |= network.scores(evaluator.images, evaluator.generated(sampler))
         baseline = baseline | network.scores(evaluator.images, evaluator.others)
@@ -109,10 +112,10 @@ def evaluate(
             seed=seed,
             reals=source,
             trained_on=_same_source(source, training.data),
-            extractor=found.name,
-            extractor_sha256=found.hash,
-            extractor_accuracy=found.about.accuracy,
-            preprocessing=found.about.preprocessing,
+            extractor="none" if found is None else found.name,
+            extractor_sha256=None if found is None else found.hash,
+            extractor_accuracy=None if found is None else found.about.accuracy,
+            preprocessing=None if found is None else found.about.preprocessing,
             inception_sha256=None if network is None else network.sha256,
             iwae_k=None if likelihood is None else iwae_k,
             binarisation=None if likelihood is None else "none",

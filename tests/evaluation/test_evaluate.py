@@ -319,6 +319,17 @@ def test_true_fid_is_the_same_formula_in_other_features(
     assert "in the features of Inception (weights" in text
 
 
+def test_fid_alone_needs_no_extractor(place: Path, stand_in: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["evaluate", str(place / "mlp-gan"), "--samples", "100", "--extractor", "none", "--device", "cpu"]
+    assert main([*words, "--inception", str(stand_in)]) == 0
+    found = read_evaluations(place / "mlp-gan" / "evaluation.json")[-1]
+    assert found.floor.keys() == INCEPTION_SCORES.keys() == found.values.keys()
+    assert found.settings.extractor_sha256 is None
+    assert "features of the" not in capsys.readouterr().out
+    assert main(words) == 2
+    assert "extractor: without one there has to be --inception" in capsys.readouterr().err
+
+
 def test_weights_that_cannot_be_used_are_named(place: Path, stand_in: Path, tmp_path: Path) -> None:
     assert "samples: FID needs more than its 8 features" in refusal(place, samples=8, inception=stand_in)
     assert "none.pth cannot be read: No such file" in refusal(place, inception=tmp_path / "none.pth")

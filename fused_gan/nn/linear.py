@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fused_gan.ops import linear_act
-from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE, find_activation
+from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE, find_activation, require_slope
 
 
 class FusedLinear(nn.Module):
@@ -67,9 +67,3 @@ class FusedLinear(nn.Module):
         slope = f", negative_slope={self.negative_slope}" if self.activation == "leaky_relu" else ""
         sizes = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
         return f"{sizes}, activation={self.activation!r}{slope}"
-
-
-def require_slope(negative_slope: object) -> None:
-    """Raise a ValueError where negative_slope is not a number of at least 0."""
-    if not isinstance(negative_slope, (int, float)) or not negative_slope >= 0:
-        raise ValueError(f"negative_slope: expected a number ≥ 0, got {negative_slope!r}")

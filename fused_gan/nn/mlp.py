@@ -10,9 +10,8 @@ from typing import Any, overload
 import torch
 from torch import nn
 
-from fused_gan.nn.linear import require_slope
 from fused_gan.nn.sequential import FusedSequential
-from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, find_activation
+from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, find_activation, require_slope
 
 
 class FusedMLP(FusedSequential):

@@ -37,3 +37,9 @@ def find_activation(activation: str, argument: str = "activation") -> Activation
     if not isinstance(activation, str) or activation not in ACTIVATIONS:
         raise ValueError(f"{argument}: expected one of {', '.join(map(repr, ACTIVATIONS))}, got {activation!r}")
     return ACTIVATIONS[activation]
+
+
+def require_slope(negative_slope: object) -> None:
+    """Raise a ValueError where negative_slope is not a number of at least 0."""
+    if not isinstance(negative_slope, (int, float)) or not negative_slope >= 0:
+        raise ValueError(f"negative_slope: expected a number ≥ 0, got {negative_slope!r}")

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, find_activation
+from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, find_activation, require_slope
 
 
 def linear_act(
@@ -19,7 +19,9 @@ def linear_act(
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
 ) -> Tensor:
     """Return ``activation(input @ weight.T + bias)`` by stock PyTorch; shapes as in `fused_gan.linear_act`."""
-    return find_activation(activation).function(F.linear(input, weight, bias), negative_slope)
+    function = find_activation(activation).function
+    require_slope(negative_slope)
+    return function(F.linear(input, weight, bias), negative_slope)
 
 
 def mlp(

@@ -122,6 +122,14 @@ def test_tensors_that_are_more_than_their_values_get_what_stock_gives(make: Call
             assert torch.equal(result.to_dense(), expected.to_dense())
 
 
+@pytest.mark.parametrize(
+    ("options", "message"), [(("gelu",), "activation: "), (("leaky_relu", -1.0), "negative_slope: ")]
+)
+def test_what_no_operator_takes_is_refused_for_subclasses_too(options: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}expected"):
+        linear_act(X.as_subclass(Marked), W, B, *options)
+
+
 def test_unknown_activation_lists_the_valid_ones() -> None:
     with pytest.raises(ValueError, match="expected one of " + ", ".join(f"'{name}'" for name in ACTIVATION_NAMES)):
         linear_act(X, W, B, "gelu")

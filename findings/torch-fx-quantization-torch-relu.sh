@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # torch 2.13.0, torch.ao.quantization.quantize_fx: which spelling of ReLU follows a Linear decides the numbers. nn.ReLU and
 # F.relu are fused with it to one quantised LinearReLU, whose output steps cover the positive side alone. torch.relu and
-# x.relu() are not: the layer's output is quantised before the ReLU, so half of the 255 steps go to what the ReLU throws
+# x.relu() are not: the layer's output is quantised before the ReLU, so about half of its steps go to what the ReLU throws
 # away, and torch.relu runs on floats behind a dequantize. No warning says so; before quantisation they are equal.
 #
 # Seen with torch 2.13.0 (CPU), Linear(4, 4), qconfig mapping "x86", calibrated on the batch that is shown:

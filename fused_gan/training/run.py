@@ -103,14 +103,14 @@ def train(
         if made is not None:
             made.rmdir()
         raise
-    with _alone_in(folder, accelerator, folder.require_new):
+    with _alone_in(folder, accelerator, folder.require_new), StopSignal() as stop:
         if accelerator.is_main_process:
             folder.create(run.description)
             on_cpu = configured.training.device == "auto" and device.type == "cpu"
             lines = ignored_launcher(), f"device auto: cpu, as {cuda_obstacle()}" if on_cpu else "", run.introduction()
             for line in filter(None, lines):
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return run.go(console)
+        return run.go(console, stop)
 
 
 @torch_defaults()
@@ -202,7 +202,7 @@ def _go_on(
         unchanged = store.newest() == newest
         require(unchanged, f"run: another process has trained on in {folder.path} meanwhile; resume it again")
 
-    with _alone_in(folder, accelerator, require_unchanged):
+    with _alone_in(folder, accelerator, require_unchanged), StopSignal() as stop:
         try:
             run.recorder.restore(state)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -215,7 +215,7 @@ def _go_on(
             if missing:
                 console.print(f"not every kernel is the one that the run was begun with: {missing}", highlight=False)
             console.print(run.introduction(), markup=False, highlight=False, soft_wrap=True)
-        return run.go(console)
+        return run.go(console, stop)
 
 
 class _Run:
@@ -279,14 +279,14 @@ class _Run:
             return ""
         return ", step in a CUDA graph" if self.system.replays else f", no CUDA graph: {self.system.graph_obstacle}"
 
-    def go(self, console: Console) -> RunResult:
+    def go(self, console: Console, stop: StopSignal) -> RunResult:
         """Train to the last step, or until a signal or a verdict stops the run."""
         verdicts: tuple[Verdict, ...] = ()
         stopped = False
         quiet = None if self.accelerator.is_main_process else Console(quiet=True)
         self.recorder.open()
         try:
-            with StopSignal() as stop, self._view(quiet or console) as view:
+            with self._view(quiet or console) as view:
                 while self.system.steps_done < self.config.steps and not stopped:
                     self.system.step()
                     step = self.system.steps_done

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -105,6 +106,17 @@ def test_several_processes_stop_together_long_before_they_log(tmp_path: Path) ->
     process.send_signal(signal.SIGTERM)
     ended(process)
     assert saved_step(tmp_path) > 0
+
+
+@pytest.mark.parametrize("closed", [(1,), (0, 1, 2)], ids=str)
+def test_a_run_whose_output_was_closed_from_the_start_trains_quietly(closed: tuple[int, ...], tmp_path: Path) -> None:
+    """As ``fused-gan train … >&-``, or a service without any output."""
+    data = write_patches(tmp_path / "patches.npz")
+    words = ["train", "mlp-gan", *SMALL, "--steps", "5", "--data", data, "--out", str(tmp_path / "run")]
+    shell = " ".join(f"{number}>&-" for number in closed)
+    command = f"{shlex.join([*COMMAND, *words, '--no-tensorboard'])} {shell}"
+    assert subprocess.run(command, shell=True, timeout=60).returncode == 0
+    assert saved_step(tmp_path) == 5
 
 
 @pytest.mark.parametrize("words", [["doctor"], ["train", "--help"]], ids=" ".join)

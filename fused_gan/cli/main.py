@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from fused_gan.base.errors import Diverged, UserError
-from fused_gan.base.files import discard
+from fused_gan.base.files import discard, open_missing_streams
 from fused_gan.cli.extras import TRAIN
 
 BAD_INPUT, FAILED = 2, 1
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `fused-gan`; by default those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    open_missing_streams()
     try:
         if arguments == ["doctor"]:
             # Outside the parser, because doctor must also run where the parser's package is missing.

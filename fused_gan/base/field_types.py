@@ -59,13 +59,23 @@ def settle(config: Any) -> None:
     hints = get_type_hints(type(config))
     for field in dataclasses.fields(config):
         given = getattr(config, field.name)
-        value, kind = plain(given), hints[field.name]
-        if not is_a(value, kind):
-            # A path may be given as text, and the other way round.
-            value = next((other for other in (_as_path(value), _as_text(value)) if is_a(other, kind)), value)
-        require(is_a(value, kind), f"{field.name}: expected {worded(kind)}, got {given!r}")
+        value = settled(field.name, given, hints[field.name])
         if value is not given:
             object.__setattr__(config, field.name, value)
+
+
+def settled(name: str, given: Any, kind: Any) -> Any:
+    """Return the value of one field as `settle` brings it to its kind.
+
+    Raises:
+        UserError: it is of another kind; the message names the field.
+    """
+    value = plain(given)
+    if not is_a(value, kind):
+        # A path may be given as text, and the other way round.
+        value = next((other for other in (_as_path(value), _as_text(value)) if is_a(other, kind)), value)
+    require(is_a(value, kind), f"{name}: expected {worded(kind)}, got {given!r}")
+    return value
 
 
 def _as_path(value: Any) -> Any:

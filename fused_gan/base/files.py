@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
@@ -46,6 +48,28 @@ def discard(file: TextIO) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, file.fileno())
         os.close(nowhere)
+
+
+def open_missing_streams() -> None:
+    """Let each standard stream that the process was started without, as by ``>&-``, lead to nowhere.
+
+    Python has None in its place, and the next file that is opened would get its descriptor: what a library writes to
+    standard output would then land in that file. What a stream's encoding cannot express is written as an escape.
+    """
+    for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != descriptor:
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open("w" if descriptor else "r", encoding="utf-8")  # noqa: SIM115
+            setattr(sys, name, stream)
+    for writer in (sys.stdout, sys.stderr):
+        if isinstance(writer, io.TextIOWrapper):
+            writer.reconfigure(errors="backslashreplace")
 
 
 def _sync(path: Path) -> None:

@@ -1,7 +1,7 @@
 """torch's global settings, as this package needs them while it makes or measures something.
 
-Others in the process may have changed them: a default dtype or device, gradients that are off, a float32 that may be
-multiplied in 16 bits. Weights, samples and scores must not depend on that.
+Others in the process may have changed them: a default dtype or device, gradients that are off, autocast, a float32
+that may be multiplied in 16 bits. Weights, samples and scores must not depend on that.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import torch
 
 @contextlib.contextmanager
 def torch_defaults() -> Iterator[None]:
-    """Run the block, or the decorated function, with float32 and the CPU as defaults and with gradients on.
+    """Run the block, or the decorated function, with float32 and the CPU as defaults, with gradients on, and without
+    autocast.
 
     Afterwards the settings are as they were.
     """
@@ -23,6 +24,9 @@ def torch_defaults() -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
+        for kind in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                stack.enter_context(torch.autocast(kind, enabled=False))
         if dtype != torch.float32:
             stack.callback(torch.set_default_dtype, dtype)
             torch.set_default_dtype(torch.float32)

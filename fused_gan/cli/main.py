@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Sequence
 
 from fused_gan.base.errors import Diverged, UserError
-from fused_gan.base.files import discard
+from fused_gan.base.files import discard, open_missing_streams
 from fused_gan.cli.extras import TRAIN
 
 BAD_INPUT, FAILED = 2, 1
@@ -24,9 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after `fused-gan`; by default those of the process.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # closed from the start, as a service may have it: nobody wants to read
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (for the whole process)
+    open_missing_streams()
     try:
         if arguments == ["doctor"]:
             # Outside the parser, because doctor must also run where the parser's package is missing.

@@ -10,15 +10,17 @@ import numpy as np
 
 from fused_gan.base.errors import UserError, require
 from fused_gan.data.idx import is_transposed
-from fused_gan.data.image_data import ImageData
+from fused_gan.data.image_data import ImageData, PassedOver
 
 _LABEL = "label"
+_ROW_NUMBERS = ("", "id", "index", "unnamed: 0")  # a first column of numbers of rows, as of pandas, or Kannada-MNIST's
 
 
 def read_csv(path: Path) -> ImageData:
     """Read square grey images, one per line: a label and the pixels 0…255 row by row, or the pixels alone.
 
     A first line of names is optional. A column called `label` may stand anywhere; without names, the label comes first.
+    A first column called `id` or `index`, or without a name, counts the rows and is passed over.
     EMNIST's images, which are stored transposed, are shown upright.
 
     Raises:
@@ -37,6 +39,10 @@ def read_csv(path: Path) -> ImageData:
     require(len(values) > 0, f"{path}: it holds no images")
     columns = values.shape[1]
     require(len(first) == columns, f"{path}: expected {len(first)} values per line, as in the first, got {columns}")
+    passed_over = []
+    if named and columns > 1 and first[0] in _ROW_NUMBERS:
+        passed_over = [PassedOver("columns that count the rows", (first[0] or "the first",))]
+        first, values, columns = first[1:], values[:, 1:], columns - 1
     label = first.index(_LABEL) if named and _LABEL in first else None
     if label is None and math.isqrt(columns) ** 2 != columns:
         label = 0
@@ -53,8 +59,9 @@ def read_csv(path: Path) -> ImageData:
         f"{path}: expected pixels of 0…255, got {pixels.min()} … {pixels.max()}",
     )
     images = pixels.astype(np.uint8).reshape(-1, side, side)
-    transposed = is_transposed(path.name)
-    return ImageData.from_arrays(str(path), images.transpose(0, 2, 1) if transposed else images, labels)
+    if is_transposed(path.name):
+        images = images.transpose(0, 2, 1)
+    return ImageData.from_arrays(str(path), images, labels, passed_over=passed_over)
 
 
 def _is_integer(word: str) -> bool:

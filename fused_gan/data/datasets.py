@@ -87,6 +87,12 @@ def anywhere(source: str) -> str:
     return source if source in DATA_SETS else str(Path(source).absolute())
 
 
+def is_there(source: str) -> bool:
+    """Whether a source is a known name, or a file or folder that exists. A part of an `.npz` is where its file is."""
+    path = Path(os.path.expanduser(source))
+    return source in DATA_SETS or path.exists() or path.parent.is_file()
+
+
 def load(source: str | Path, image_size: int | None = None, channels: int | None = None) -> ImageData:
     """Return a data set, all of it in memory.
 
@@ -115,9 +121,11 @@ def load(source: str | Path, image_size: int | None = None, channels: int | None
         return data
     pixels = data.images.permute(0, 2, 3, 1).numpy()
     pictures = (Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image) for image in pixels)
-    resized = np.stack([np.asarray(fitted(picture, image_size, channels)) for picture in pictures])
-    if resized.ndim == 3:
-        resized = resized[..., None]
+    size = (height, width) if image_size is None else (image_size, image_size)
+    # At once: a size that cannot be had is an error here, and not the end of the process half an hour later.
+    resized = np.empty((len(pixels), *size, channels or pixels.shape[3]), np.uint8)
+    for index, picture in enumerate(pictures):
+        resized[index] = np.asarray(fitted(picture, image_size, channels)).reshape(resized.shape[1:])
     return replace(data, images=torch.from_numpy(np.ascontiguousarray(resized.transpose(0, 3, 1, 2))))
 
 

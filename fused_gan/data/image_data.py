@@ -139,6 +139,7 @@ class ImageData:
                 f"got {labels.min()} … {labels.max()}",
             )
             require(labels.max() <= np.iinfo(np.int64).max, f"{name}: expected labels below 2⁶³, got {labels.max()}")
+            _require_texts(name, class_names)
             _require_different(name, class_names)
             found = torch.from_numpy(labels.astype(np.int64))
         return cls(
@@ -208,6 +209,13 @@ def renumbered(labels: Tensor, names: Sequence[str], others: Sequence[str], sour
     unknown = [name for name in names if same_class(name) not in places]
     require(not unknown, f"data: expected classes of the run ({listed(others)}), got {listed(unknown)} in {source}")
     return torch.tensor([places[same_class(name)] for name in names])[labels]
+
+
+def _require_texts(source: str, class_names: Sequence[str]) -> None:
+    # Python reads a folder's name in another encoding as text with surrogates, which no configuration can hold.
+    shown = [name.encode(errors="backslashreplace").decode() for name in class_names]
+    odd = [text for text, name in zip(shown, class_names, strict=True) if text != name]
+    require(not odd, f"{source}: expected names of classes in UTF-8, got {listed(odd)}; rename the folders")
 
 
 def _require_different(source: str, class_names: Sequence[str]) -> None:

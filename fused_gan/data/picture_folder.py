@@ -45,9 +45,11 @@ def read_picture_folder(folder: Path, image_size: int | None, channels: int | No
         f"{folder}: expected pictures ({', '.join(SUFFIXES)}), or folders of them, one per class, "
         f"got {'both' if pictures else 'neither'}, and no IDX image file either{_what_may_be_meant(files, folders)}",
     )
-    if classes and all(path.name.lower() in SPLITS for path in classes):
-        names = listed([path.name for path in classes])
-        first = min(classes, key=_train_first)
+    parts = [path for path in classes if path.name.lower() in SPLITS]
+    # A class may be called train. One called train and one called test are parts, as beside SVHN's folder extra.
+    if parts and (parts == classes or len({SPLITS[path.name.lower()] for path in parts}) > 1):
+        names = listed([path.name for path in parts])
+        first = min(parts, key=_train_first)
         raise UserError(
             f"{folder}: expected one data set, got {names}, which are parts of one and not classes; choose one, as "
             f"--data {first}"
@@ -57,6 +59,8 @@ def read_picture_folder(folder: Path, image_size: int | None, channels: int | No
         # By name as text: images keep their places of before the classes were ordered by numbers, so runs go on alike.
         labelled = [(path, classes.index(of)) for of in sorted(classes) for path in inside[of]]
         paths, labels = [path for path, _ in labelled], np.array([label for _, label in labelled], np.int64)
+    if image_size is not None:  # a size that cannot be had is an error here, and not the end of the process later
+        np.empty((len(paths), image_size, image_size, channels or 1), np.uint8)
     read = [read_picture(path, image_size, channels) for path in paths]
     _require_one_size(paths, read)
     _require_bright(folder, paths, read)

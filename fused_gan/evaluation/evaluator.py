@@ -74,6 +74,11 @@ class Evaluator:
         if extractor is not None:
             fewest = extractor.about.num_features + 1
             require(
+                len(data.images) >= 2 * fewest,
+                f"data: expected {2 * fewest:,} images or more, as a covariance of {fewest - 1} features needs "
+                f"{fewest} and real against real as many others, got {len(data.images):,} in {source}",
+            )
+            require(
                 samples >= fewest,
                 f"samples: expected {fewest} or more, which a covariance of {fewest - 1} features needs, got {samples}",
             )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from fused_gan.base.errors import require
-from fused_gan.base.field_types import is_a, plain, worded
+from fused_gan.base.field_types import settled
 from fused_gan.models import (
     CGANConfig,
     ConvVAEConfig,
@@ -88,7 +88,9 @@ def require_known(preset: Preset) -> None:
 
 
 def configure(preset: str, /, **fields: Any) -> Preset:
-    """Return a preset with some fields of its model or its training set to other values. Lists become tuples.
+    """Return a preset with some fields of its model or its training set to other values.
+
+    Lists become tuples, numbers of NumPy Python's; a path may be a `Path` or text.
 
     >>> configure("wgan-gp", steps=2000, z_dim=64).training.steps
     2000
@@ -102,9 +104,7 @@ def configure(preset: str, /, **fields: Any) -> Preset:
     unknown = sorted(fields.keys() - of_model - of_training)
     require(not unknown, f"{', '.join(unknown)}: {preset} has no such field")
     hints = get_type_hints(type(found.model)) | get_type_hints(type(found.training))
-    values = {name: plain(value) for name, value in fields.items()}
-    for name, value in values.items():
-        require(is_a(value, hints[name]), f"{name}: expected {worded(hints[name])}, got {fields[name]!r}")
+    values = {name: settled(name, value, hints[name]) for name, value in fields.items()}
     return dataclasses.replace(
         found,
         model=dataclasses.replace(found.model, **{name: values[name] for name in values if name in of_model}),

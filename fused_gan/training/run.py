@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from fused_gan.base.errors import UserError, require
 from fused_gan.base.lock import locked
 from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data import ImageData, load
-from fused_gan.data.datasets import anywhere
+from fused_gan.data.datasets import anywhere, is_there
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.models.sampler import Sampler
 from fused_gan.ops.library import VERSION
@@ -103,14 +103,11 @@ def train(
         if made is not None:
             made.rmdir()
         raise
-    with _alone_in(folder, accelerator, folder.require_new), StopSignal() as stop:
+    with _alone_in(folder, accelerator, folder.require_new):
         if accelerator.is_main_process:
             folder.create(run.description)
-            on_cpu = configured.training.device == "auto" and device.type == "cpu"
-            lines = ignored_launcher(), f"device auto: cpu, as {cuda_obstacle()}" if on_cpu else "", run.introduction()
-            for line in filter(None, lines):
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
-        return run.go(console, stop)
+        on_cpu = configured.training.device == "auto" and device.type == "cpu"
+        return run.go(console, ignored_launcher(), f"device auto: cpu, as {cuda_obstacle()}" if on_cpu else "")
 
 
 @torch_defaults()
@@ -202,7 +199,7 @@ def _go_on(
         unchanged = store.newest() == newest
         require(unchanged, f"run: another process has trained on in {folder.path} meanwhile; resume it again")
 
-    with _alone_in(folder, accelerator, require_unchanged), StopSignal() as stop:
+    with _alone_in(folder, accelerator, require_unchanged):
         try:
             run.recorder.restore(state)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
@@ -211,11 +208,8 @@ def _go_on(
         if accelerator.is_main_process:
             folder.write_config(run.description)
             store.forget_after(state.steps_done)
-            console.print(f"resuming behind step {state.steps_done}", highlight=False)
-            if missing:
-                console.print(f"not every kernel is the one that the run was begun with: {missing}", highlight=False)
-            console.print(run.introduction(), markup=False, highlight=False, soft_wrap=True)
-        return run.go(console, stop)
+        changed = f"not every kernel is the one that the run was begun with: {missing}" if missing else ""
+        return run.go(console, f"resuming behind step {state.steps_done}", changed)
 
 
 class _Run:
@@ -233,6 +227,10 @@ class _Run:
         config, model = preset.training, preset.model
         self.name, self.config, self.folder, self._device = preset.name, config, folder, device
         self.accelerator = accelerator
+        require(
+            begun is None or is_there(config.data),
+            f"data: {config.data} is not there; if the images have moved, give their place with --data",
+        )
         data = load(config.data, config.image_size, config.channels)
         data = data if begun is None else begun.with_its_classes(data, config.data)
         self.system: GAN | VAE = build_system(model, config, data, device, accelerator)
@@ -279,14 +277,19 @@ class _Run:
             return ""
         return ", step in a CUDA graph" if self.system.replays else f", no CUDA graph: {self.system.graph_obstacle}"
 
-    def go(self, console: Console, stop: StopSignal) -> RunResult:
-        """Train to the last step, or until a signal or a verdict stops the run."""
+    def go(self, console: Console, *first: str | None) -> RunResult:
+        """Train to the last step, or until a signal or a verdict stops the run.
+
+        Args:
+            console: where progress goes.
+            first: lines that are printed before the introduction; empty ones are left out.
+        """
         verdicts: tuple[Verdict, ...] = ()
         stopped = False
         quiet = None if self.accelerator.is_main_process else Console(quiet=True)
         self.recorder.open()
         try:
-            with self._view(quiet or console) as view:
+            with StopSignal() as stop, self._view(quiet or console, first) as view:
                 while self.system.steps_done < self.config.steps and not stopped:
                     self.system.step()
                     step = self.system.steps_done
@@ -317,7 +320,10 @@ class _Run:
         self.accelerator.wait_for_everyone()
         return RunResult(self.folder, self.system.steps_done, stop.received, verdicts, stopped)
 
-    def _view(self, console: Console) -> ProgressView:
+    def _view(self, console: Console, first: Sequence[str | None]) -> ProgressView:
+        # While signals are noted: whoever reads these lines may count on a stop that saves.
+        for line in filter(None, (*first, self.introduction())):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         return progress_view(console, self.name, self.config.steps, self.config.batch_size)
 
     def _planned(self, interval: int, step: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -10,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fused_gan.base.errors import UserError
 from fused_gan.cli.main import main
 from fused_gan.models import MLPGANConfig
 from fused_gan.systems.config import GANTraining
+from fused_gan.training import configure
 from fused_gan.training import train as train_a_preset
 from helpers.commands import SMALL, refused, train
 from helpers.small_runs import QUIET, options, write_patches
@@ -71,6 +74,16 @@ def test_memory_that_is_not_there(tmp_path: Path, patches: Path, capsys: pytest.
     assert error.count("\n") == 1
 
 
+def test_images_that_memory_cannot_hold(tmp_path: Path, patches: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Said before the first of them is resized. Linux would kill the process where they come one by one."""
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    Image.new("L", (8, 8)).save(pictures / "0.png")
+    for data in (patches, pictures):
+        assert train(data, tmp_path / "run", "--image-size", str(2**25)) == 1
+        assert re.fullmatch(r"fused-gan: error: out of memory: .*33554432, 33554432.*\n", capsys.readouterr().err)
+
+
 @pytest.mark.parametrize("seed", [2**63, -1])
 def test_a_seed_that_no_file_holds(
     seed: int, tmp_path: Path, patches: Path, capsys: pytest.CaptureFixture[str]
@@ -92,6 +105,12 @@ def test_numbers_and_paths_of_other_libraries(tmp_path: Path) -> None:
     assert (type(training.steps), type(training.lr), type(training.data)) == (int, float, str)
     assert training.out == tmp_path / "run"
     assert train_a_preset("mlp-gan", model, training, QUIET).steps_done == 5
+
+
+def test_configure_takes_paths_as_text_or_path_too(tmp_path: Path) -> None:
+    preset = configure("mlp-gan", data=tmp_path / "patches.npz", out=str(tmp_path / "run"))
+    assert preset.training.data == str(tmp_path / "patches.npz")
+    assert preset.training.out == tmp_path / "run"
 
 
 @pytest.mark.parametrize(

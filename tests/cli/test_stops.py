@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -71,6 +72,30 @@ def test_the_reader_of_the_output_goes_away(tmp_path: Path) -> None:
     assert re.search(r"stopped by SIGPIPE after step \d+; everything is saved", error)
     assert "Traceback" not in error
     goes_on(tmp_path)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_process_that_was_started_without_its_streams_trains(tmp_path: Path, closed: str) -> None:
+    """As some daemons start theirs. What is written to a stream must not land in a file of the run either."""
+    data = write_patches(tmp_path / "patches.npz")
+    words = ["train", "mlp-gan", *SMALL, "--data", data, "--out", str(tmp_path / "run"), "--steps", "3"]
+    sample = ["sample", str(tmp_path / "run"), "--count", "2"]
+    for arguments, status in ((words, 0), (sample, 0), (["sample", "no"], 2)):
+        command = ["sh", "-c", f'"$@" {closed}', "sh", *COMMAND, *arguments]
+        process = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert process.returncode == status, process.stderr
+        assert "Traceback" not in process.stderr
+        assert "error" not in process.stdout
+    assert saved_step(tmp_path) == 3
+
+
+def test_a_terminal_without_the_signs_of_the_first_line_gets_escapes(tmp_path: Path) -> None:
+    data = write_patches(tmp_path / "patches.npz")
+    words = ["train", "mlp-gan", *SMALL, "--data", data, "--out", str(tmp_path / "run"), "--steps", "3"]
+    settings = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    process = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=60, env=settings)
+    assert process.returncode == 0, process.stderr
+    assert r"1\xd78\xd78" in process.stdout
 
 
 def test_the_terminal_closes_and_takes_the_output_with_it(tmp_path: Path) -> None:

@@ -113,6 +113,22 @@ def test_the_parts_of_a_data_set_are_not_classes(tmp_path: Path, names: tuple[st
     assert load(str(tmp_path / names[0])).labels is None
 
 
+def test_parts_beside_another_folder_are_not_classes_either(tmp_path: Path) -> None:
+    """As SVHN's train, test and extra."""
+    for name in ("train", "test", "extra"):
+        save(tmp_path / name, 0)
+    with pytest.raises(UserError, match=r"expected one data set, got test, train, which .*--data .*/train$"):
+        load(str(tmp_path))
+
+
+def test_a_class_whose_name_is_not_text_is_refused(tmp_path: Path) -> None:
+    """A configuration could not hold the name."""
+    save(tmp_path / "bee", 0)
+    save(tmp_path / os.fsdecode(b"caf\xe9"), 1)
+    with pytest.raises(UserError, match=r"expected names of classes in UTF-8, got caf\\udce9; rename the folders"):
+        load(str(tmp_path))
+
+
 def test_a_class_may_be_called_train_beside_others(tmp_path: Path) -> None:
     for name in ("plane", "train"):
         save(tmp_path / name, 0)

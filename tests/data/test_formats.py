@@ -238,6 +238,19 @@ def test_a_csv_is_read_with_any_first_line(tmp_path: Path, head: str) -> None:
         assert place is None or labels_of(read) == list(map(str, digits))
 
 
+@pytest.mark.parametrize(("head", "counts"), [("id", "id"), ("", "the first"), ('"Unnamed: 0"', "unnamed: 0")])
+def test_a_column_that_counts_the_rows_is_neither_label_nor_pixel(tmp_path: Path, head: str, counts: str) -> None:
+    """As in Kannada-MNIST's test.csv, and in what pandas writes."""
+    names, label = ",".join(f"pixel{index}" for index in range(GREY[0].size)), 7
+    for first, values in ((f"{head},{names}", []), (f"{head},label,{names}", [label])):
+        rows = [[index, *values, *image.ravel()] for index, image in enumerate(GREY)]
+        (tmp_path / "my.csv").write_text("\n".join([first, *(",".join(map(str, row)) for row in rows)]))
+        read = load(str(tmp_path / "my.csv"))
+        assert np.array_equal(read.images[:, 0], GREY)
+        assert read.class_names == tuple(map(str, values))
+        assert list(map(str, read.passed_over)) == [f"columns that count the rows: 1 ({counts})"]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

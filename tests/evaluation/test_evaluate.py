@@ -184,6 +184,9 @@ def test_too_few_samples_or_images_are_refused(place: Path) -> None:
     text = refusal(place, samples=64)
     assert text == "samples: expected 65 or more, which a covariance of 64 features needs, got 64"
     assert "has 400 images; give 200 or fewer" in refusal(place, samples=201)
+    # Not a number of samples that the next check refuses.
+    few = write_squares(place / "few.npz", 129)
+    assert "data: expected 130 images or more" in refusal(place, data=few, samples=65)
     assert "iwae_k: expected a positive integer, got 0" in refusal(place, iwae_k=0)
 
 

@@ -29,7 +29,7 @@ def place(tmp_path: Path) -> Path:
 
 def test_data_that_has_moved_is_named_anew(place: Path) -> None:
     (place / "patches.npz").rename(place / "moved.npz")
-    with pytest.raises(UserError, match="data: "):
+    with pytest.raises(UserError, match=r"data: .*patches\.npz is not there; if the images have moved, .* with --data"):
         resume(place / "run", steps=22, console=QUIET)
     assert main(["resume", str(place / "run"), "--steps", "25", "--data", str(place / "moved.npz")]) == 0
     assert resume(place / "run", steps=30, console=QUIET).steps_done == 30, "the new place is kept"

@@ -41,6 +41,7 @@ SURROUNDINGS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]]
     "gradients off": lambda: changed(torch.set_grad_enabled, False, True),
     "no_grad": torch.no_grad,
     "inference mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "variables of a site": lambda: mock.patch.dict(os.environ, {"PMI_SIZE": "4", "OMPI_COMM_WORLD_SIZE": "4"}),
     "WORLD_SIZE alone": lambda: mock.patch.dict(os.environ, {"WORLD_SIZE": "2", "LOCAL_RANK": "0"}),
 }

@@ -62,7 +62,7 @@ class About:
     accuracy: float
     """Share of the held-out images that it classifies correctly, with the weights as they are stored."""
 
-    told_apart: str = "classes"
+    told_apart: str = CLASSES
     """What it was trained to tell apart: classes or, for data without labels, positions of an image."""
 
 

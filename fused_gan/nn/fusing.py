@@ -253,10 +253,7 @@ def _rewritten(module: nn.Module) -> forward_source.Rewritten | str | None:
 def _in_globals(names: dict[str, Any], expression: str) -> Any:
     """Return the value of an expression like "F.gelu" among global names; None for one that is not there."""
     root, *path = expression.split(".")
-    value = names.get(root)
-    for name in path:
-        value = getattr(value, name, None)
-    return value
+    return _attribute(names.get(root), path)
 
 
 def resolve(module: nn.Module, expression: str) -> Any:
@@ -264,7 +261,11 @@ def resolve(module: nn.Module, expression: str) -> Any:
     root, *path = expression.split(".")
     if root != "self" or not all(map(str.isidentifier, path)):
         return None
-    value: Any = module
+    return _attribute(module, path)
+
+
+def _attribute(value: Any, path: list[str]) -> Any:
+    """Return the attribute at the end of a path of names; None where there is none."""
     for name in path:
         value = getattr(value, name, None)
     return value

@@ -47,9 +47,14 @@ def unreadable(where: Path, content: object, says: str, error: Exception) -> Che
 
 def newer_version(content: object) -> str | None:
     """Return the version of this package that wrote a configuration, if it is newer than this one."""
-    versions = content.get("versions") if isinstance(content, dict) else None
-    version = versions.get("fused_gan") if isinstance(versions, dict) else None
+    version = writing_version(content)
     return version if isinstance(version, str) and _numbers(version) > _numbers(VERSION) else None
+
+
+def writing_version(content: object) -> object:
+    """Return what a configuration names as the version of this package that wrote it; None if it names none."""
+    versions = content.get("versions") if isinstance(content, dict) else None
+    return versions.get("fused_gan") if isinstance(versions, dict) else None
 
 
 def _numbers(version: str) -> list[int]:

@@ -26,7 +26,7 @@ from fused_gan.ops.library import VERSION
 from fused_gan.systems.config import VAETraining
 from fused_gan.systems.devices import resolve_device
 from fused_gan.systems.presets import Preset
-from fused_gan.training.checkpoint import Checkpoints, load_checkpoint
+from fused_gan.training.checkpoint import Checkpoints, load_checkpoint, writing_version
 from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder
 from fused_gan.training.load import make_sampler
@@ -188,10 +188,8 @@ def _preset(folder: RunFolder, config: dict[str, Any]) -> Preset:
     try:
         return RunDescription.from_json(config).configured()
     except (KeyError, TypeError, AttributeError, ValueError, UserError) as error:
-        versions = config.get("versions")
-        version = versions.get("fused_gan") if isinstance(versions, dict) else None
         raise UserError(
-            f"run: {folder.path} was written by fused_gan {version}, this is {VERSION}, which does not "
+            f"run: {folder.path} was written by fused_gan {writing_version(config)}, this is {VERSION}, which does not "
             f"know its configuration ({error}); evaluate it with that version"
         ) from error
 

@@ -89,25 +89,25 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
   const plan::Grid across = plan::grid(outs, unit, ins, line, threads);
   const plan::DepthCut cut_down = plan::depth_cut(false, rows, ins, outs, sizeof(T));
   const plan::DepthCut cut_across = plan::depth_cut(true, outs, ins, rows, sizeof(T));
-  const cpu::PackedWorkspaces<T> workspaces(threads,
-                                            std::max(cut_down.packs ? cpu::packed_workspace<T>(ins, outs) : 0,
-                                                     cut_across.packs ? cpu::packed_workspace<T>(ins, rows) : 0));
+  const cpu::PackedWorkspaces<T> workspaces(
+      threads, std::max(cut_down.packs ? cpu::packed_workspace<T>(false, rows, ins, outs) : 0,
+                        cut_across.packs ? cpu::packed_workspace<T>(true, outs, ins, rows) : 0));
   cpu::over_parts(threads, [&](int64_t part) {
     if (step.x_wanted)
       cpu::on_part(down, part, row_units, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
         const cpu::Strided<T> a{grad.data + r * grad.row, grad.row, 1};
         const T* b = weight.data + j;
+        T* space = cut_down.packs ? workspaces.of(part, finishes ? rows : r_end - r, outs) : nullptr;
         if (finishes)
           kernels.product_gradient(*step.layer_below, a, b, weight.row, x.data + j, x.row, dx + j, ins,
-                                   cpu::offset(bias_gradient, j), rows, j_end - j, outs, cut_down.block);
+                                   cpu::offset(bias_gradient, j), rows, j_end - j, outs, cut_down.reading, space);
         else
-          kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs, cut_down.block,
-                          cut_down.packs ? workspaces.of(part, r_end - r, outs) : nullptr);
+          kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs, cut_down.reading, space);
       });
     if (step.weight_wanted)
       cpu::on_part(across, part, outs, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
         kernels.product({grad.data + r, 1, grad.row}, x.data + j, x.row, weight_gradient + r * ins + j, ins, r_end - r,
-                        j_end - j, rows, cut_across.block,
+                        j_end - j, rows, cut_across.reading,
                         cut_across.packs ? workspaces.of(part, r_end - r, rows) : nullptr);
       });
   });

@@ -13,10 +13,9 @@ namespace fused_gan::plan {
 
 static const Family& this_family() {
 #if defined(__x86_64__)
-  return kFamilies[__builtin_cpu_is("intel") && __builtin_cpu_supports("avx512f") ? 0 : 1];
-#else
-  return kFamilies[1];
+  if (__builtin_cpu_supports("avx512f")) return kFamilies[__builtin_cpu_is("intel") ? 0 : 1];
 #endif
+  return kFamilies[2];
 }
 
 static std::atomic<const Family*> asked_for = nullptr;

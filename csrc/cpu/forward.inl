@@ -23,10 +23,10 @@ FUSED_GAN_FUNCTION void transpose_some(const T* from, int64_t from_row, int64_t 
 
 template <class T> void pack(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
-  for (int64_t s = 0; s < kPanel; s += kLanes)
+  for (int64_t s = 0; s < kTileColumns<T>; s += kLanes)
     for (int64_t k = first; k < last; k += kLanes)
       transpose_some(x + s * x_row + k, x_row, at_most(kLanes, samples - s), at_most(kLanes, last - k),
-                     panel + k * kPanel + s, kPanel, kLanes);
+                     panel + k * kTileColumns<T> + s, kTileColumns<T>, kLanes);
 }
 
 // block[n][s] is activated, and then goes to y[s][n] and to next[n][s], each of which may be null.
@@ -35,36 +35,34 @@ void finish(T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, T* next,
   constexpr int64_t kLanes = Lanes<T>::kCount;
   for (int64_t n = 0; n < outputs; ++n)
     for (int64_t s = 0; s < samples; s += kLanes) {
-      T* at = block + n * kPanel + s;
+      T* at = block + n * kTileColumns<T> + s;
       const Vec<T> z = load_as<Vec<T>>(at), value = Act::forward(bias ? z + bias[n] : z, slope);
       store_as(at, value);
-      if (next) store_as(next + n * kPanel + s, value);
+      if (next) store_as(next + n * kTileColumns<T> + s, value);
     }
   if (!y) return;
   for (int64_t n = 0; n < outputs; n += kLanes)
     for (int64_t s = 0; s < samples; s += kLanes)
-      transpose_some(block + n * kPanel + s, kPanel, at_most(kLanes, outputs - n), at_most(kLanes, samples - s),
-                     y + s * y_row + n, y_row, at_most(kLanes, outputs - n));
+      transpose_some(block + n * kTileColumns<T> + s, kTileColumns<T>, at_most(kLanes, outputs - n),
+                     at_most(kLanes, samples - s), y + s * y_row + n, y_row, at_most(kLanes, outputs - n));
 }
 
 template <class T>
 void forward(Activation activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, T* next,
              int64_t outputs, int64_t samples, int64_t depth) {
-  constexpr int64_t kWidth = Lanes<T>::kCount * kTileVectors;
+  constexpr int64_t kWidth = kTileColumns<T>;
   const int64_t columns = (samples + Lanes<T>::kCount - 1) / Lanes<T>::kCount * Lanes<T>::kCount;
-  alignas(64) T block[kRowBlock * kPanel];
+  alignas(64) T block[kRowBlock * kWidth];
   Activations::visit(activation.index, [&](auto act) {
     for (int64_t n = 0; n < outputs; n += kRowBlock) {
       const int64_t height = at_most(kRowBlock, outputs - n);
       if (depth == 0)
-        for (int64_t i = 0; i < height * kPanel; ++i) block[i] = T(0);
+        for (int64_t i = 0; i < height * kWidth; ++i) block[i] = T(0);
       for (int64_t k = 0; k < depth; k += kDepthBlock)
-        for (int64_t j = 0; j < columns; j += kWidth)
-          column_block<T>({w.data + n * w.row + k * w.column, w.row, w.column}, panel + k * kPanel + j, kPanel,
-                          block + j, kPanel, height, at_most(kWidth, columns - j), at_most(kDepthBlock, depth - k),
-                          k > 0);
+        column_block<T, kFetchesPanels>({w.data + n * w.row + k * w.column, w.row, w.column}, panel + k * kWidth,
+                                        kWidth, block, kWidth, height, columns, at_most(kDepthBlock, depth - k), k > 0);
       finish<T, decltype(act)>(block, bias ? bias + n : nullptr, broadcast(T(activation.slope)), y ? y + n : y, y_row,
-                               next ? next + n * kPanel : nullptr, height, samples);
+                               next ? next + n * kWidth : nullptr, height, samples);
     }
   });
 }
@@ -74,25 +72,22 @@ void forward(Activation activation, Strided<T> w, const T* panel, const T* bias,
 template <class T, class Act>
 void forward_panel(const T* x, int64_t x_row, const T* panel, const T* bias, Vec<T> slope, T* y, int64_t y_row,
                    int64_t samples, int64_t outputs, int64_t depth) {
-  constexpr int64_t kLanes = Lanes<T>::kCount, kWidth = kLanes * kTileVectors;
-  for (int64_t j = 0; j < outputs; j += kWidth) {
-    const int64_t width = at_most(kWidth, outputs - j);
-    for (int64_t k = 0; k < depth; k += kDepthBlock) {
-      const bool last = k + kDepthBlock >= depth;
-      column_block<T>({x + k, x_row, 1}, panel + k * kPanel + j, kPanel, y + j, y_row, samples, width,
-                      at_most(kDepthBlock, depth - k), k > 0,
-                      [&](int64_t r, int64_t height) __attribute__((always_inline)) {
-                        if (!last) return;
-                        for (int64_t n = 0; n < width; n += kLanes) {
-                          const int64_t count = at_most(kLanes, width - n);
-                          const Vec<T> b = bias ? load_some(bias + j + n, count) : Vec<T>{};
-                          for (int64_t i = 0; i < height; ++i) {
-                            T* to = y + (r + i) * y_row + j + n;
-                            store_some(to, Act::forward(load_some(to, count) + b, slope), count);
-                          }
-                        }
-                      });
-    }
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  for (int64_t k = 0; k < depth; k += kDepthBlock) {
+    const bool last = k + kDepthBlock >= depth;
+    const auto finish = [&](int64_t r, int64_t height) __attribute__((always_inline)) {
+      if (!last) return;
+      for (int64_t n = 0; n < outputs; n += kLanes) {
+        const int64_t count = at_most(kLanes, outputs - n);
+        const Vec<T> b = bias ? load_some(bias + n, count) : Vec<T>{};
+        for (int64_t i = 0; i < height; ++i) {
+          T* to = y + (r + i) * y_row + n;
+          store_some(to, Act::forward(load_some(to, count) + b, slope), count);
+        }
+      }
+    };
+    column_block<T, kFetchesPanels>({x + k, x_row, 1}, panel + k * kTileColumns<T>, kTileColumns<T>, y, y_row, samples,
+                                    outputs, at_most(kDepthBlock, depth - k), k > 0, finish);
   }
 }
 
@@ -105,13 +100,13 @@ void forward_rows(Activation activation, const T* x, int64_t x_row, const T* w, 
     for (int64_t left = 0; left < outputs; left += wide) {
       const int64_t right = at_most(outputs, left + wide);
       const auto panel = [&](int64_t j) { return workspace + (j - left) * depth; };
-      for (int64_t j = left; j < right; j += kPanel)
-        pack<T>(w + j * w_row, w_row, at_most(kPanel, right - j), 0, depth, panel(j));
+      const auto width = [&](int64_t j) { return at_most(kTileColumns<T>, right - j); };
+      for (int64_t j = left; j < right; j += kTileColumns<T>)
+        pack<T>(w + j * w_row, w_row, width(j), 0, depth, panel(j));
       for (int64_t r = 0; r < samples; r += high)
-        for (int64_t j = left; j < right; j += kPanel)
+        for (int64_t j = left; j < right; j += kTileColumns<T>)
           forward_panel<T, decltype(act)>(x + r * x_row, x_row, panel(j), bias ? bias + j : nullptr, slope,
-                                          y + r * y_row + j, y_row, at_most(high, samples - r),
-                                          at_most(kPanel, right - j), depth);
+                                          y + r * y_row + j, y_row, at_most(high, samples - r), width(j), depth);
     }
   });
 }

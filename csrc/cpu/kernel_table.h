@@ -2,11 +2,11 @@
 // linear_act.cpp and chain.cpp check, layers.h allocates and spreads them over threads.
 //
 // All three products of a linear layer are one kernel, C = A B, with the vectors along B's and C's rows and A read
-// element by element in any stride:
-//     forward          yᵀ (out, batch)  =  W (out, in)      ·  xᵀ (in, batch)   xᵀ packed by kPanel samples
-//       many samples   y (batch, out)   =  x (batch, in)    ·  Wᵀ (in, out)     Wᵀ packed by kPanel outputs
-//     input gradient   dx (batch, in)   =  dz (batch, out)  ·  W (out, in)      W packed where its rows lie badly
-//     weight gradient  dW (out, in)     =  dzᵀ (out, batch) ·  x (batch, in)    both packed where they are large
+// element by element in any stride. B is packed in panels as wide as a tile, or read as it lies:
+//     forward          yᵀ (out, batch)  =  W (out, in)      ·  xᵀ (in, batch)   xᵀ packed
+//       many samples   y (batch, out)   =  x (batch, in)    ·  Wᵀ (in, out)     Wᵀ packed
+//     input gradient   dx (batch, in)   =  dz (batch, out)  ·  W (out, in)      W packed where the processor wants it
+//     weight gradient  dW (out, in)     =  dzᵀ (out, batch) ·  x (batch, in)    both packed where it wants that
 // plan.h says where; docs/design/cpu-kernels.md has the measurements behind it.
 #pragma once
 
@@ -23,7 +23,7 @@ struct Float16 {
   uint16_t bits;
 };
 
-constexpr int64_t kPanel = 64;                   // samples in one packed panel of the batch, outputs in one of W
+constexpr int64_t kPanel = 64;                   // samples or outputs that go to one thread together: whole panels
 constexpr int64_t kDepthBlock = 512;             // rows of B that stay in the second cache while some rows of A pass
 constexpr int64_t kLongDepth = 8 * kDepthBlock;  // a deeper one is summed in one more level
 
@@ -47,24 +47,38 @@ template <class T> FUSED_GAN_FUNCTION constexpr int64_t forward_workspace(int64_
   return kPanel * depth * (panels < most ? panels : most);
 }
 
-// Of products that pack their operands: a block of B and some rows of A share the second cache. The depth is cut into
-// few and even blocks, because each of them reads and writes all of C.
+// Of products that pack B, and A where it is read down its columns: a block of B and some rows of A share the second
+// cache. The depth is cut into few and even blocks, because each of them reads and writes all of C.
 constexpr int64_t kPackedDepth = 512, kPackedRows = 96;
-template <class T> constexpr int64_t kPackedColumns = 2048 / sizeof(T);
 FUSED_GAN_FUNCTION constexpr int64_t packed_depth(int64_t depth) {
   const int64_t blocks = (depth + kPackedDepth - 1) / kPackedDepth;
   return blocks > 1 ? (depth + blocks - 1) / blocks : depth;
 }
+// The block's columns. Where all rows pass at once, and no rows of A are packed for it, a panel is read but once.
+template <class T> FUSED_GAN_FUNCTION constexpr int64_t packed_columns(bool packs_a, int64_t rows, int64_t columns) {
+  constexpr int64_t kMost = 2048 / sizeof(T);
+  const int64_t all = (columns + kPanel - 1) / kPanel * kPanel;
+  return rows <= kPackedRows && !packs_a ? kPanel : all < kMost ? all : kMost;
+}
+// A is packed in strips of a tile's rows, with room for a vector behind each.
+FUSED_GAN_FUNCTION constexpr int64_t packed_strips(int64_t depth) { return kPackedRows * depth + 256; }
 // A thread's workspace for them, in elements.
-template <class T> FUSED_GAN_FUNCTION constexpr int64_t packed_workspace(int64_t columns, int64_t depth) {
-  const int64_t all = (columns + kPanel - 1) / kPanel * kPanel, most = kPackedColumns<T>;
-  return packed_depth(depth) * ((all < most ? all : most) + kPackedRows);
+template <class T>
+FUSED_GAN_FUNCTION constexpr int64_t packed_workspace(bool packs_a, int64_t rows, int64_t columns, int64_t depth) {
+  const int64_t block = packed_depth(depth);
+  return block * packed_columns<T>(packs_a, rows, columns) + (packs_a ? packed_strips(block) : 0);
 }
 
 // Element (i, k) is data[i * row + k * column].
 template <class T> struct Strided {
   const T* data;
   int64_t row, column;
+};
+
+// How a product reads B where it lies: in blocks of so many rows ≤ kDepthBlock, and fetching the rows ahead or not.
+struct Reading {
+  int64_t depth_block;
+  bool fetches_ahead;
 };
 
 // Kernels for every storage type S.
@@ -86,8 +100,9 @@ template <class S> struct StorageKernels {
 template <class T> struct ProductKernels {
   int64_t row_tile;  // rows of C that the micro-kernel finishes together
   int64_t lanes;     // columns of C in one vector
+  int64_t panel;     // columns of B in a packed panel, as many as a tile has: what is read together lies together
 
-  // panel[k][s] = x[s][k] for s < samples ≤ kPanel and first ≤ k < last, zeros behind the last sample.
+  // panel[k][s] = x[s][k] for s < samples ≤ panel and first ≤ k < last, zeros behind the last sample.
   void (*pack)(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel);
 
   // y[s][n] = act(Σ_k w[n][k] panel[k][s] + bias[n]) for one panel and `outputs` rows of w; bias may be null.
@@ -99,15 +114,15 @@ template <class T> struct ProductKernels {
   void (*forward_rows)(Activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
                        int64_t y_row, int64_t samples, int64_t outputs, int64_t depth, T* workspace);
 
-  // c (rows, columns) = a (rows, depth) · b (depth, columns), the depth in blocks of depth_block ≤ kDepthBlock; with a
-  // workspace (packed_workspace) b is packed, and a where it is read down its columns.
+  // c (rows, columns) = a (rows, depth) · b (depth, columns); with a workspace (packed_workspace) b is packed, and a
+  // where it is read down its columns.
   void (*product)(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
-                  int64_t depth, int64_t depth_block, T* workspace);
+                  int64_t depth, Reading reading, T* workspace);
 
   // The step down a chain: dz (rows, columns) = (a · b) ⊙ act'(y) and bias_gradient = its column sums, unless null.
   void (*product_gradient)(Activation, Strided<T> a, const T* b, int64_t b_row, const T* y, int64_t y_row, T* dz,
                            int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth,
-                           int64_t depth_block);
+                           Reading reading, T* workspace);
 };
 
 // Products of 16-bit numbers S in float32: operands are widened block by block, sums rounded once.

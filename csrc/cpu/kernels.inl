@@ -18,7 +18,8 @@ namespace {
 #include "pointwise.inl"
 
 template <class T> constexpr ProductKernels<T> products() {
-  return {kTileRows, Lanes<T>::kCount, pack<T>, forward<T>, forward_rows<T>, product<T>, product_gradient<T>};
+  return {kTileRows,  Lanes<T>::kCount, kTileColumns<T>, pack<T>,
+          forward<T>, forward_rows<T>,  product<T>,      product_gradient<T>};
 }
 template <class S> constexpr StorageKernels<S> storage() { return {activate<S>, gradient<S>, forward_dot<S>}; }
 

@@ -118,22 +118,21 @@ void over_packed_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t c
   });
 }
 
-// A matrix in panels of 64 rows, each column-major: panels[panel][column][64].
+// Memory for a matrix in panels of some rows, each column-major: panels[panel][column][row of the panel].
 inline at::Tensor panels_for(int64_t rows, int64_t columns, const at::TensorOptions& options) {
   return at::empty({plan::units_of(rows, kPanel) * kPanel * columns}, options);
 }
 
 template <class T> at::Tensor pack_rows(const at::Tensor& x) {
   const int64_t samples = x.size(0), features = x.size(1), row = x.stride(0);
-  const int64_t panels = plan::units_of(samples, kPanel);
+  const int64_t panel = products<T>().panel;
   at::Tensor packed = panels_for(samples, features, x.options());
   const T* from = data<T>(x);
   T* to = mutable_data<T>(packed);
-  over_grid(panels, 1, features, kLine / sizeof(T), panels * kPanel * features * plan::kMoveCost,
-            [&](int64_t p, int64_t p_end, int64_t k, int64_t k_end) {
-              for (; p < p_end; ++p)
-                products<T>().pack(from + p * kPanel * row, row, std::min(kPanel, samples - p * kPanel), k, k_end,
-                                   to + p * kPanel * features);
+  over_grid(samples, kPanel, features, kLine / sizeof(T), packed.numel() * plan::kMoveCost,
+            [&](int64_t s, int64_t s_end, int64_t k, int64_t k_end) {
+              for (; s < s_end; s += panel)
+                products<T>().pack(from + s * row, row, std::min(panel, s_end - s), k, k_end, to + s * features);
             });
   return packed;
 }
@@ -191,15 +190,14 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
   const T *weight = data<T>(w), *panels = data<T>(batch);
   T* to_next = mutable_data<T>(next);
   const int64_t w_row = w.stride(0), w_column = w.stride(1);
-  over_grid(plan::units_of(samples, kPanel), 1, outputs, line, work,
-            [&](int64_t p_begin, int64_t p_end, int64_t n, int64_t n_end) {
-              for (; n < n_end; n += at_a_time)
-                for (int64_t p = p_begin; p < p_end; ++p)
-                  products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + p * kPanel * depth,
-                                        offset(b, n), offset(to, p * kPanel * y_row + n), y_row,
-                                        offset(to_next, (p * outputs + n) * kPanel), std::min(at_a_time, n_end - n),
-                                        std::min(kPanel, samples - p * kPanel), depth);
-            });
+  const int64_t panel = products<T>().panel;
+  over_grid(samples, kPanel, outputs, line, work, [&](int64_t s_begin, int64_t s_end, int64_t n, int64_t n_end) {
+    for (; n < n_end; n += at_a_time)
+      for (int64_t s = s_begin; s < s_end; s += panel)
+        products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + s * depth, offset(b, n),
+                              offset(to, s * y_row + n), y_row, offset(to_next, s * outputs + n * panel),
+                              std::min(at_a_time, n_end - n), std::min(panel, s_end - s), depth);
+  });
 }
 
 // A matrix whose rows are dense and `row` elements apart.

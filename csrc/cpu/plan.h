@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <utility>
 
@@ -14,16 +15,40 @@
 
 namespace fused_gan::plan {
 
-// The costs that differ between processors, measured on two of them (docs/design/cpu-kernels.md).
+// From what size of C and of the depth on a product in blocks packs B, and A where that is read down its columns.
+struct Packing {
+  int64_t rows, columns, depth;
+  bool bad_rows_alone = false;  // only where B's rows lie badly
+};
+inline constexpr Packing kNever{.rows = std::numeric_limits<int64_t>::max(), .columns = 0, .depth = 0};
+
+// What differs between processors, measured on three of them (docs/design/cpu-kernels.md).
 struct Family {
   const char* name;
-  bool packs_operands;  // of large products, else they are read as they lie
+  Packing weight_gradient, input_gradient;
+  bool fetches_ahead;   // rows of B that are read as they lie
   int64_t share_from;   // multiply-adds that one core does while a second thread wakes up: from here on it pays
   int64_t stream_cost;  // of an element that a product reads or writes once, in multiply-adds
 };
 inline constexpr std::array kFamilies = {
-    Family{"Intel with AVX-512 (measured on a Xeon with AMX)", true, 400'000, 3},
-    Family{"other processors (measured on an AMD Zen 4)", false, 200'000, 1},
+    Family{.name = "Intel with AVX-512 (measured on a Xeon with AMX)",
+           .weight_gradient = {.rows = 48, .columns = 128, .depth = 48},
+           .input_gradient = {.rows = 192, .columns = 128, .depth = 48, .bad_rows_alone = true},
+           .fetches_ahead = true,
+           .share_from = 400'000,
+           .stream_cost = 3},
+    Family{.name = "other processors with AVX-512 (measured on an AMD Zen 4)",
+           .weight_gradient = kNever,
+           .input_gradient = kNever,
+           .fetches_ahead = false,
+           .share_from = 200'000,
+           .stream_cost = 1},
+    Family{.name = "processors without AVX-512 (measured on an AMD Zen 3)",
+           .weight_gradient = {.rows = 128, .columns = 192, .depth = 64},
+           .input_gradient = {.rows = 64, .columns = 192, .depth = 192},
+           .fetches_ahead = false,
+           .share_from = 200'000,
+           .stream_cost = 1},
 };
 // This processor's family, unless a test has chosen another one.
 const Family& family();
@@ -64,28 +89,32 @@ inline Forward paired_forward(int64_t samples, int64_t depth) {
 // chains at batch 128 to 1024 that is 1 to 8 % faster than sharing it by columns, which cuts every row in two.
 constexpr int64_t kManyRows = 128;
 
-// Whether a float32 or float64 product packs B, and also A where A is read down its columns. The weight gradient does,
-// and so does a product whose rows of B are a multiple of 4 KiB long, if C has many rows. Packing short rows of B gains
-// nothing. Blocks of the depth are added one after the other, so a very long depth is not summed in this way.
+// Rows of a multiple of 4 KiB meet in a few sets of the caches.
+inline bool lie_badly(int64_t columns, int64_t element_bytes) { return columns * element_bytes % 4096 == 0; }
+
+// Whether a float32 or float64 product packs B, and also A where A is read down its columns. Packing short rows of B
+// gains nothing. Blocks of the depth are added one after the other, so a very long depth is not summed in this way.
 inline bool packs_operands(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t element_bytes) {
   constexpr int64_t kDeepest = 16'384;
-  if (!family().packs_operands || rows < 48 || depth < 48 || depth > kDeepest) return false;
-  if (columns < 128) return false;
-  return down_columns || (rows >= 192 && columns * element_bytes % 4096 == 0);
+  const Packing& from = down_columns ? family().weight_gradient : family().input_gradient;
+  if (rows < from.rows || columns < from.columns || depth < from.depth || depth > kDeepest) return false;
+  return !from.bad_rows_alone || lie_badly(columns, element_bytes);
 }
 
 // How the depth of a product is cut, and whether the operands of its parts are packed. The choice rests on the sizes of
 // the whole matrices. A thread's share and the strides have no part in it, so neither changes a bit of the result.
 struct DepthCut {
-  int64_t block;
+  cpu::Reading reading;
   bool packs;
 };
 inline DepthCut depth_cut(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t element_bytes) {
-  if (packs_operands(down_columns, rows, columns, depth, element_bytes)) return {cpu::packed_depth(depth), true};
+  const bool fetches = family().fetches_ahead;
+  if (packs_operands(down_columns, rows, columns, depth, element_bytes))
+    return {{cpu::packed_depth(depth), fetches}, true};
   // With few rows the time goes into reading B, so it is read in blocks of a few whole rows.
-  if (rows <= 12) return {16, false};
-  // Rows that are a multiple of 4 KiB long meet in a few sets of the second cache, which hold half a block of them.
-  return {columns * element_bytes % 4096 == 0 ? cpu::kDepthBlock / 2 : cpu::kDepthBlock, false};
+  if (rows <= 12) return {{16, fetches}, false};
+  // The second cache's sets hold half a block of rows that lie badly.
+  return {{lie_badly(columns, element_bytes) ? cpu::kDepthBlock / 2 : cpu::kDepthBlock, fetches}, false};
 }
 
 // Whether a thread's share of the rows repays packing B. Reading B as it lies gives the same bits, except for a depth

@@ -51,12 +51,13 @@ template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Ten
   T* to = mutable_data<T>(c);
   const int64_t threads = threads_for(plan::product_work(rows, columns, depth));
   const plan::DepthCut cut = plan::depth_cut(down_columns, rows, columns, depth, sizeof(T));
-  const PackedWorkspaces<T> workspaces(threads, cut.packs ? packed_workspace<T>(columns, depth) : 0);
+  const PackedWorkspaces<T> workspaces(threads,
+                                       cut.packs ? packed_workspace<T>(down_columns, rows, columns, depth) : 0);
   const plan::Grid grid = plan::grid(rows, unit, columns, line, threads);
   over_parts(threads, [&](int64_t part) {
     on_part(grid, part, rows, unit, columns, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
       products<T>().product({left + r * row, row, column}, right + j, b_row, to + r * c_row + j, c_row, r_end - r,
-                            j_end - j, depth, cut.block, workspaces.of(part, r_end - r, depth));
+                            j_end - j, depth, cut.reading, workspaces.of(part, r_end - r, depth));
     });
   });
   return c;

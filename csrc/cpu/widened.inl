@@ -11,8 +11,9 @@ void widen_rows(const S* from, int64_t row, int64_t rows, int64_t columns, float
       store_as(to + i * to_row + j, load_some(from + i * row + j, at_most(kLanes, columns - j)));
 }
 
-// to[k][j] = from[j * row + k], rows kPanel apart, zeros behind the last column up to a whole vector.
-template <class S> void widen_transposed(const S* from, int64_t row, int64_t depth, int64_t columns, float* to) {
+// to[k][j] = from[j * row + k], rows to_row apart, zeros behind the last column up to a whole vector.
+template <class S>
+void widen_transposed(const S* from, int64_t row, int64_t depth, int64_t columns, float* to, int64_t to_row) {
   constexpr int64_t kLanes = Lanes<float>::kCount;
   for (int64_t j = 0; j < columns; j += kLanes)
     for (int64_t k = 0; k < depth; k += kLanes) {
@@ -21,7 +22,7 @@ template <class S> void widen_transposed(const S* from, int64_t row, int64_t dep
       for (int64_t i = 0; i < kLanes; ++i)
         square[i] = j + i < columns ? load_some(from + (j + i) * row + k, count) : Vec<float>{};
       transpose(square);
-      for (int64_t i = 0; i < count; ++i) store_as(to + (k + i) * kPanel + j, square[i]);
+      for (int64_t i = 0; i < count; ++i) store_as(to + (k + i) * to_row + j, square[i]);
     }
 }
 
@@ -75,7 +76,7 @@ template <class S> Strided<float> widen_group(Strided<S> a, int64_t rows, int64_
 template <class S>
 void widened_product(Strided<S> a, Strided<S> b, WidenedResult<S> c, int64_t rows, int64_t columns, int64_t depth,
                      float* workspace) {
-  constexpr int64_t kLanes = Lanes<float>::kCount, kWidth = kLanes * kTileVectors;
+  constexpr int64_t kLanes = Lanes<float>::kCount, kWidth = kTileColumns<float>;
   const int64_t deepest = at_most(depth, kDepthBlock);
   float *panel = workspace, *group = panel + deepest * kPanel, *sums = group + kWidenedGroup * widened_row(deepest);
   const bool one_block = depth <= kDepthBlock;
@@ -87,17 +88,20 @@ void widened_product(Strided<S> a, Strided<S> b, WidenedResult<S> c, int64_t row
         const int64_t padded = (width + kLanes - 1) / kLanes * kLanes;
         for (int64_t k = 0; k < depth || k == 0; k += kDepthBlock) {
           const int64_t deep = at_most(kDepthBlock, depth - k);
-          const S* block_of_b = b.data + k * b.row + j * b.column;
-          if (b.column == 1) widen_rows(block_of_b, b.row, deep, width, panel, kPanel);
-          else widen_transposed(block_of_b, b.column, deep, width, panel);
+          for (int64_t n = 0; n < width; n += kWidth) {
+            const S* block_of_b = b.data + k * b.row + (j + n) * b.column;
+            if (b.column == 1)
+              widen_rows(block_of_b, b.row, deep, at_most(kWidth, width - n), panel + n * deep, kWidth);
+            else widen_transposed(block_of_b, b.column, deep, at_most(kWidth, width - n), panel + n * deep, kWidth);
+          }
           for (int64_t r = first; r < last; r += kWidenedGroup) {
             const int64_t height = at_most(kWidenedGroup, last - r);
             const Strided<float> wide =
                 widen_group<S>({a.data + r * a.row + k * a.column, a.row, a.column}, height, deep, group);
             float* block = sums + (one_block ? 0 : (r - first) * kPanel);
             for (int64_t n = 0; n < padded; n += kWidth)
-              column_block<float>(wide, panel + n, kPanel, block + n, kPanel, height, at_most(kWidth, padded - n), deep,
-                                  k > 0);
+              column_block<float, kFetchesPanels>(wide, panel + n * deep, kWidth, block + n, kPanel, height,
+                                                  at_most(kWidth, padded - n), deep, k > 0);
             if (k + kDepthBlock < depth) continue;
             if (c.transposed)
               round_transposed<S, decltype(act)>(block, c.bias ? c.bias + r : nullptr, slope, c.data + j * c.row + r,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from fused_gan.base.errors import UserError, require
+from fused_gan.base.memory import memory_for
 from fused_gan.base.seeds import stream_seed
 from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data import ImageData
@@ -70,7 +72,8 @@ def build_system(
     """
     shape, classes = data.images.shape[1:], count_classes(model, data, config.data)
     batches = Batches(data, model.value_range, config.torch_dtype, device, config.data_place)
-    with torch.random.fork_rng(devices=[]):
+    networks = f"networks with {sizes_text(model)} for images of {'×'.join(map(str, shape))} on {device}"
+    with memory_for(networks, "smaller networks or images take less"), torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every CUDA device as well.
         torch.default_generator.manual_seed(stream_seed(config.seed, "weights"))
         if isinstance(model, VAEModel):
@@ -82,4 +85,12 @@ def build_system(
             raise UserError(f"training: a GAN needs a GANTraining, got {type(config).__name__}")
         generator = model.build_generator(shape, classes).to(device, config.torch_dtype)
         discriminator = model.build_discriminator(shape, classes).to(device, config.torch_dtype)
-    return GAN(generator, discriminator, batches, model.z_dim, config, bool(classes), accelerator)
+        return GAN(generator, discriminator, batches, model.z_dim, config, bool(classes), accelerator)
+
+
+def sizes_text(model: GANModel | VAEModel) -> str:
+    """Return the fields that say how large a model's networks are, as "z_dim 64, generator_widths 256 512"."""
+    fields = dataclasses.asdict(model).items()
+    numbers = [(name, value if isinstance(value, tuple) else (value,)) for name, value in fields]
+    sizes = [(name, value) for name, value in numbers if value and all(type(number) is int for number in value)]
+    return ", ".join(f"{name} {' '.join(map(str, value))}" for name, value in sizes)

@@ -8,7 +8,7 @@ from typing import Any
 
 from fused_gan.base.errors import require
 from fused_gan.data import ImageData
-from fused_gan.data.image_data import same_class
+from fused_gan.data.image_data import listed, same_class, unnamed
 from fused_gan.systems.presets import Preset, from_json, to_json
 
 
@@ -123,6 +123,30 @@ class RunDescription:
             known = trained_on() if trained_on is not None and by_place else data
             names = known.former_names(self.classes, source)
         return data.matched(names, source)
+
+    def require_no_class_lost(self, data: ImageData, source: str) -> None:
+        """Raise `UserError` if a class of this run, which goes on, is not among those of its images.
+
+        The checksum would notice as well, but it names nothing.
+        """
+        there = set(map(same_class, data.class_names))
+        names = [name for index, name in enumerate(self.class_names or ()) if name != unnamed(index)]
+        lost = [name for name in names if same_class(name) not in there]
+        require(
+            not lost,
+            f"data: the run was begun with the class{'es' if len(lost) > 1 else ''} {listed(lost)}, which {source} "
+            f"lacks (it has {listed(data.class_names) or 'no labels'}); if the images are elsewhere, give their place "
+            "with --data",
+        )
+
+    def unchecked_data(self) -> str:
+        """Return a line for a run that goes on without a checksum of its images, or "" if it has one."""
+        if self.data_sha256 is not None:
+            return ""
+        return (
+            f"not checked: the run recorded no checksum of the images in {self.training['data']}; its version may have "
+            "read other pixels from them (more than 8 bits per value, grey palettes, transparency)"
+        )
 
     def require_same_data(self, other: RunDescription) -> None:
         """Raise `UserError` unless `other`, a description of this run that goes on, tells of the same images."""

@@ -12,7 +12,7 @@ END = 2**63  # the first number that the int64 of a file does not hold
 
 def require_seed(seed: object) -> None:
     """Raise `UserError` unless a seed is an integer that each file can hold. Called before a command makes anything."""
-    fine = isinstance(seed, numbers.Integral) and type(seed) is not bool and 0 <= int(seed) < END
+    fine = not isinstance(seed, bool) and isinstance(seed, numbers.Integral) and 0 <= int(seed) < END
     require(fine, f"seed: expected an integer of 0 … 2⁶³ − 1, got {seed!r}")
 
 

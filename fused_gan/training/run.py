@@ -214,7 +214,9 @@ def _go_on(
             folder.write_config(run.description)
             store.forget_after(state.steps_done)
         changed = f"not every kernel is the one that the run was begun with: {missing}" if missing else ""
-        return run.go(console, f"resuming behind step {state.steps_done}", changed, begun.unchecked_data())
+        return run.go(
+            console, f"resuming behind step {state.steps_done}", changed, begun.unchecked_data(run.config.data)
+        )
 
 
 class _Run:

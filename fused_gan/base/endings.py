@@ -18,4 +18,6 @@ def in_words(error: Exception, attempt: str) -> str | None:
         return str(error)
     if isinstance(error, (MemoryError, RuntimeError)) and lacks_memory(error):
         return f"out of memory: {attempt}{asked(error)}"
-    return about_os_error(error) if isinstance(error, OSError) else None
+    if isinstance(error, OSError):
+        return f"{attempt}: {error}" if error.filename is None else about_os_error(error)
+    return None

@@ -44,11 +44,9 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def about_os_error(error: OSError) -> str:
-    """Return an error of the file system in words, with the file, and with the free space where that is short."""
-    if not isinstance(error.filename, (str, bytes)):
-        return str(error.strerror or error)
-    file = Path(os.fsdecode(error.filename))
-    return f"{file}: {error.strerror}{free_space(file.parent) if error.errno in FULL else ''}"
+    """Return an error that names a file in words, with the free space where that is short."""
+    space = free_space(Path(os.fsdecode(error.filename)).parent) if error.errno in FULL else ""
+    return f"{error.filename}: {error.strerror}{space}"
 
 
 def free_space(folder: Path) -> str:

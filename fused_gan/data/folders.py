@@ -27,6 +27,8 @@ _FILLERS = r"(data)?sets?|data|images?|imgs?|pictures?|pics?|photos?|splits?|par
 
 def split_of(name: str) -> str | None:
     """Return which part of a data set a folder is by its name, as "test" for Testing, test-set and test2017."""
+    if name.lower() in SPLITS:
+        return SPLITS[name.lower()]
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and not re.fullmatch(_FILLERS, word)]
     word = re.sub(rf"({_FILLERS})$", "", words[0]) if len(words) == 1 else ""
     return SPLITS.get(word)

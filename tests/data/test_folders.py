@@ -107,6 +107,7 @@ def test_all_that_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
 PARTS = [
     ("train", "val", "test"), ("Training", "Testing"), ("train",), ("trainset", "testset"), ("training", "validation"),
     ("train2017", "valid"), ("train_images", "dev-data"), ("Train Set", "eval"),
+    ("train", "t10k"),
 ]  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fused_gan.base.errors import require
@@ -76,6 +77,7 @@ class Sample:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
         attempt = f"{_images(sampler, self.count)}, {CHUNK:,} at a time, and {self.grid:,} in a grid"
         with memory_for(attempt, "a smaller --count or --grid, or another --device, may help"):
+            _make_room(sampler, min(self.grid, self.count))
             labels = sampler.labels_named(self.labels, self.count)
             return self._write(sampler, labels) if self.as_dataset is None else self._export(sampler, labels)
 
@@ -153,6 +155,7 @@ class Interpolate:
         path = checked_file(self.out or self.folder / f"interpolation-seed{self.seed}.png")
         attempt = f"{_images(sampler, self.rows * self.columns)} at once"
         with memory_for(attempt, "fewer --rows or --columns take less"):
+            _make_room(sampler, self.rows * self.columns)
             save_grid(path, sampler.interpolate(self.rows, self.columns, self.seed), self.columns)
         print(f"interpolation: {path}")
         return 0
@@ -199,3 +202,8 @@ class Reconstruct:
 
 def _images(sampler: Sampler, count: int) -> str:
     return f"{count:,} images of {'×'.join(map(str, sampler.image_shape))}"
+
+
+def _make_room(sampler: Sampler, count: int) -> None:
+    """Raise an error if memory cannot hold so many images. Linux would kill the process where they come one by one."""
+    np.empty((count, *sampler.image_shape), np.uint8)

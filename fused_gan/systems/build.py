@@ -72,19 +72,30 @@ def build_system(
     """
     shape, classes = data.images.shape[1:], count_classes(model, data, config.data)
     batches = Batches(data, model.value_range, config.torch_dtype, device, config.data_place)
-    networks = f"networks with {sizes_text(model)} for images of {'×'.join(map(str, shape))} on {device}"
-    with memory_for(networks, "smaller networks or images take less"), torch.random.fork_rng(devices=[]):
+    sizes = f"networks with {sizes_text(model)}"
+    images = f"images of {'×'.join(map(str, shape))}"
+    built = memory_for(f"{sizes} for {images} on {device}", "smaller networks or images take less")
+    # A system holds the random numbers of a batch from the start.
+    batch = memory_for(
+        f"{config.batch_size:,} {images} at a time through {sizes} on {device}",
+        "a smaller --batch-size or smaller networks take less",
+    )
+    with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every CUDA device as well.
         torch.default_generator.manual_seed(stream_seed(config.seed, "weights"))
         if isinstance(model, VAEModel):
             if not isinstance(config, VAETraining):
                 raise UserError(f"training: a VAE needs a VAETraining, got {type(config).__name__}")
-            network = model.build(shape).to(device, config.torch_dtype)
-            return VAE(network, batches, model.z_dim, config, accelerator)
+            with built:
+                network = model.build(shape).to(device, config.torch_dtype)
+            with batch:
+                return VAE(network, batches, model.z_dim, config, accelerator)
         if not isinstance(config, GANTraining):
             raise UserError(f"training: a GAN needs a GANTraining, got {type(config).__name__}")
-        generator = model.build_generator(shape, classes).to(device, config.torch_dtype)
-        discriminator = model.build_discriminator(shape, classes).to(device, config.torch_dtype)
+        with built:
+            generator = model.build_generator(shape, classes).to(device, config.torch_dtype)
+            discriminator = model.build_discriminator(shape, classes).to(device, config.torch_dtype)
+    with batch:
         return GAN(generator, discriminator, batches, model.z_dim, config, bool(classes), accelerator)
 
 

@@ -66,6 +66,19 @@ def test_networks_that_are_too_large(tmp_path: Path, patches: Path, capsys: pyte
         )
 
 
+def test_batches_and_pictures_that_are_too_many(
+    run: Path, patches: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    many = 2**40
+    assert train(patches, tmp_path / "other", "--batch-size", str(many)) == 1
+    batch = r"1,099,511,627,776 images of 1×8×6 at a time through networks with z_dim 8, .* on cpu"
+    less = "a smaller --batch-size or smaller networks take less"
+    assert re.search(rf"out of memory: {batch} \(8\.0 TiB at once\); {less}\n", capsys.readouterr().err)
+    assert "images of 1×8×6 at once (" in told(capsys, ["interpolate", str(run), "--rows", str(many)])
+    found = told(capsys, ["sample", str(run), "--grid", str(many), "--count", str(many)])
+    assert "and 1,099,511,627,776 in a grid (" in found
+
+
 def test_images_that_are_too_large(tmp_path: Path, patches: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Said before the first of them is resized. Linux would kill the process where they come one by one."""
     pictures = tmp_path / "pictures"

@@ -1,1 +1,1 @@
-"""Errors, files, JSON, tensor files, seeds, scores and HTML pages. No module here knows of networks."""
+"""Errors, files, JSON, tensor files, memory, seeds, scores and HTML pages. No module here knows of networks."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fused_gan.base.errors import UserError
+from fused_gan.base.files import writing
 
 
 @contextlib.contextmanager
@@ -39,6 +40,7 @@ def locked(file: Path, refusal: str | None = None) -> Iterator[None]:
         except BlockingIOError:
             assert refusal is not None
             raise UserError(refusal) from None
-        opened.truncate(0)
-        print(os.getpid(), file=opened, flush=True)
+        with writing(file):
+            opened.truncate(0)
+            print(os.getpid(), file=opened, flush=True)
         yield

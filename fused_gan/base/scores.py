@@ -54,6 +54,7 @@ SCALES = (  # scores that share one chart
     ("ssim",),
     ("active_units",),
 )
+NO_EXTRACTOR = "none"  # in the place of an extractor: leave the `SAMPLE_SCORES` out
 SSIM_WINDOW = 11  # pixels; each side of an image needs as many
 SCORES = SAMPLE_SCORES | INCEPTION_SCORES | VAE_SCORES
 

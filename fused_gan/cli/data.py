@@ -12,6 +12,7 @@ import torch
 import tyro
 
 from fused_gan.base.errors import require
+from fused_gan.base.memory import memory_for
 from fused_gan.cli.options import checked_file
 from fused_gan.data import ImageData, load
 from fused_gan.data.datasets import evenly_spaced
@@ -52,6 +53,8 @@ class Data:
         print(f"images: {count:,} of {channels}×{height}×{width} from {self.source}")
         pixels = data.images.numpy()
         print(f"values: {pixels.min()} … {pixels.max()}, mean {pixels.mean():.1f}")
+        for line in data.darkness():
+            print(line)
         print(f"classes: {len(data.class_names) or 'no labels'}")
         longest = max(map(len, data.class_names), default=0)
         for name, size in zip(data.class_names, data.class_sizes(), strict=True):
@@ -59,7 +62,8 @@ class Data:
         print(f"passed over: {'' if data.passed_over else 'nothing'}".rstrip())
         for note in data.passed_over:
             print(f"  {note}")
-        save_grid(path, _shown(data), COLUMNS)
+        with memory_for(f"a grid of images of {channels}×{height}×{width}", "a smaller --image-size takes less"):
+            save_grid(path, _shown(data), COLUMNS)
         print(f"grid: {path}")
         return 0
 

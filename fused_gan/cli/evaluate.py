@@ -8,7 +8,8 @@ from typing import Literal
 
 from rich.console import Console
 
-from fused_gan.cli.options import RunArgument, checked_file
+from fused_gan.base.seeds import require_seed
+from fused_gan.cli.options import RunArgument, checked_file, tell_shadowed
 from fused_gan.systems.devices import resolve_device
 from fused_gan.training import RunFolder
 from fused_gan.training.report import write_report
@@ -37,7 +38,7 @@ class Evaluate:
     extractor: str | None = None
     """The classifier: mnist-5k or fashion-mnist, which come with the package, or a file that fused-gan extractor wrote.
     None takes the classifier of the training, or the package's own for the data.
-    none leaves its scores out, for FID and Inception Score alone."""
+    none leaves its scores out, for FID and Inception Score alone, or for those that a VAE has without it."""
 
     data: str | None = None
     """Source of the real images, as for training, for example images that were held out.
@@ -57,11 +58,15 @@ class Evaluate:
     out: Path | None = None
     """File for the result, as of a run that may only be read. None takes evaluation.json in the run folder."""
 
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
+
     def run(self) -> int:
         from fused_gan.evaluation.table import print_evaluation
         from fused_gan.training.evaluate import evaluate  # torchmetrics takes a second: not at start-up
 
         out = None if self.out is None else checked_file(self.out)
+        tell_shadowed(self.data)
         evaluation = evaluate(
             self.folder,
             checkpoint=self.checkpoint,
@@ -105,11 +110,15 @@ class Extractor:
     out: Path | None = None
     """File to write. An existing file is replaced. None takes extractor-DATA.safetensors."""
 
+    def __post_init__(self) -> None:
+        require_seed(self.seed)
+
     def run(self) -> int:
         from fused_gan.evaluation import train_extractor
 
         path = checked_file(self.out or Path(f"extractor-{Path(self.data).stem}.safetensors"))
         device = resolve_device(self.device)
+        tell_shadowed(self.data)
         extractor = train_extractor(self.data, path, self.image_size, self.channels, self.steps, self.seed, device)
         about = extractor.about
         print(f"{extractor.name}: accuracy {about.accuracy:.2%} on {about.held_out:,} images held out of {self.data}")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 import tyro
 
 from fused_gan.base.errors import require
+from fused_gan.data.datasets import shadowed
 
 OPTIONS = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes)
 RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(name="run", metavar="RUN")]
@@ -67,6 +68,13 @@ def field_docstrings(kind: type) -> dict[str, str]:
                 assert isinstance(field.target, ast.Name)
                 texts[field.target.id] = " ".join(str(text.value.value).split())
     return texts
+
+
+def tell_shadowed(source: str | None) -> None:
+    """Print a line if `source` names a data set as well as a file or folder here, for commands that list no data."""
+    note = None if source is None else shadowed(source)
+    if note is not None:
+        print(f"passed over: {note}")
 
 
 def checked_file(file: Path) -> Path:

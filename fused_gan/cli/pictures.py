@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fused_gan.base.errors import require
-from fused_gan.cli.options import RunArgument, checked_file, made_folder
+from fused_gan.base.memory import memory_for
+from fused_gan.base.seeds import require_seed
+from fused_gan.cli.options import RunArgument, checked_file, made_folder, tell_shadowed
 from fused_gan.data import load
 from fused_gan.data.datasets import evenly_spaced
 from fused_gan.data.images import save_grid, save_pngs, save_samples
+from fused_gan.models.sampler import CHUNK
 from fused_gan.systems.devices import resolve_device
 from fused_gan.training import RunFolder, Sampler, load_sampler
 from fused_gan.training.checkpoint import Checkpoints
@@ -63,7 +67,7 @@ class Sample:
         for name in ("count", "grid"):
             value = getattr(self, name)
             require(value > 0, f"{name}: expected a positive integer, got {value}")
-        require(0 <= self.seed < 2**63, f"seed: expected an integer of 0 … 2⁶³ − 1, got {self.seed}")
+        require_seed(self.seed)
         require(
             self.truncation is None or self.truncation > 0,
             f"truncation: expected a number above 0, got {self.truncation}",
@@ -71,9 +75,13 @@ class Sample:
 
     def run(self) -> int:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
-        labels = sampler.labels_named(self.labels, self.count)
-        if self.as_dataset is not None:
-            return self._export(sampler, labels, self.as_dataset)
+        attempt = f"{_images(sampler, self.count)}, {CHUNK:,} at a time, and {self.grid:,} in a grid"
+        with memory_for(attempt, "a smaller --count or --grid, or another --device, may help"):
+            _make_room(sampler, min(self.grid, self.count))
+            labels = sampler.labels_named(self.labels, self.count)
+            return self._write(sampler, labels) if self.as_dataset is None else self._export(sampler, labels)
+
+    def _write(self, sampler: Sampler, labels: torch.Tensor | None) -> int:
         stem = made_folder(self.out or self.folder) / f"samples-seed{self.seed}-count{self.count}"
         shown = min(self.grid, self.count)
         first = sampler.sample(shown, self.seed, None if labels is None else labels[:shown], self.truncation)
@@ -92,7 +100,9 @@ class Sample:
         print(f"samples: {stem.with_suffix('.png')}")
         return 0
 
-    def _export(self, sampler: Sampler, labels: torch.Tensor | None, folder: Path) -> int:
+    def _export(self, sampler: Sampler, labels: torch.Tensor | None) -> int:
+        folder = self.as_dataset
+        assert folder is not None
         require(
             self.out is None and not self.pngs,
             "as_dataset: it takes the place of --out and --pngs, give it without them",
@@ -138,11 +148,15 @@ class Interpolate:
     def __post_init__(self) -> None:
         require(self.rows > 0, f"rows: expected a positive integer, got {self.rows}")
         require(self.columns > 1, f"columns: expected an integer above 1, got {self.columns}")
+        require_seed(self.seed)
 
     def run(self) -> int:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
         path = checked_file(self.out or self.folder / f"interpolation-seed{self.seed}.png")
-        save_grid(path, sampler.interpolate(self.rows, self.columns, self.seed), self.columns)
+        attempt = f"{_images(sampler, self.rows * self.columns)} at once"
+        with memory_for(attempt, "fewer --rows or --columns take less"):
+            _make_room(sampler, self.rows * self.columns)
+            save_grid(path, sampler.interpolate(self.rows, self.columns, self.seed), self.columns)
         print(f"interpolation: {path}")
         return 0
 
@@ -175,10 +189,21 @@ class Reconstruct:
     def run(self) -> int:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
         training = RunFolder(self.folder).read_config().training
+        tell_shadowed(self.data)
         images = load(self.data or training["data"], training["image_size"], training["channels"]).images
         images = images[evenly_spaced(self.count, len(images))]
         path = checked_file(self.out or self.folder / f"reconstructions-count{self.count}.png")
-        pairs = torch.stack((images, torch.from_numpy(sampler.reconstruct(images))), 1).flatten(0, 1)
-        save_grid(path, pairs.numpy(), columns=8)
+        with memory_for(f"{_images(sampler, len(images))} and their reconstructions", "a smaller --count takes less"):
+            pairs = torch.stack((images, torch.from_numpy(sampler.reconstruct(images))), 1).flatten(0, 1)
+            save_grid(path, pairs.numpy(), columns=8)
         print(f"reconstructions: {path}")
         return 0
+
+
+def _images(sampler: Sampler, count: int) -> str:
+    return f"{count:,} images of {'×'.join(map(str, sampler.image_shape))}"
+
+
+def _make_room(sampler: Sampler, count: int) -> None:
+    """Raise an error if memory cannot hold so many images. Linux would kill the process where they come one by one."""
+    np.empty((count, *sampler.image_shape), np.uint8)

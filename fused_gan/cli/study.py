@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from fused_gan.base.errors import require
+from fused_gan.base.files import NotWritten
 from fused_gan.study.folder import StudyFolder
 from fused_gan.study.grid import Study, load_study, shipped_studies
 from fused_gan.study.process import STOPPED
@@ -91,6 +92,8 @@ class StudyCommand:
         )
         with workers as running:
             progress = run_study(study, folder, running, self.max_minutes)
+        if progress.lost_output:
+            raise NotWritten(None, f"{progress.lost_output}; every job is saved, the same command goes on")
         if progress.reported:
             print(f"numbers: {folder.csv}, {folder.json}")
             print(f"report: {folder.report}")

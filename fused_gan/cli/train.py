@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 from accelerate import PartialState
 
+from fused_gan.base.files import NotWritten
 from fused_gan.cli.options import RunArgument, optional_fields
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.systems.config import RUNTIME
@@ -60,7 +61,14 @@ class Resume:
 
 
 def _print_end(result: RunResult) -> int:
-    """Print how a run ended; return the exit status."""
+    """Print how a run ended; return the exit status.
+
+    Raises:
+        NotWritten: standard output could not be written, and so ended the run.
+    """
+    if result.lost_output:
+        saved = f"everything is saved after step {result.steps_done}, fused-gan resume {result.folder.path} goes on"
+        raise NotWritten(None, f"{result.lost_output}; {saved}")
     unread = result.stopped_by == signal.SIGPIPE
     say = partial(PartialState().print, file=sys.stderr if unread else sys.stdout)  # once, from one of the processes
     status = 0

@@ -15,10 +15,12 @@ from PIL import Image
 from torch import Tensor
 
 from fused_gan.base.errors import UserError, require
+from fused_gan.base.memory import memory_for
 from fused_gan.data.cifar import has_cifar, is_cifar_name, read_cifar_files, read_cifar_folder
 from fused_gan.data.csv_file import read_csv
 from fused_gan.data.idx import has_idx_images, is_idx_name, read_idx_files, read_idx_folder
-from fused_gan.data.image_data import ImageData
+from fused_gan.data.image_data import ImageData, PassedOver
+from fused_gan.data.images import room_for
 from fused_gan.data.npz import read_npz
 from fused_gan.data.picture_file import fitted, is_picture
 from fused_gan.data.picture_folder import read_picture_folder
@@ -112,7 +114,23 @@ def load(source: str | Path, image_size: int | None = None, channels: int | None
     """
     require(image_size is None or image_size > 0, f"image_size: expected a positive integer, got {image_size}")
     source = str(source)
-    path = Path(os.path.expanduser(source))
+    with memory_for(f"the images of {source}", "fewer images take less"):
+        data = _load(source, Path(os.path.expanduser(source)), image_size, channels)
+    hidden = shadowed(source)
+    return data if hidden is None else replace(data, passed_over=(*data.passed_over, hidden))
+
+
+def shadowed(source: str) -> PassedOver | None:
+    """Return a note on a file or folder whose name is that of a known data set, which is taken in its place."""
+    if source not in DATA_SETS or not Path(source).exists():
+        return None
+    kind = "folder" if Path(source).is_dir() else "file"
+    return PassedOver(
+        f"the {kind} of the data set's name, which --data ./{source} takes", (str(Path(source).absolute()),)
+    )
+
+
+def _load(source: str, path: Path, image_size: int | None, channels: int | None) -> ImageData:
     if source not in DATA_SETS and path.is_dir() and not has_idx_images(path) and not has_cifar(path):
         return read_picture_folder(path, image_size, channels)
     data = _load_arrays(source, path)
@@ -122,8 +140,7 @@ def load(source: str | Path, image_size: int | None = None, channels: int | None
     pixels = data.images.permute(0, 2, 3, 1).numpy()
     pictures = (Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image) for image in pixels)
     size = (height, width) if image_size is None else (image_size, image_size)
-    # At once: a size that cannot be had is an error here, and not the end of the process half an hour later.
-    resized = np.empty((len(pixels), *size, channels or pixels.shape[3]), np.uint8)
+    resized = room_for(len(pixels), *size, channels or pixels.shape[3])
     for index, picture in enumerate(pictures):
         resized[index] = np.asarray(fitted(picture, image_size, channels)).reshape(resized.shape[1:])
     return replace(data, images=torch.from_numpy(np.ascontiguousarray(resized.transpose(0, 3, 1, 2))))

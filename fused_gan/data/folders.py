@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +20,18 @@ SPLITS = {  # words in names that say which part of a data set a file or folder 
     "train": "train", "training": "train", "test": "test", "testing": "test", "t10k": "test", "val": "val",
     "valid": "val", "validation": "val", "dev": "val", "eval": "val",
 }  # fmt: skip
+
+
+_FILLERS = r"(data)?sets?|data|images?|imgs?|pictures?|pics?|photos?|splits?|parts?"  # words beside these
+
+
+def split_of(name: str) -> str | None:
+    """Return which part of a data set a folder is by its name, as "test" for Testing, test-set and test2017."""
+    if name.lower() in SPLITS:
+        return SPLITS[name.lower()]
+    words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and not re.fullmatch(_FILLERS, word)]
+    word = re.sub(rf"({_FILLERS})$", "", words[0]) if len(words) == 1 else ""
+    return SPLITS.get(word)
 
 
 def is_hidden(name: str) -> bool:

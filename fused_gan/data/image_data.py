@@ -14,6 +14,7 @@ from torch import Tensor
 from fused_gan.base import tensor_files
 from fused_gan.base.errors import require
 
+DARKEST = 1 / 4  # of the range: what the brightest value of images reaches that use their range
 SHOWN = 3  # names in a message, at most
 CLASSES_SHOWN = 12
 
@@ -154,15 +155,27 @@ class ImageData:
         """Return the number of images of each class."""
         return [] if self.labels is None else torch.bincount(self.labels, minlength=len(self.class_names)).tolist()
 
+    def darkness(self) -> list[str]:
+        """Return a line that says how dark the images are, if their brightest pixel is below `DARKEST` of 255.
+
+        Masks of classes 0, 1, 2 are so dark, and images of fewer bits. Nothing says which value of theirs is white, and
+        there are dark photographs. So they are neither scaled nor refused.
+        """
+        brightest = int(self.images.max())
+        if brightest >= DARKEST * 255:
+            return []
+        return [f"dark: the brightest pixel is {brightest} of 255; scale the images if their white is another value"]
+
     def about(self, source: str) -> list[str]:
-        """Return a line that says images, size and classes, and a line of what was passed over, if anything was."""
+        """Return a line that says images, size and classes, and a line each of darkness and of what was passed over."""
         count, channels, height, width = self.images.shape
         text = f"{count:,} images of {channels}×{height}×{width} from {source}"
         if self.labels is not None:
             sizes = [f"{name} {size:,}" for name, size in zip(self.class_names, self.class_sizes(), strict=True)]
             plural = "es" if len(sizes) > 1 else ""
             text += f" in {len(sizes)} class{plural} ({listed(sizes, CLASSES_SHOWN)})"
-        return [text, *([f"passed over: {'; '.join(map(str, self.passed_over))}"] if self.passed_over else [])]
+        passed_over = [f"passed over: {'; '.join(map(str, self.passed_over))}"] if self.passed_over else []
+        return [text, *self.darkness(), *passed_over]
 
     def matched(self, class_names: Sequence[str], source: str) -> ImageData:
         """Return the same images with labels that are indices of other names, as a trained system numbers its classes.
@@ -196,7 +209,12 @@ class ImageData:
             f"{listed(self.class_names)}",
         )
         names = dict(zip(numbers, self.class_names, strict=True))
-        return tuple(names.get(number, f"unnamed {number}") for number in range(classes))
+        return tuple(names.get(number, unnamed(number)) for number in range(classes))
+
+
+def unnamed(number: int) -> str:
+    """Return what a class is called that a run without recorded names knows, and of which its data has no image."""
+    return f"unnamed {number}"
 
 
 def renumbered(labels: Tensor, names: Sequence[str], others: Sequence[str], source: str) -> Tensor:

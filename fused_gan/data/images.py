@@ -13,10 +13,24 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from fused_gan.base.files import atomic_write
+from fused_gan.base.files import atomic_write, writing
+from fused_gan.base.memory import memory_for
 from fused_gan.data.image_data import same_class
 
 Pixels = NDArray[np.uint8]
+
+
+def room_for(count: int, height: int, width: int, channels: int) -> Pixels:
+    """Return memory for resized images, (count, height, width, channels) uint8.
+
+    All at once: a size that cannot be had is an error here, and not the end of the process half an hour later.
+
+    Raises:
+        OutOfMemory: there is not so much.
+    """
+    attempt = f"{count:,} images of {channels}×{height}×{width}"
+    with memory_for(attempt, "a smaller --image-size takes less"):
+        return np.empty((count, height, width, channels), np.uint8)
 
 
 def from_uint8(images: Tensor, value_range: tuple[float, float], dtype: torch.dtype = torch.float32) -> Tensor:
@@ -75,7 +89,9 @@ def save_picture(path: Path, picture: Image.Image) -> None:
 def save_pngs(folder: Path, images: Pixels, first: int) -> None:
     """Write each of `images` (N, C, H, W) uint8 as a PNG, `000000.png` …, numbered from `first`."""
     for index, image in enumerate(images, first):
-        _picture(image.transpose(1, 2, 0)).save(folder / f"{index:06d}.png")
+        path = folder / f"{index:06d}.png"
+        with writing(path):
+            _picture(image.transpose(1, 2, 0)).save(path)
 
 
 def save_samples(

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from fused_gan.base.errors import UserError, require
-from fused_gan.data.folders import HIDDEN, SPLITS, listing, notes
-from fused_gan.data.image_data import ImageData, PassedOver, listed, natural_key
+from fused_gan.data.folders import HIDDEN, listing, notes, split_of
+from fused_gan.data.image_data import DARKEST, ImageData, PassedOver, listed, natural_key
+from fused_gan.data.images import room_for
 from fused_gan.data.picture_file import SUFFIXES, Picture, is_picture, read_picture
 
 DATA_ENDINGS = (".npz", ".csv", ".bin", "ubyte", "ubyte.gz", "ubyte.xz")
-DARKEST = 1 / 4  # of the range; the brightest value in pictures of more than 8 bits reaches it
 
 
 def read_picture_folder(folder: Path, image_size: int | None, channels: int | None) -> ImageData:
@@ -45,9 +45,10 @@ def read_picture_folder(folder: Path, image_size: int | None, channels: int | No
         f"{folder}: expected pictures ({', '.join(SUFFIXES)}), or folders of them, one per class, "
         f"got {'both' if pictures else 'neither'}, and no IDX image file either{_what_may_be_meant(files, folders)}",
     )
-    parts = [path for path in classes if path.name.lower() in SPLITS]
+    splits = {path: split for path in classes if (split := split_of(path.name))}
     # A class may be called train. One called train and one called test are parts, as beside SVHN's folder extra.
-    if parts and (parts == classes or len({SPLITS[path.name.lower()] for path in parts}) > 1):
+    if splits and (len(splits) == len(classes) or len(set(splits.values())) > 1):
+        parts = list(splits)
         names = listed([path.name for path in parts])
         first = min(parts, key=_train_first)
         raise UserError(
@@ -59,8 +60,8 @@ def read_picture_folder(folder: Path, image_size: int | None, channels: int | No
         # By name as text: images keep their places of before the classes were ordered by numbers, so runs go on alike.
         labelled = [(path, classes.index(of)) for of in sorted(classes) for path in inside[of]]
         paths, labels = [path for path, _ in labelled], np.array([label for _, label in labelled], np.int64)
-    if image_size is not None:  # a size that cannot be had is an error here, and not the end of the process later
-        np.empty((len(paths), image_size, image_size, channels or 1), np.uint8)
+    if image_size is not None:
+        room_for(len(paths), image_size, image_size, channels or 1)
     read = [read_picture(path, image_size, channels) for path in paths]
     _require_one_size(paths, read)
     _require_bright(folder, paths, read)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from fused_gan.base.errors import require
+from fused_gan.base.scores import NO_EXTRACTOR
 from fused_gan.base.seeds import stream_seed
 from fused_gan.base.torch_state import measuring
 from fused_gan.data import ImageData
@@ -152,6 +153,11 @@ def find_extractor(source: str | None, data: str, image_shape: tuple[int, int, i
         f"{shape_text(image_shape)}; {remedy}",
     )
     return found
+
+
+def extractor_or_none(source: str | None, data: str, image_shape: tuple[int, int, int]) -> Extractor | None:
+    """Return the extractor, as `find_extractor` does; None if `source` is "none", which asks for no scores by one."""
+    return None if source == NO_EXTRACTOR else find_extractor(source, data, image_shape)
 
 
 class Reference:

@@ -4,6 +4,7 @@ and tests it on held-out images."""
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fused_gan.base.errors import require
-from fused_gan.base.seeds import stream_seed
+from fused_gan.base.files import as_path
+from fused_gan.base.memory import memory_for
+from fused_gan.base.seeds import require_seed, stream_seed
 from fused_gan.base.torch_state import measuring
 from fused_gan.data import ImageData, load
 from fused_gan.data.image_data import require_no_negative_class
@@ -23,6 +26,7 @@ from fused_gan.evaluation.extractor import (
     About,
     Extractor,
     save_extractor,
+    shape_text,
     stored,
 )
 
@@ -40,7 +44,7 @@ POSITIONS = 4  # of an image, which a classifier without labels tells apart
 @measuring()
 def train_extractor(
     data: str,
-    out: Path,
+    out: Path | str,
     image_size: int | None = None,
     channels: int | None = None,
     steps: int = 3000,
@@ -63,6 +67,8 @@ def train_extractor(
     Raises:
         UserError: the data cannot be read, has one class, or has too few images, of a class or at all.
     """
+    require_seed(seed)
+    out = as_path(out)
     require(out.suffix == ".safetensors", f"out: expected a name ending in .safetensors, got {out.name}")
     require(steps > 0, f"steps: expected a positive integer, got {steps}")
     device = device or torch.device("cpu")
@@ -71,9 +77,13 @@ def train_extractor(
     classes = len(images.class_names) if has_labels else POSITIONS
     _require_enough(data, images)
     _, depth, height, width = images.images.shape
+    attempt = (
+        f"an extractor for {len(images.images):,} images of {shape_text((depth, height, width))}, {BATCH} at a time"
+    )
+    memory = partial(memory_for, attempt, "a smaller --image-size takes less")
     # All random numbers are drawn on the CPU, so that every device gets the same weights and batches.
     random = torch.Generator().manual_seed(stream_seed(seed, "extractor"))
-    with torch.random.fork_rng(devices=[]):
+    with memory(), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(stream_seed(seed, "weights"))
         network = Classifier((depth, height, width), classes).to(device)
     order = torch.randperm(len(images.images), generator=random)
@@ -84,9 +94,11 @@ def train_extractor(
             return in_positions(images.images[chosen])
         return images.images[chosen], images.labels[chosen]
 
-    fit_classifier(network, *shown(kept), steps, random)
-    _normalise(network, images.images[kept])
-    network.load_state_dict(stored(network))  # measures the rounded weights that the file holds
+    with memory():
+        fit_classifier(network, *shown(kept), steps, random)
+        _normalise(network, images.images[kept])
+        network.load_state_dict(stored(network))  # measures the rounded weights that the file holds
+        measured = accuracy(network, *shown(held_out))
     about = About(
         data=Path(data).name,
         image_shape=(depth, height, width),
@@ -98,7 +110,7 @@ def train_extractor(
         steps=steps,
         trained_on=len(kept),
         held_out=len(held_out),
-        accuracy=accuracy(network, *shown(held_out)),
+        accuracy=measured,
         told_apart=CLASSES if has_labels else IN_POSITIONS,
     )
     return save_extractor(out, about, network)

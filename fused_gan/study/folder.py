@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_gan.base.errors import UserError, require
-from fused_gan.base.files import remove_leftovers
+from fused_gan.base.files import as_path, remove_leftovers
 from fused_gan.base.json_files import read_json, to_json_text, write_json
 from fused_gan.study.grid import GIVEN, PLACED, Job, Study
 from fused_gan.study.result import Result
@@ -25,8 +25,8 @@ class JobFolder:
     result.json   the result; it is written last, so a job is done if and only if it has this file
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = path = as_path(path)
         self.job = path / "job.json"
         self.log = path / "log.txt"
         self.result = path / "result.json"
@@ -84,8 +84,8 @@ class StudyFolder:
     .lock          the lock that the running study holds
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = path = as_path(path)
         self.study = path / "study.json"
         self.csv = path / "results.csv"
         self.json = path / "results.json"

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from fused_gan.base.errors import UserError, require
+from fused_gan.base.files import as_path
 from fused_gan.base.json_files import to_json_text
-from fused_gan.base.scores import INCEPTION_SCORES, SCORES, SSIM_WINDOW, VAE_SCORES
+from fused_gan.base.scores import INCEPTION_SCORES, NO_EXTRACTOR, SAMPLE_SCORES, SCORES, SSIM_WINDOW, VAE_SCORES
 from fused_gan.systems.config import TrainingConfig, VAETraining
 from fused_gan.systems.presets import Preset, from_json, to_json
 
@@ -181,6 +182,8 @@ def _available_metrics(training: TrainingConfig, evaluation: Mapping[str, Any]) 
     found = set(SCORES)
     if evaluation.get("inception") is None:
         found -= INCEPTION_SCORES.keys()
+    if (evaluation.get("extractor") or training.extractor) == NO_EXTRACTOR:
+        found -= SAMPLE_SCORES.keys()
     if not isinstance(training, VAETraining):
         found -= VAE_SCORES.keys()
     elif training.image_size is not None and training.image_size < SSIM_WINDOW:
@@ -209,7 +212,7 @@ def load_study(source: str | Path, seeds: int | None = None) -> Study:
     Raises:
         UserError: the file is missing or wrong; the message names it.
     """
-    path = SHIPPED / f"{source}.json" if source in shipped_studies() else Path(source)
+    path = SHIPPED / f"{source}.json" if source in shipped_studies() else as_path(source)
     require(path.is_file(), f"study: {str(source)!r} is neither a file nor one of {', '.join(shipped_studies())}")
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

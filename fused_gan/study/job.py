@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from fused_gan.base.errors import Diverged, UserError
+from fused_gan.base.endings import in_words
+from fused_gan.base.errors import Diverged
 from fused_gan.base.files import remove_leftovers
 from fused_gan.base.lock import locked
 from fused_gan.data import load
@@ -115,8 +116,11 @@ def main() -> int:
     try:
         with locked(folder.lock):
             return run_job(folder, options.threads, options.device)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        words = in_words(error, f"the job in {folder.path}")
+        if words is None:
+            raise
+        print(f"error: {words}", file=sys.stderr)
         return FAILED
 
 

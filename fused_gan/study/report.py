@@ -21,6 +21,8 @@ from fused_gan.study.result import Result, require_comparable, weakest_shares, w
 from fused_gan.study.statistics import LEVEL, Cell, Difference, cells, differences
 from fused_gan.study.summary import format_number, format_score, summarise
 from fused_gan.study.tables import write_csv, write_results
+from fused_gan.training import RunFolder
+from fused_gan.training.report import classes_of_columns
 
 if TYPE_CHECKING:
     from fused_gan.evaluation import Evaluation
@@ -180,13 +182,19 @@ def _rows(found: Sequence[Difference], with_others: bool = False) -> list[list[s
 
 def _pictures(folder: StudyFolder, study: Study, found: Sequence[Cell]) -> Iterator[str]:
     """Give the grids of each setting's first seed, so that no run is picked by hand."""
-    shown = [(", ".join(cell.settings.values()), folder.job(cell.results[0].name).run.path) for cell in found]
+    shown = [(", ".join(cell.settings.values()), folder.job(cell.results[0].name).run) for cell in found]
     for title, name in (("Samples", "samples.png"), ("Reconstructions", "reconstructions.png")):
-        grids = [(label, run / name) for label, run in shown if (run / name).is_file()]
+        grids = [(label, run) for label, run in shown if (run.path / name).is_file()]
         if grids:
             yield f"<h2>{title}</h2>"
             yield "<p>From the first seed of each setting. No run was picked.</p>"
-            yield f'<div class="strip">{"".join(figure(path, label) for label, path in grids)}</div>'
+            figures = "".join(figure(run.path / name, _caption(label, run)) for label, run in grids)
+            yield f'<div class="strip">{figures}</div>'
+
+
+def _caption(label: str, run: RunFolder) -> str:
+    classes = classes_of_columns(run.read_config()) if run.config.is_file() else ""
+    return f"{label}.{classes}" if classes else label
 
 
 def _method(study: Study, found: Sequence[Cell]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from fused_gan.study.process import POLLED, Outcome
 from fused_gan.study.report import write_study
 from fused_gan.study.result import Result
 from fused_gan.study.workers import Workers
-from fused_gan.training.progress import Output, is_closed
+from fused_gan.training.progress import Output, is_closed, lost_output
 from fused_gan.training.stop_signal import StopSignal
 
 
@@ -33,6 +33,8 @@ class Progress:
         failed: the folders of the jobs that failed. The log.txt in each says why.
         stopped_by: the signal that ended the study early, if one did.
         reported: whether there was a result to report.
+        lost_output: why standard output could not be written, which ends a study too; "" if all was written, or if its
+            reader had gone.
     """
 
     done: int
@@ -40,6 +42,7 @@ class Progress:
     failed: tuple[Path, ...]
     stopped_by: signal.Signals | None
     reported: bool
+    lost_output: str = ""
 
 
 def run_study(
@@ -51,8 +54,8 @@ def run_study(
 ) -> Progress:
     """Run the jobs that have no result yet, and report the results.
 
-    SIGINT (Ctrl-C), SIGTERM or SIGHUP ends the study early, with every job saved, and so does standard output whose
-    reader has gone.
+    SIGINT (Ctrl-C), SIGTERM or SIGHUP ends the study early, with every job saved, and so does standard output that
+    cannot be written.
 
     Args:
         study: the study.
@@ -99,7 +102,9 @@ def run_study(
                 waiting = {future: job for future, job in waiting.items() if not future.cancel()}
         done = sum(folder.job(job.name).is_done for job in jobs)
         reported = write_study(folder, study)
-        return Progress(done, len(jobs) - done - len(failed), tuple(failed), signals.received, reported)
+        lost = lost_output(console)
+        stopped_by = None if lost and signals.received == signal.SIGPIPE else signals.received
+        return Progress(done, len(jobs) - done - len(failed), tuple(failed), stopped_by, reported, lost)
 
 
 def _unchecked_warning(names: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fused_gan.base.memory import memory_for
 from fused_gan.data import ImageData
 from fused_gan.data.images import from_uint8
 from fused_gan.systems.config import Place
@@ -38,11 +39,13 @@ class Batches:
         needed = data.images.numel() * dtype.itemsize
         self.on_host = place == "host" or (place == "auto" and 2 * needed > free_memory(device))
         self._images = data.images
-        if not self.on_host:
-            self._images = from_uint8(data.images.to(device), value_range, dtype)
-        elif device.type == "cuda":
-            self._images = data.images.pin_memory()  # pinned for asynchronous copies to the device
-        self._labels = None if data.labels is None else data.labels.to(self._images.device)
+        less = "a smaller --image-size takes less" if self.on_host else "--data-place host takes less"
+        with memory_for(f"{len(data.images):,} images of {channels}×{height}×{width} on {device}", less):
+            if not self.on_host:
+                self._images = from_uint8(data.images.to(device), value_range, dtype)
+            elif device.type == "cuda":
+                self._images = data.images.pin_memory()  # pinned for asynchronous copies to the device
+            self._labels = None if data.labels is None else data.labels.to(self._images.device)
 
     def __len__(self) -> int:
         return len(self._images)

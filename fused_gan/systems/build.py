@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +10,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from fused_gan.base.errors import UserError, require
+from fused_gan.base.memory import memory_for
 from fused_gan.base.seeds import stream_seed
 from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data import ImageData
@@ -70,16 +72,36 @@ def build_system(
     """
     shape, classes = data.images.shape[1:], count_classes(model, data, config.data)
     batches = Batches(data, model.value_range, config.torch_dtype, device, config.data_place)
+    sizes = f"networks with {sizes_text(model)}"
+    images = f"images of {'×'.join(map(str, shape))}"
+    built = memory_for(f"{sizes} for {images} on {device}", "smaller networks or images take less")
+    # A system holds the random numbers of a batch from the start.
+    batch = memory_for(
+        f"{config.batch_size:,} {images} at a time through {sizes} on {device}",
+        "a smaller --batch-size or smaller networks take less",
+    )
     with torch.random.fork_rng(devices=[]):
         # Not torch.manual_seed, which would seed every CUDA device as well.
         torch.default_generator.manual_seed(stream_seed(config.seed, "weights"))
         if isinstance(model, VAEModel):
             if not isinstance(config, VAETraining):
                 raise UserError(f"training: a VAE needs a VAETraining, got {type(config).__name__}")
-            network = model.build(shape).to(device, config.torch_dtype)
-            return VAE(network, batches, model.z_dim, config, accelerator)
+            with built:
+                network = model.build(shape).to(device, config.torch_dtype)
+            with batch:
+                return VAE(network, batches, model.z_dim, config, accelerator)
         if not isinstance(config, GANTraining):
             raise UserError(f"training: a GAN needs a GANTraining, got {type(config).__name__}")
-        generator = model.build_generator(shape, classes).to(device, config.torch_dtype)
-        discriminator = model.build_discriminator(shape, classes).to(device, config.torch_dtype)
-    return GAN(generator, discriminator, batches, model.z_dim, config, bool(classes), accelerator)
+        with built:
+            generator = model.build_generator(shape, classes).to(device, config.torch_dtype)
+            discriminator = model.build_discriminator(shape, classes).to(device, config.torch_dtype)
+    with batch:
+        return GAN(generator, discriminator, batches, model.z_dim, config, bool(classes), accelerator)
+
+
+def sizes_text(model: GANModel | VAEModel) -> str:
+    """Return the fields that say how large a model's networks are, as "z_dim 64, generator_widths 256 512"."""
+    fields = dataclasses.asdict(model).items()
+    numbers = [(name, value if isinstance(value, tuple) else (value,)) for name, value in fields]
+    sizes = [(name, value) for name, value in numbers if value and all(type(number) is int for number in value)]
+    return ", ".join(f"{name} {' '.join(map(str, value))}" for name, value in sizes)

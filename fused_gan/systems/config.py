@@ -13,7 +13,8 @@ import torch
 
 from fused_gan.base.errors import require
 from fused_gan.base.field_types import settle
-from fused_gan.base.scores import SAMPLE_SCORES, SCORES, VAE_SCORES, directed
+from fused_gan.base.scores import NO_EXTRACTOR, SAMPLE_SCORES, SCORES, VAE_SCORES, directed
+from fused_gan.base.seeds import require_seed
 from fused_gan.models import VAELikelihood, VAENetwork
 from fused_gan.models.losses import ADVERSARIAL
 
@@ -131,7 +132,8 @@ class TrainingConfig:
 
     extractor: str | None = None
     """The classifier in whose features an evaluation during training compares images: mnist-5k or fashion-mnist, which
-    come with the package, or a file written by fused-gan extractor. None takes the package's own for the data."""
+    come with the package, or a file written by fused-gan extractor. None takes the package's own for the data. none
+    leaves its scores out, for those that a VAE has without it."""
 
     tensorboard: bool = True
     """Also write the numbers and grids for TensorBoard."""
@@ -167,7 +169,7 @@ class TrainingConfig:
         )
         self._require_not_negative("gradient_clip")
         require(0 <= self.ema_decay < 1, f"ema_decay: expected a number in [0, 1), got {self.ema_decay!r}")
-        require(self.seed >= 0, f"seed: expected 0 or a positive integer, got {self.seed!r}")
+        require_seed(self.seed)
         self._require_one_of("channels", (None, 1, 3))
         self._require_one_of("data_place", get_args(Place))
         self._require_one_of("cuda_graph", get_args(Graph))
@@ -179,6 +181,10 @@ class TrainingConfig:
         require(
             self.mixed_precision == "no" or self.dtype == "float32",
             f"mixed_precision: {self.mixed_precision} needs dtype float32, got {self.dtype}",
+        )
+        require(
+            self.extractor != NO_EXTRACTOR or self.best_metric not in SAMPLE_SCORES,
+            f"best_metric: {self.best_metric} is computed with an extractor, got extractor none",
         )
 
     @property
@@ -247,6 +253,11 @@ class GANTraining(TrainingConfig):
         super().__post_init__()
         require(self.n_critic > 0, f"n_critic: expected a positive integer, got {self.n_critic!r}")
         self._require_not_negative("instance_noise", "gradient_penalty", "r1", "weight_clip")
+        require(
+            self.extractor != NO_EXTRACTOR or not self.evaluate_every,
+            f"evaluate_every: an evaluation of a GAN during training needs an extractor for a score at all, got "
+            f"{self.evaluate_every} with extractor none",
+        )
         self._require_one_of("loss", ADVERSARIAL)
         self._require_one_of(
             "best_metric", ("sliced_wasserstein", "discriminator_loss", "generator_loss", *SAMPLE_SCORES)

@@ -7,6 +7,8 @@ number of processes changes results only by the order of summation.
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import os
 
 import torch
@@ -20,6 +22,13 @@ from fused_gan.systems.config import Precision
 _SIZES = ("WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 _RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")
 _OF_LAUNCHERS = (*_SIZES, *_RANKS, "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+# What `accelerate launch` and sites set for trainers that Accelerate is to change, and values that ask for nothing.
+_OF_OTHER_TRAINERS = (
+    "ACCELERATE_USE_DEEPSPEED", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_MEGATRON_LM", "ACCELERATE_USE_SAGEMAKER",
+    "ACCELERATE_USE_PARALLELISM_CONFIG", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS",
+    "ACCELERATE_DYNAMO_BACKEND",
+)  # fmt: skip
+_NOTHING = ("", "0", "1", "no", "false")
 
 
 def make_accelerator(device: torch.device, mixed_precision: Precision = "no") -> Accelerator:
@@ -35,8 +44,12 @@ def make_accelerator(device: torch.device, mixed_precision: Precision = "no") ->
     together = launched()
     # Accelerate remembers the first settings of the process and refuses others, but a second run may have others.
     AcceleratorState._reset_state(reset_partial_state=not together)
-    hidden = {} if together else {name: os.environ.pop(name) for name in _OF_LAUNCHERS if name in os.environ}
+    names = _OF_OTHER_TRAINERS if together else (*_OF_OTHER_TRAINERS, *_OF_LAUNCHERS)
+    hidden = {name: os.environ.pop(name) for name in names if name in os.environ}
     if together:
+        # Before there is a group: its functions have the group of the time of the import as their default, and DDP
+        # imports it. They would hold the group to the end of the process.
+        importlib.import_module("torch.distributed.nn.functional")
         atexit.unregister(_leave)
         atexit.register(_leave)
     try:
@@ -46,8 +59,13 @@ def make_accelerator(device: torch.device, mixed_precision: Precision = "no") ->
 
 
 def _leave() -> None:
-    """Leave the group of processes. Without that, gloo's threads abort a process that ends, even after an error."""
+    """Leave the group of processes. Without that, gloo's threads abort a process that ends, even after an error.
+
+    The threads end with the last object that holds the group, as a wrapped network of a finished run does. Networks and
+    their hooks refer to each other, so it takes a collection to let go of them before the interpreter ends.
+    """
     if distributed.is_available() and distributed.is_initialized():
+        gc.collect()
         distributed.destroy_process_group()
 
 
@@ -65,6 +83,15 @@ def ignored_launcher() -> str | None:
         return None
     [(name, value), *_] = sizes.items()
     return f"{name}={value} is set, but no rank and MASTER_ADDR, so this process computes alone"
+
+
+def ignored_settings() -> str | None:
+    """Return in words which variables ask Accelerate for what the trainer has its own options for; None without one."""
+    found = {name: value for name in _OF_OTHER_TRAINERS if (value := os.environ.get(name, "")).lower() not in _NOTHING}
+    if not found:
+        return None
+    texts = ", ".join(f"{name}={value}" for name, value in found.items())
+    return f"not heeded: {texts}; precision and accumulation are options of the command, and processes share batches"
 
 
 def _sizes() -> dict[str, str]:

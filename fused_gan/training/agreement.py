@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
 from fused_gan.base.errors import UserError
+from fused_gan.base.lock import locked
+from fused_gan.training.folder import RunFolder
 
 SECONDS = 2.0  # between two questions. A launcher ends the processes some 30 s after it asked them to stop
 
@@ -67,3 +70,25 @@ def agreed(accelerator: Accelerator, path: Path | None) -> Path:
     """Return the main process's path, which alone names a folder where nobody did."""
     [agreed] = broadcast_object_list([path])
     return Path(agreed)
+
+
+@contextlib.contextmanager
+def alone_in(folder: RunFolder, accelerator: Accelerator, check: Callable[[], None]) -> Iterator[None]:
+    """Hold the folder's lock within the context, because two writers would cut back each other's logs and checkpoints.
+
+    Args:
+        folder: the run folder.
+        accelerator: this process's.
+        check: raises `UserError` if another process wrote to the folder before this one got the lock.
+    """
+    refusal = f"run: another process is training in {folder.path}; wait for it, or end it"
+    with contextlib.ExitStack() as held:
+
+        def lock() -> None:
+            if accelerator.is_main_process:
+                folder.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(locked(folder.lock, refusal))
+
+        in_all(lock)
+        in_all(check)
+        yield

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fused_gan.base import tensor_files
 from fused_gan.base.errors import UserError
-from fused_gan.base.files import atomic_write
+from fused_gan.base.files import as_path, atomic_write
 from fused_gan.ops.library import VERSION
 
 FORMAT = "fused_gan checkpoint 1"
@@ -74,7 +74,7 @@ class Checkpoint:
     state: dict[str, Any]
 
 
-def save_checkpoint(path: Path, config: dict[str, Any], state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path | str, config: dict[str, Any], state: dict[str, Any]) -> None:
     """Write a checkpoint. A failure at any moment leaves the previous file at `path` as it was.
 
     Args:
@@ -91,16 +91,17 @@ def save_checkpoint(path: Path, config: dict[str, Any], state: dict[str, Any]) -
     structure = json.dumps(_flatten(state, "", tensors), allow_nan=False)
     metadata = {"format": FORMAT, "config": json.dumps(config, allow_nan=False), "state": structure}
     metadata["sha256"] = _digest(metadata, tensors)
-    with atomic_write(path) as temporary:
+    with atomic_write(as_path(path)) as temporary:
         tensor_files.save(temporary, tensors, metadata)
 
 
-def load_checkpoint(path: Path) -> Checkpoint:
+def load_checkpoint(path: Path | str) -> Checkpoint:
     """Return the content of a checkpoint file, after checking every byte of it. No code in the file is run.
 
     Raises:
         CheckpointError: the file is missing, unreadable, damaged, cut short, or of another format.
     """
+    path = as_path(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -157,7 +158,8 @@ def _digest(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
     return tensor_files.digest(tensors, {key: metadata[key] for key in ("format", "config", "state")})
 
 
-BEST = "best.safetensors"
+SUFFIX = ".safetensors"
+BEST = f"best{SUFFIX}"
 _NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
@@ -169,9 +171,9 @@ class Checkpoints:
         keep: how many of the latest files stay, besides the best.
     """
 
-    def __init__(self, folder: Path, keep: int) -> None:
-        self.folder, self.keep = folder, keep
-        self.best = folder / BEST
+    def __init__(self, folder: Path | str, keep: int) -> None:
+        self.folder, self.keep = as_path(folder), keep
+        self.best = self.folder / BEST
 
     def path(self, step: int) -> Path:
         """Return the path of a step's file."""
@@ -245,7 +247,8 @@ class Checkpoints:
         """Return the file that a person means by `name`.
 
         Args:
-            name: "last" or None, "best", the name of a file in the folder, or a path.
+            name: "last" or None, "best", the name of a file in the folder, or a path. `SUFFIX` and the zeros before
+                a step may be left out.
 
         Raises:
             CheckpointError: the latest one is meant, and there is no checkpoint.
@@ -254,8 +257,12 @@ class Checkpoints:
             return self.last()
         if name == "best":
             return self.best
-        path = Path(name).expanduser()
-        return path if len(path.parts) > 1 else self.folder / name
+        path = as_path(name)
+        path = path if len(path.parts) > 1 else self.folder / path
+        if path.suffix != SUFFIX and not path.is_file():
+            path = path.with_name(path.name + SUFFIX)
+        match = _NAME.fullmatch(path.name)
+        return path if match is None or path.is_file() else path.with_name(self.path(int(match[1])).name)
 
     def load(self, name: str | None) -> Checkpoint:
         """Read the checkpoint that a person means by `name`, as `file` does.

@@ -8,7 +8,7 @@ from typing import Any
 
 from fused_gan.base.errors import require
 from fused_gan.data import ImageData
-from fused_gan.data.image_data import same_class
+from fused_gan.data.image_data import listed, same_class, unnamed
 from fused_gan.systems.presets import Preset, from_json, to_json
 
 
@@ -124,15 +124,31 @@ class RunDescription:
             names = known.former_names(self.classes, source)
         return data.matched(names, source)
 
+    def require_no_class_lost(self, data: ImageData, source: str) -> None:
+        """Raise `UserError` if a class of this run, which goes on, is not among those of its images.
+
+        The checksum would notice as well, but it names nothing.
+        """
+        known = set(map(same_class, data.class_names))
+        names = [name for index, name in enumerate(self.class_names or ()) if name != unnamed(index)]
+        lost = [name for name in names if same_class(name) not in known]
+        there = f"it lacks the class{'es' if len(lost) > 1 else ''} {listed(lost)}, and has {listed(data.class_names)}"
+        require(not lost, _other_data(source, f": {there if data.class_names else 'it has no classes'}"))
+
+    def unchecked_data(self, source: str) -> str:
+        """Return a line for a run that goes on with images of `source` and no checksum of them, or "" if it has one."""
+        if self.data_sha256 is not None:
+            return ""
+        return (
+            f"not checked: the run recorded no checksum of the images in {source}; its version may have read other "
+            "pixels from them (more than 8 bits per value, grey palettes, transparency)"
+        )
+
     def require_same_data(self, other: RunDescription) -> None:
         """Raise `UserError` unless `other`, a description of this run that goes on, tells of the same images."""
         same = (other.image_shape, other.images) == (self.image_shape, self.images)
         known = self.data_sha256 is not None and other.data_sha256 is not None
-        require(
-            same and (not known or other.data_sha256 == self.data_sha256),
-            f"data: {other.training['data']} does not hold the images that the run was begun with; if those are "
-            "elsewhere, give their place with --data",
-        )
+        require(same and (not known or other.data_sha256 == self.data_sha256), _other_data(other.training["data"]))
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -146,3 +162,10 @@ class RunDescription:
             UserError: a field does not exist, or its value has the wrong type or is out of range.
         """
         return from_json(self.preset, self.fields | changes)
+
+
+def _other_data(source: str, why: str = "") -> str:
+    return (
+        f"data: {source} does not hold the images that the run was begun with{why}; if those are elsewhere, give their "
+        "place with --data"
+    )

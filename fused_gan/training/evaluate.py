@@ -13,11 +13,15 @@ from typing import Any
 import torch
 
 from fused_gan.base.errors import UserError, require
+from fused_gan.base.files import as_path
 from fused_gan.base.json_files import restore_non_finite, write_json
 from fused_gan.base.lock import locked
+from fused_gan.base.memory import memory_for
+from fused_gan.base.scores import NO_EXTRACTOR
+from fused_gan.base.seeds import require_seed
 from fused_gan.base.torch_state import measuring
 from fused_gan.data import load
-from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, find_extractor
+from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, extractor_or_none
 from fused_gan.evaluation.extractor import shape_text
 from fused_gan.evaluation.inception import Inception
 from fused_gan.evaluation.result import Evaluation, Settings
@@ -43,10 +47,10 @@ def evaluate(
     seed: int = 0,
     extractor: Path | str | None = None,
     data: str | None = None,
-    inception: Path | None = None,
+    inception: Path | str | None = None,
     iwae_k: int = IWAE_K,
     device: str = "auto",
-    out: Path | None = None,
+    out: Path | str | None = None,
 ) -> Evaluation:
     """Evaluate a run, and keep the result in evaluation.json of its folder, beside results with other settings.
 
@@ -56,7 +60,8 @@ def evaluate(
         samples: the number of generated images, and of the real images to compare them with.
         seed: seed of the noise and of the choice of real images.
         extractor: the name of an extractor that comes with the package, or a file. None takes the training's extractor,
-            or the package's own for the data. "none" leaves its scores out, as where Inception's are enough.
+            or the package's own for the data. "none" leaves its scores out, as where Inception's or a VAE's own are
+            enough.
         data: the source of the real images; None takes the data of the training. Other data is prepared as that was.
         inception: a file with Inception's weights, for true FID and Inception Score; it needs torch-fidelity, more than
             2,048 samples and much time.
@@ -69,9 +74,10 @@ def evaluate(
             there are too few images.
     """
     start = time.perf_counter()
-    folder, where = RunFolder(Path(run)), resolve_device(device)
-    network = None if inception is None else Inception(inception, samples, where)
-    path, kept_in = _checkpoint(folder, checkpoint), out or folder.evaluation
+    require_seed(seed)
+    folder, where = RunFolder(run), resolve_device(device)
+    network = None if inception is None else Inception(as_path(inception), samples, where)
+    path, kept_in = _checkpoint(folder, checkpoint), folder.evaluation if out is None else as_path(out)
     _require_keepable(kept_in)
     loaded = load_checkpoint(path)
     preset = _preset(folder, loaded.config)
@@ -79,9 +85,11 @@ def evaluate(
     training = preset.training
     source = training.data if data is None else os.path.expanduser(data)
     wanted = training.extractor if extractor is None else str(extractor)
-    alone = wanted == "none"
-    require(not alone or network is not None, "extractor: without one there has to be --inception, for a score at all")
-    found = None if alone else find_extractor(wanted, source, sampler.image_shape).to(where)
+    found = extractor_or_none(wanted, source, sampler.image_shape)
+    require(
+        found is not None or network is not None or isinstance(training, VAETraining),
+        "extractor: without one there has to be --inception, for a score of a GAN at all",
+    )
     read = functools.partial(load, image_size=training.image_size, channels=training.channels)
     other = None if _same_source(source, training.data) else functools.partial(read, training.data)
     images = RunDescription.from_json(loaded.config).with_its_classes(read(source), source, other)
@@ -92,16 +100,20 @@ def evaluate(
         shape == sampler.image_shape,
         f"data: the run makes images of {shape_text(sampler.image_shape)}, {source} has {shape_text(shape)}",
     )
-    evaluator = Evaluator.of(images, source, found, samples, seed, iwae_k)
     likelihood = None
     if isinstance(training, VAETraining):
         assert isinstance(sampler.network, VAENetwork)
         likelihood = training.likelihood_of(sampler.network)
-    values = evaluator.scores(sampler, likelihood)
-    baseline = {} if evaluator.reference is None else evaluator.reference.floor
-    if network is not None:
-        values |= network.scores(evaluator.images, evaluator.generated(sampler))
-        baseline = baseline | network.scores(evaluator.images, evaluator.others)
+    latents = "" if likelihood is None else f", {iwae_k} latents each"
+    attempt = f"scores of {samples:,} generated and {2 * samples:,} real images of {shape_text(shape)}{latents}"
+    less = "fewer --samples take less" if likelihood is None else "fewer --samples or a smaller --iwae-k take less"
+    with memory_for(attempt, less):
+        evaluator = Evaluator.of(images, source, None if found is None else found.to(where), samples, seed, iwae_k)
+        values = evaluator.scores(sampler, likelihood)
+        baseline = {} if evaluator.reference is None else evaluator.reference.floor
+        if network is not None:
+            values |= network.scores(evaluator.images, evaluator.generated(sampler))
+            baseline = baseline | network.scores(evaluator.images, evaluator.others)
     result = Evaluation(
         values=values,
         floor=baseline,
@@ -112,7 +124,7 @@ def evaluate(
             seed=seed,
             reals=source,
             trained_on=_same_source(source, training.data),
-            extractor="none" if found is None else found.name,
+            extractor=NO_EXTRACTOR if found is None else found.name,
             extractor_sha256=None if found is None else found.hash,
             extractor_accuracy=None if found is None else found.about.accuracy,
             preprocessing=None if found is None else found.about.preprocessing,
@@ -127,12 +139,13 @@ def evaluate(
     return result
 
 
-def read_evaluations(file: Path) -> list[Evaluation]:
+def read_evaluations(file: Path | str) -> list[Evaluation]:
     """Return the evaluations in an evaluation.json, in the order in which they came; none if the file does not exist.
 
     Raises:
         UserError: the file is broken or of another format; the message names it.
     """
+    file = as_path(file)
     if not file.is_file():
         return []
     try:

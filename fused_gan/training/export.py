@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from fused_gan.base.errors import require
+from fused_gan.base.files import as_path
 from fused_gan.base.json_files import write_json
+from fused_gan.base.seeds import require_seed
 from fused_gan.data.folders import is_hidden
 from fused_gan.data.image_data import same_class
 from fused_gan.data.images import save_pngs
@@ -26,7 +28,7 @@ ABOUT = "dataset.json"
 
 
 def export_dataset(
-    folder: Path,
+    folder: Path | str,
     sampler: Sampler,
     count: int,
     seed: int,
@@ -39,7 +41,7 @@ def export_dataset(
 
     Every class has a folder, even if it is not among `labels`, so that other libraries' readers number the classes as
     the system does.
-    The folder appears, or is filled, only after all images have been written.
+    The folder appears, or is filled, only after all images have been written. A failure leaves nothing beside it.
 
     Args:
         folder: a new or empty folder.
@@ -61,7 +63,8 @@ def export_dataset(
         sampler.classes > 0,
         "as_dataset: it needs a conditional system, as cgan, which knows the class of what it makes; this one does not",
     )
-    folder = folder.absolute()
+    require_seed(seed)
+    folder = as_path(folder).absolute()
     require(
         not folder.exists() or (folder.is_dir() and not any(folder.iterdir())),
         f"as_dataset: {folder} exists and is not an empty folder; name a new one",
@@ -72,17 +75,6 @@ def export_dataset(
     counts = {name: int((image_labels == label).sum()) for label, name in names.items()}
     temporary = folder.with_name(f".{folder.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)  # which a killed process left
-    for name in counts:
-        (temporary / name).mkdir(parents=True)
-    done = dict.fromkeys(names, 0)
-    start = 0
-    for chunk in sampler.chunks(count, seed, image_labels, truncation):
-        classes = image_labels[start : start + len(chunk)]
-        start += len(chunk)
-        for label in set(classes.tolist()):
-            of_class = chunk[(classes == label).numpy()]
-            save_pngs(temporary / names[label], of_class, done[label])
-            done[label] += len(of_class)
     content = {
         "format": FORMAT,
         "images": count,
@@ -92,13 +84,28 @@ def export_dataset(
         "truncation": truncation,
         "versions": {"fused_gan": VERSION, "torch": torch.__version__},
     }
-    write_json(temporary / ABOUT, content | (about or {}))
-    if folder.exists():  # it is filled, not replaced, because it may be somebody's working directory
-        for path in sorted(temporary.iterdir(), key=lambda path: path.name == ABOUT):
-            path.replace(folder / path.name)
-        temporary.rmdir()
-    else:
-        temporary.replace(folder)
+    try:
+        for name in counts:
+            (temporary / name).mkdir(parents=True)
+        done = dict.fromkeys(names, 0)
+        start = 0
+        for chunk in sampler.chunks(count, seed, image_labels, truncation):
+            classes = image_labels[start : start + len(chunk)]
+            start += len(chunk)
+            for label in set(classes.tolist()):
+                of_class = chunk[(classes == label).numpy()]
+                save_pngs(temporary / names[label], of_class, done[label])
+                done[label] += len(of_class)
+        write_json(temporary / ABOUT, content | (about or {}))
+        if folder.exists():  # it is filled, not replaced, because it may be somebody's working directory
+            for path in sorted(temporary.iterdir(), key=lambda path: path.name == ABOUT):
+                path.replace(folder / path.name)
+            temporary.rmdir()
+        else:
+            temporary.replace(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     return counts
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fused_gan.base.errors import UserError, require
-from fused_gan.base.files import atomic_write, remove_leftovers
+from fused_gan.base.files import as_path, atomic_write, remove_leftovers, writing
 from fused_gan.base.json_files import read_json, restore_non_finite, to_json_text, write_json
 from fused_gan.training.description import RunDescription
 
@@ -32,8 +32,8 @@ class RunFolder:
     .lock                   the lock that a training process holds; an evaluation holds .evaluation.json.lock
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path | str) -> None:
+        self.path = path = as_path(path)
         self.config = path / "config.json"
         self.metrics = path / "metrics.jsonl"
         self.health = path / "health.jsonl"
@@ -92,7 +92,7 @@ class RunFolder:
 
     def add_line(self, file: Path, values: Mapping[str, Any]) -> None:
         """Append one line. The file is opened and closed each time, so that readers, and a crash, find whole lines."""
-        with file.open("a", encoding="utf-8") as opened:
+        with writing(file), file.open("a", encoding="utf-8") as opened:
             opened.write(to_json_text(values) + "\n")
 
     def rewind(self, step: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from fused_gan.base.errors import UserError, require
+from fused_gan.base.memory import memory_for
 from fused_gan.models.sampler import Sampler
 from fused_gan.models.weights import load_weights
 from fused_gan.systems.build import build_sampling_network
@@ -16,7 +17,7 @@ from fused_gan.training.folder import RunFolder
 from fused_gan.training.state import sampling_weights
 
 
-def load_sampler(run: Path, device: torch.device, checkpoint: str | None = None) -> Sampler:
+def load_sampler(run: Path | str, device: torch.device, checkpoint: str | None = None) -> Sampler:
     """Return a sampler with the network of a run's checkpoint.
 
     Args:
@@ -60,5 +61,6 @@ def make_sampler(loaded: Checkpoint, path: Path, device: torch.device) -> Sample
         load_weights(network, sampling_weights(state, preset.model.sampling_network), assign=True)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RuntimeError, UserError) as error:
         raise unreadable(path, loaded.config, "its weights and its configuration do not fit", error) from error
-    network = network.to(device).requires_grad_(False).eval()
+    with memory_for(f"the network of {path} on {device}", "another --device may have more"):
+        network = network.to(device).requires_grad_(False).eval()
     return Sampler(network, preset.model.z_dim, preset.model.value_range, classes, shape, names)

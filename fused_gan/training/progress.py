@@ -10,14 +10,15 @@ from typing import Any, Protocol, TextIO, cast
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fused_gan.base.files import discard
+from fused_gan.base.files import cannot_write_output, discard
 
 
 class _Outlet:
-    """A file for a console. After the first error its text goes nowhere: the reader or the terminal has gone."""
+    """A file for a console. After the first error its text goes nowhere: the reader has gone, or the disk is full."""
 
     def __init__(self, file: TextIO) -> None:
-        self._file, self.is_closed = file, False
+        self._file = file
+        self.error: OSError | None = None
 
     def write(self, text: str) -> int:
         self._attempt(lambda: self._file.write(text))
@@ -30,31 +31,39 @@ class _Outlet:
         return getattr(self._file, name)
 
     def _attempt(self, write: Callable[[], object]) -> None:
-        if self.is_closed:
+        if self.error is not None:
             return
         try:
             write()
-        except OSError:
-            self.is_closed = True
+        except OSError as error:
+            self.error = error
             discard(self._file)
 
 
 class Output(Console):
-    """Standard output. A run outlives it: where its reader has gone, as of ``| head``, the run can still be saved."""
+    """Standard output. A run outlives it: where its reader has gone, as of ``| head``, or its disk is full, the run can
+    still be saved.
+    """
 
     def __init__(self) -> None:
         self._outlet = _Outlet(sys.stdout)
         super().__init__(file=cast(TextIO, self._outlet))
 
     @property
-    def is_closed(self) -> bool:
-        """Whether something could not be written."""
-        return self._outlet.is_closed
+    def error(self) -> OSError | None:
+        """The first error of writing, if there was one."""
+        return self._outlet.error
 
 
 def is_closed(console: Console) -> bool:
-    """Whether nobody reads what is printed any more."""
-    return isinstance(console, Output) and console.is_closed
+    """Whether nothing that is printed arrives any more."""
+    return isinstance(console, Output) and console.error is not None
+
+
+def lost_output(console: Console) -> str:
+    """Return in words why nothing arrives, or "" where it does or where the reader has gone and wants no word."""
+    error = console.error if isinstance(console, Output) else None
+    return "" if error is None else cannot_write_output(error)
 
 
 class ProgressView(Protocol):

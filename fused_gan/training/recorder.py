@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from fused_gan.base.errors import Diverged
+from fused_gan.base.files import writing
+from fused_gan.base.memory import memory_for
 from fused_gan.base.scores import SCORES, cost
 from fused_gan.base.seeds import stream_seed
 from fused_gan.data.datasets import evenly_spaced
 from fused_gan.data.images import Pixels, make_grid, save_grid, to_uint8
 from fused_gan.models.sampler import Sampler, draw_noise
+from fused_gan.systems.config import TrainingConfig
 from fused_gan.systems.gan import GAN
 from fused_gan.systems.monitor import ACTIVE_KL, Look, Monitor, Verdict, as_json
 from fused_gan.systems.vae import VAE
@@ -31,6 +35,7 @@ if TYPE_CHECKING:
     from fused_gan.evaluation import Evaluator
 
 GRID_ROWS = 8
+WIDEST = 16  # columns of a grid
 INTERPOLATED = 10  # images from one latent to another
 RECONSTRUCTED = 32  # real images, each shown beside its reconstruction
 
@@ -65,8 +70,7 @@ class Recorder:
         config = system.config
         self._writes = system.accelerator.is_main_process
         self._checkpoints = Checkpoints(folder.checkpoints, config.keep_checkpoints)
-        columns = sampler.classes if 0 < sampler.classes <= 16 else GRID_ROWS
-        self._columns = columns
+        self._columns = columns = grid_columns(sampler.classes)
         self._noise = draw_noise(config.seed, GRID_ROWS * columns, system.z_dim)
         self._labels = sampler.check_labels(None, len(self._noise))
         self._best = math.inf
@@ -81,12 +85,15 @@ class Recorder:
         if self._writes and self._system.config.tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # takes a second: not at start-up
 
-            self._tensorboard = SummaryWriter(str(self._folder.tensorboard), purge_step=self._system.steps_done + 1)
+            with writing(self._folder.tensorboard):
+                first = self._system.steps_done + 1
+                self._tensorboard = SummaryWriter(str(self._folder.tensorboard), purge_step=first)
 
     def close(self) -> None:
         """Close the files that are still open."""
         if self._tensorboard is not None:
-            self._tensorboard.close()
+            with writing(self._folder.tensorboard):
+                self._tensorboard.close()
 
     def log(self) -> tuple[dict[str, float], float]:
         """Write a line of metrics; return the mean losses and the images per second since the last line.
@@ -118,7 +125,8 @@ class Recorder:
         if self._evaluator is None or self._evaluated_at == system.steps_done:
             return
         self._evaluated_at = system.steps_done
-        scores = self._evaluator.scores(self._sampler, system.likelihood)
+        with memory_for_evaluation(system.config):
+            scores = self._evaluator.scores(self._sampler, system.likelihood)
         self._latest.update(scores)
         self._write({"step": system.steps_done} | scores)
 
@@ -199,8 +207,9 @@ class Recorder:
 
     def _add_scalars(self, step: int, values: Mapping[str, float]) -> None:
         if self._tensorboard is not None:
-            for name, value in values.items():
-                self._tensorboard.add_scalar(name, value, step)
+            with writing(self._folder.tensorboard):
+                for name, value in values.items():
+                    self._tensorboard.add_scalar(name, value, step)
 
     def _save_pictures(self, name: str, images: Pixels, columns: int) -> None:
         step, folder = self._system.steps_done, self._folder.path / name
@@ -208,7 +217,8 @@ class Recorder:
         for path in (folder / f"step-{step:07d}.png", self._folder.path / f"{name}.png"):
             save_grid(path, images, columns)
         if self._tensorboard is not None:
-            self._tensorboard.add_image(name, make_grid(images, columns), step, dataformats="HWC")
+            with writing(self._folder.tensorboard):
+                self._tensorboard.add_image(name, make_grid(images, columns), step, dataformats="HWC")
 
     def _reconstructions(self) -> Pixels:
         """Return real images and their reconstructions in turn: (2 N, C, H, W) uint8."""
@@ -217,6 +227,17 @@ class Recorder:
         real = to_uint8(images, self._sampler.value_range)
         decoded = self._sampler.reconstruct(torch.from_numpy(real))
         return np.stack((real, decoded), 1).reshape(-1, *real.shape[1:])
+
+
+def grid_columns(classes: int) -> int:
+    """Return how many columns a grid of samples has: one for each class, if there are classes and they fit."""
+    return classes if 0 < classes <= WIDEST else GRID_ROWS
+
+
+def memory_for_evaluation(config: TrainingConfig) -> AbstractContextManager[None]:
+    """Return the context that says what an evaluation during training takes, and what takes less."""
+    less = "fewer --evaluate-samples, or --evaluate-every 0, take less"
+    return memory_for(f"an evaluation of {config.evaluate_samples:,} images during training", less)
 
 
 def curve_values(look: Look) -> dict[str, float]:

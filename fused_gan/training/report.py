@@ -9,26 +9,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from fused_gan.base.files import as_path
 from fused_gan.base.html_page import figure, image, table, write_page
 from fused_gan.base.json_files import to_json_text
 from fused_gan.base.scores import SCALES, SCORES
+from fused_gan.data.image_data import CLASSES_SHOWN, listed
 from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder, read_lines
 from fused_gan.training.plots import NO_LOSSES, curves
+from fused_gan.training.recorder import GRID_ROWS, grid_columns
 
 
-def write_report(folder: RunFolder, out: Path | None = None) -> Path:
+def write_report(folder: RunFolder | Path | str, out: Path | str | None = None) -> Path:
     """Write the page of a run, finished or not; return its path.
 
     Args:
-        folder: the run folder.
+        folder: the run folder, or its path.
         out: the file to write; by default report.html in the folder.
 
     Raises:
         UserError: the folder does not hold a run, or a file in it is broken.
     """
+    folder = folder if isinstance(folder, RunFolder) else RunFolder(folder)
     description = folder.read_config()
-    path = out or folder.report
+    path = folder.report if out is None else as_path(out)
     write_page(path, f"{description.preset}: {folder.path.name}", _body(folder, description))
     return path
 
@@ -39,9 +43,10 @@ def _body(folder: RunFolder, description: RunDescription) -> Iterator[str]:
     yield "<h2>Health</h2>"
     yield from _verdicts(looks)
     yield "<h2>Pictures</h2>"
-    yield figure(folder.picture, "Samples after the last step. Their noise is always the same.")
+    of_columns, of_rows = classes_of_columns(description), _classes_of_rows(description)
+    yield figure(folder.picture, f"Samples after the last step. Their noise is always the same.{of_columns}")
     yield figure(folder.reconstruction, "Real images, each with its reconstruction on its right.")
-    yield figure(folder.interpolation, "Each row goes from one latent to another.")
+    yield figure(folder.interpolation, f"Each row goes from one latent to another.{of_rows}")
     yield from _strip(sorted(folder.samples.glob("step-*.png")))
     yield "<h2>Curves</h2>"
     losses = list(dict.fromkeys(name for line in metrics for name in line if name not in NO_LOSSES))
@@ -61,13 +66,39 @@ def _body(folder: RunFolder, description: RunDescription) -> Iterator[str]:
 def _summary(description: RunDescription, metrics: Sequence[dict[str, Any]]) -> str:
     training = description.training
     shape = "×".join(map(str, description.image_shape))
-    text = f"{description.images:,} images of {shape} from {training['data']}, "
+    text = f"{description.images:,} images of {shape} from {training['data']}"
+    if description.class_names:
+        plural = "es" if len(description.class_names) > 1 else ""
+        text += f" in {len(description.class_names)} class{plural} ({listed(description.class_names, CLASSES_SHOWN)})"
+    text += ", "
     text += f"seed {training['seed']}, {training['device']}. "
     if not metrics:
         return text + "Nothing was logged yet."
     timed = [line for line in metrics if "seconds" in line]
     took = f", {timed[-1]['seconds']:,.0f} s" if timed else ""
     return text + f"{metrics[-1]['step']:,} of {training['steps']:,} steps{took}."
+
+
+def classes_of_columns(description: RunDescription) -> str:
+    """Return a sentence that says which classes a grid of samples shows; "" if the system knows no classes."""
+    names, columns = _names(description), grid_columns(description.classes)
+    if not names:
+        return ""
+    if columns == len(names):
+        return f" Columns, from the left: {', '.join(names)}."
+    shown = (names[index % len(names)] for index in range(GRID_ROWS * columns))
+    return f" Row by row, {columns} in each: {', '.join(shown)}."
+
+
+def _classes_of_rows(description: RunDescription) -> str:
+    names = _names(description)
+    rows = (names[row % len(names)] for row in range(GRID_ROWS)) if names else ()
+    return f" Rows, from the top: {', '.join(rows)}." if names else ""
+
+
+def _names(description: RunDescription) -> Sequence[str]:
+    """Return the names of the classes that the system tells apart; in a run that recorded none, their numbers."""
+    return (description.class_names or tuple(map(str, range(description.classes)))) if description.classes else ()
 
 
 def _verdicts(looks: Sequence[dict[str, Any]]) -> Iterator[str]:

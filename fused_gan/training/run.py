@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,28 +15,28 @@ from accelerate import Accelerator
 from rich.console import Console
 
 from fused_gan.base.errors import UserError, require
-from fused_gan.base.lock import locked
+from fused_gan.base.memory import memory_for
 from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data import ImageData, load
 from fused_gan.data.datasets import anywhere, is_there
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.models.sampler import Sampler
 from fused_gan.ops.library import VERSION
-from fused_gan.systems.build import build_system, count_classes
+from fused_gan.systems.build import build_system, count_classes, sizes_text
 from fused_gan.systems.config import RUNTIME, TrainingConfig
 from fused_gan.systems.devices import cuda_obstacle, resolve_device
 from fused_gan.systems.gan import GAN
 from fused_gan.systems.monitor import Monitor, Verdict
 from fused_gan.systems.presets import Preset, find_preset, require_known
-from fused_gan.systems.processes import ignored_launcher, launched, make_accelerator
+from fused_gan.systems.processes import ignored_launcher, ignored_settings, launched, make_accelerator
 from fused_gan.systems.vae import VAE
-from fused_gan.training.agreement import Agreement, agreed, in_all
+from fused_gan.training.agreement import Agreement, agreed, alone_in, in_all
 from fused_gan.training.checkpoint import Checkpoints, load_checkpoint, newer_version, unreadable
 from fused_gan.training.description import RunDescription
 from fused_gan.training.folder import RunFolder, claim_folder
 from fused_gan.training.measured_plans import as_begun, followed_plans
-from fused_gan.training.progress import Output, ProgressView, is_closed, progress_view
-from fused_gan.training.recorder import Recorder
+from fused_gan.training.progress import Output, ProgressView, is_closed, lost_output, progress_view
+from fused_gan.training.recorder import Recorder, memory_for_evaluation
 from fused_gan.training.state import RunState
 from fused_gan.training.stop_signal import StopSignal
 
@@ -56,6 +56,8 @@ class RunResult:
         stopped_by: the signal that stopped the run early, if one did.
         verdicts: the verdicts of the health monitor's last look.
         stopped_by_verdict: whether one of the verdicts stopped the run.
+        lost_output: why standard output could not be written, which ends a run too; "" if all was written, or if its
+            reader had gone.
     """
 
     folder: RunFolder
@@ -63,6 +65,7 @@ class RunResult:
     stopped_by: signal.Signals | None
     verdicts: tuple[Verdict, ...] = ()
     stopped_by_verdict: bool = False
+    lost_output: str = ""
 
 
 @torch_defaults()
@@ -75,7 +78,7 @@ def train(
     """Train a system and leave its run folder, as `RunFolder` describes it.
 
     SIGINT (Ctrl-C), SIGTERM and SIGHUP end the run after the current step, with everything saved, and so does standard
-    output whose reader has gone. `resume` continues it.
+    output that cannot be written. `resume` continues it.
 
     Args:
         preset: the system, as `configure` makes it, or its name in `PRESETS`.
@@ -103,16 +106,16 @@ def train(
         if made is not None:
             made.rmdir()
         raise
-    with _alone_in(folder, accelerator, folder.require_new):
+    with alone_in(folder, accelerator, folder.require_new):
         if accelerator.is_main_process:
             folder.create(run.description)
         on_cpu = configured.training.device == "auto" and device.type == "cpu"
-        return run.go(console, ignored_launcher(), f"device auto: cpu, as {cuda_obstacle()}" if on_cpu else "")
+        return run.go(console, f"device auto: cpu, as {cuda_obstacle()}" if on_cpu else "")
 
 
 @torch_defaults()
 def resume(
-    path: Path,
+    path: Path | str,
     steps: int | None = None,
     checkpoint: str | None = None,
     console: Console | None = None,
@@ -140,6 +143,7 @@ def resume(
     fixed = sorted(runtime.keys() - set(RUNTIME))
     require(not fixed, f"{', '.join(fixed)}: only steps, {', '.join(RUNTIME)} may change when a run goes on")
     folder = RunFolder(path)
+    path = folder.path
     folder.require_run()
     store = Checkpoints(folder.checkpoints, keep=1)
     newest = store.newest()
@@ -199,9 +203,10 @@ def _go_on(
         unchanged = store.newest() == newest
         require(unchanged, f"run: another process has trained on in {folder.path} meanwhile; resume it again")
 
-    with _alone_in(folder, accelerator, require_unchanged):
+    with alone_in(folder, accelerator, require_unchanged):
         try:
-            run.recorder.restore(state)
+            with run.memory():
+                run.recorder.restore(state)
         except (KeyError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             says = "the state in the checkpoint does not fit"
             raise unreadable(folder.checkpoints, begun.to_json(), says, error) from error
@@ -209,7 +214,9 @@ def _go_on(
             folder.write_config(run.description)
             store.forget_after(state.steps_done)
         changed = f"not every kernel is the one that the run was begun with: {missing}" if missing else ""
-        return run.go(console, f"resuming behind step {state.steps_done}", changed)
+        return run.go(
+            console, f"resuming behind step {state.steps_done}", changed, begun.unchecked_data(run.config.data)
+        )
 
 
 class _Run:
@@ -232,7 +239,9 @@ class _Run:
             f"data: {config.data} is not there; if the images have moved, give their place with --data",
         )
         data = load(config.data, config.image_size, config.channels)
-        data = data if begun is None else begun.with_its_classes(data, config.data)
+        if begun is not None:
+            begun.require_no_class_lost(data, config.data)
+            data = begun.with_its_classes(data, config.data)
         self.system: GAN | VAE = build_system(model, config, data, device, accelerator)
         shape, classes = self.system.data.shape, count_classes(model, data, config.data)
         self.description = RunDescription.of(
@@ -251,16 +260,21 @@ class _Run:
         sampler = Sampler(self.system.sampling_network, model.z_dim, model.value_range, classes, shape, names)
         evaluator = self._evaluator(data, sampler) if config.evaluates and accelerator.is_main_process else None
         self._agreement = Agreement(accelerator, device)
+        self._networks, self._goes_on = f"{preset.name} ({sizes_text(model)})", begun is not None
         self.recorder = Recorder(self.system, sampler, folder, self.description, Monitor(self.system), evaluator)
 
     def _evaluator(self, data: ImageData, sampler: Sampler) -> Evaluator:
-        from fused_gan.evaluation import Evaluator, find_extractor  # takes seconds: not at start-up
+        from fused_gan.evaluation.evaluator import Evaluator, extractor_or_none  # takes seconds: not at start-up
 
         config = self.config
-        extractor = find_extractor(config.extractor, config.data, sampler.image_shape).to(self._device)
-        scored = extractor.knows_classes or config.best_metric != "classifier_score"
-        require(scored, f"best_metric: classifier_score needs classes, and the {extractor.name} was trained without")
-        return Evaluator.of(data, config.data, extractor, config.evaluate_samples, config.seed)
+        extractor = extractor_or_none(config.extractor, config.data, sampler.image_shape)
+        if extractor is not None:
+            scored = extractor.knows_classes or config.best_metric != "classifier_score"
+            says = f"best_metric: classifier_score needs classes, and the {extractor.name} was trained without"
+            require(scored, says)
+            extractor.to(self._device)
+        with memory_for_evaluation(config):
+            return Evaluator.of(data, config.data, extractor, config.evaluate_samples, config.seed)
 
     def introduction(self) -> str:
         """Return a line that says what is trained, on which device and which data, and a line of what is left out."""
@@ -271,6 +285,13 @@ class _Run:
             f"{found}{', kept on the host' if self.system.data.on_host else ''}, run folder {self.folder.path}"
             f"{self._about_the_graph()}{''.join(f'{chr(10)}{line}' for line in left_out)}"
         )
+
+    def memory(self) -> AbstractContextManager[None]:
+        """Return the context that says what a step takes, and what may help where that is too much."""
+        batch = f"{self.config.batch_size:,} images of {'×'.join(map(str, self.system.data.shape))} at a time"
+        ways = [] if self._goes_on else ["a smaller --batch-size", "a higher --gradient-accumulation"]
+        ways += [] if self.system.data.on_host else ["--data-place host"]
+        return memory_for(f"{batch} through {self._networks}", f"{', '.join([*ways, 'another --device'])} may help")
 
     def _about_the_graph(self) -> str:
         if self._device.type != "cuda" or self.config.cuda_graph == "off":
@@ -289,7 +310,7 @@ class _Run:
         quiet = None if self.accelerator.is_main_process else Console(quiet=True)
         self.recorder.open()
         try:
-            with StopSignal() as stop, self._view(quiet or console, first) as view:
+            with self.memory(), StopSignal() as stop, self._view(quiet or console, first) as view:
                 while self.system.steps_done < self.config.steps and not stopped:
                     self.system.step()
                     step = self.system.steps_done
@@ -318,11 +339,13 @@ class _Run:
         finally:
             self.recorder.close()
         self.accelerator.wait_for_everyone()
-        return RunResult(self.folder, self.system.steps_done, stop.received, verdicts, stopped)
+        lost = lost_output(console)
+        stopped_by = None if lost and stop.received == signal.SIGPIPE else stop.received
+        return RunResult(self.folder, self.system.steps_done, stopped_by, verdicts, stopped, lost)
 
     def _view(self, console: Console, first: Sequence[str | None]) -> ProgressView:
         # While signals are noted: whoever reads these lines may count on a stop that saves.
-        for line in filter(None, (*first, self.introduction())):
+        for line in filter(None, (ignored_launcher(), ignored_settings(), *first, self.introduction())):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         return progress_view(console, self.name, self.config.steps, self.config.batch_size)
 
@@ -375,25 +398,3 @@ def _set_up(config: TrainingConfig) -> tuple[torch.device, Accelerator]:
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     return device, accelerator
-
-
-@contextlib.contextmanager
-def _alone_in(folder: RunFolder, accelerator: Accelerator, check: Callable[[], None]) -> Iterator[None]:
-    """Hold the folder's lock within the context, because two writers would cut back each other's logs and checkpoints.
-
-    Args:
-        folder: the run folder.
-        accelerator: this process's.
-        check: raises `UserError` if another process wrote to the folder before this one got the lock.
-    """
-    refusal = f"run: another process is training in {folder.path}; wait for it, or end it"
-    with contextlib.ExitStack() as held:
-
-        def lock() -> None:
-            if accelerator.is_main_process:
-                folder.path.mkdir(parents=True, exist_ok=True)
-                held.enter_context(locked(folder.lock, refusal))
-
-        in_all(lock)
-        in_all(check)
-        yield

@@ -130,3 +130,39 @@ def test_checkpoints_of_later_steps_are_later_by_number(tmp_path: Path) -> None:
         store.path(step).touch()
     store.forget_after(9_999_999)
     assert list(map(store.step, store.all())) == [999_999, 9_999_999]
+
+
+@pytest.mark.parametrize(("brightest", "dark"), [(2, True), (63, True), (64, False)])
+def test_images_that_leave_their_range_unused_are_called_dark_and_left_as_they_are(
+    brightest: int, dark: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As masks of classes 0, 1, 2."""
+    path, words = tmp_path / "masks.npz", ["--out", str(tmp_path / "run"), "--steps", "1", "--no-tensorboard"]
+    pixels = np.arange(60 * 64).reshape(60, 8, 8) % (brightest + 1)
+    np.savez(path, images=pixels.astype(np.uint8))
+    line = f"dark: the brightest pixel is {brightest} of 255; scale the images if their white is another value"
+    for command in (["data", str(path), "--out", str(tmp_path / "grid.png")],
+                    ["train", "mlp-gan", *SMALL, "--data", str(path), *words]):  # fmt: skip
+        assert main(command) == 0
+        assert (line in capsys.readouterr().out.splitlines()) == dark
+    assert int(load(path).images.max()) == brightest
+
+
+def test_a_folder_with_the_name_of_a_data_set_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    for index, image in enumerate(IMAGES):
+        Image.fromarray(image).save(tmp_path / "digits" / f"{index}.png")
+    told = f"the folder of the data set's name, which --data ./digits takes: 1 ({tmp_path / 'digits'})"
+    assert main(["data", "digits"]) == 0
+    assert f"  {told}" in capsys.readouterr().out.splitlines()
+    words = [*SMALL, "--steps", "1", "--no-tensorboard", "--out"]
+    assert main(["train", "mlp-gan", "--data", "digits", *words, "run"]) == 0
+    assert f"passed over: {told}" in capsys.readouterr().out.splitlines()
+    assert main(["extractor", "--data", "digits", "--steps", "2"]) == 0
+    assert f"passed over: {told}" in capsys.readouterr().out.splitlines()
+    assert main(["train", "mlp-gan", "--data", "./digits", *words, "other"]) == 0
+    assert "13 images of 3×8×6 from ./digits" in capsys.readouterr().out
+    assert json.loads(Path("other/config.json").read_text())["training"]["data"] == str(tmp_path / "digits")

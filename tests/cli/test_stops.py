@@ -16,6 +16,7 @@ import pytest
 from fused_gan.training.checkpoint import Checkpoints
 from helpers.commands import SMALL
 from helpers.small_runs import write_patches
+from helpers.studies import write_grid
 
 COMMAND = [sys.executable, "-m", "fused_gan.cli"]
 # More steps than any of these tests takes, and nothing saved or logged on the way.
@@ -152,3 +153,44 @@ def test_other_commands_are_quiet_when_their_reader_goes_away(words: list[str]) 
     status, error = ended(process)
     assert status != 0
     assert error == ""
+
+
+DEV_FULL = "fused-gan: error: standard output cannot be written: No space left on device"
+
+
+@pytest.mark.parametrize(
+    "words", [["doctor"], ["train", "--help"], ["data"], ["study", "--list"], ["train"]], ids=" ".join
+)
+def test_an_output_that_cannot_be_written_is_said_in_one_line(words: list[str], tmp_path: Path) -> None:
+    """As of ``fused-gan … > results.txt`` on a full disk. It is no reader that has gone."""
+    data = write_patches(tmp_path / "patches.npz")
+    more = {
+        "data": [data, "--out", str(tmp_path / "grid.png")],
+        "study --list": ["vae-activations"],
+        "train": ["mlp-gan", *SMALL, *ENDLESS, "--data", data, "--out", str(tmp_path / "run"), "--no-tensorboard"],
+    }
+    with Path("/dev/full").open("w") as full:
+        command = [*COMMAND, *words, *more.get(" ".join(words), [])]
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert process.returncode == 1, process.stderr
+    if words == ["train"]:
+        saved = f"everything is saved after step {saved_step(tmp_path)}, fused-gan resume {tmp_path / 'run'} goes on"
+        assert process.stderr == f"{DEV_FULL}; {saved}\n"
+    else:
+        assert process.stderr == f"{DEV_FULL}\n"
+
+
+def test_a_study_whose_output_cannot_be_written_stops_with_its_jobs_saved(tmp_path: Path) -> None:
+    words = ["study", "--config", str(write_grid(tmp_path, 1500)), "--out", str(tmp_path / "out"), "--workers", "1"]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run([*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert process.returncode == 1
+    assert process.stderr == f"{DEV_FULL}; every job is saved, the same command goes on\n"
+
+
+def test_what_is_refused_is_said_although_the_output_cannot_be_written() -> None:
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [*COMMAND, "sample", "none"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
+        )
+    assert (process.returncode, process.stderr) == (2, "fused-gan: error: run: none is not a folder\n")

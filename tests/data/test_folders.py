@@ -104,7 +104,14 @@ def test_all_that_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("names", [("train", "val", "test"), ("Training", "Testing"), ("train",)])
+PARTS = [
+    ("train", "val", "test"), ("Training", "Testing"), ("train",), ("trainset", "testset"), ("training", "validation"),
+    ("train2017", "valid"), ("train_images", "dev-data"), ("Train Set", "eval"),
+    ("train", "t10k"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", PARTS, ids=str)
 def test_the_parts_of_a_data_set_are_not_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         save(tmp_path / name, 0, 1)
@@ -133,6 +140,13 @@ def test_a_class_may_be_called_train_beside_others(tmp_path: Path) -> None:
     for name in ("plane", "train"):
         save(tmp_path / name, 0)
     assert classes(load(str(tmp_path))) == {"plane": 1, "train": 1}
+
+
+@pytest.mark.parametrize("names", [("dataset", "data"), ("train station", "test tube"), ("set", "sunset"), ("1", "2")])
+def test_other_names_are_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        save(tmp_path / name, 0)
+    assert set(classes(load(str(tmp_path)))) == set(names)
 
 
 def test_parts_with_classes_inside_are_named_too(tmp_path: Path) -> None:

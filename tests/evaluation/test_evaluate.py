@@ -333,6 +333,12 @@ def test_fid_alone_needs_no_extractor(place: Path, stand_in: Path, capsys: pytes
     assert "extractor: without one there has to be --inception" in capsys.readouterr().err
 
 
+def test_a_vae_without_an_extractor_has_its_own_scores(place: Path) -> None:
+    found = evaluated(place, "mlp-vae", extractor="none")
+    assert found.values.keys() == VAE_SCORES.keys() - {"ssim"}
+    assert found.floor == {}
+
+
 def test_weights_that_cannot_be_used_are_named(place: Path, stand_in: Path, tmp_path: Path) -> None:
     assert "samples: FID needs more than its 8 features" in refusal(place, samples=8, inception=stand_in)
     assert "none.pth cannot be read: No such file" in refusal(place, inception=tmp_path / "none.pth")

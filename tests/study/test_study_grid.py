@@ -91,6 +91,10 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         {"metrics": ["fd", "fid"]},
         "metrics: no evaluation of relu+seed0 gives fid",
     ),
+    "a classifier's score without a classifier": (
+        {"evaluation": {"extractor": "none"}},
+        "metrics: no evaluation of relu+seed0 gives fd",
+    ),
     "SSIM of images smaller than its window": (
         {"preset": "mlp-vae", "fields": {"image_size": 8}, "metrics": ["fd", "mse", "ssim"]},
         "metrics: no evaluation of relu+seed0 gives ssim",

@@ -19,6 +19,7 @@ from fused_gan.study import Result, StudyFolder, cells, differences, write_study
 from fused_gan.study.plots import unused_by_layer
 from fused_gan.study.result import weakest_share
 from fused_gan.study.summary import format_number, plus_minus, summarise
+from fused_gan.training.description import RunDescription
 from helpers.studies import result, study
 
 
@@ -178,6 +179,8 @@ def test_the_page_the_csv_and_the_json_hold_every_job(tmp_path: Path) -> None:
         job.run.path.mkdir(parents=True)
         one.write(job.result)
         Image.new("L", (8, 8)).save(job.run.picture)
+    conditional = RunDescription("cgan", {}, {}, (1, 8, 8), 60, 2, None, {}, ("ant", "bee"))
+    folder.job(results[0].name).run.write_config(conditional)
     assert write_study(folder, of)
     rows = list(csv.DictReader(folder.csv.open()))
     assert len(rows) == 20
@@ -202,7 +205,8 @@ def test_the_page_the_csv_and_the_json_hold_every_job(tmp_path: Path) -> None:
         assert text in page
     for sentence in content["summary"]:
         assert sentence.replace("'", "&#x27;") in page
-    assert page.count("<figcaption>relu, tanh</figcaption>") == 1
+    assert page.count("<figcaption>relu, tanh. Columns, from the left: ant, bee.</figcaption>") == 1
+    assert page.count("<figcaption>relu, sigmoid</figcaption>") == 1
     assert page.count("data:image/png;base64,") == 3 + 4, "curves, gradients, units; a grid for each setting"
     assert not re.search(r"(src|href)=\"(?!data:)", page), "it refers to no other file"
 

@@ -190,3 +190,23 @@ def test_a_run_that_is_not_evaluated_needs_no_extractor(
     monkeypatch.setattr(Evaluator, "of", None)
     run("mlp-gan", evaluating(place, "mlp-gan", tmp_path / "run", 10, evaluate_every=0, extractor=None))
     assert evaluations(tmp_path / "run") == []
+
+
+def test_without_an_extractor_a_vae_is_scored_and_a_gan_refused(place: Path, tmp_path: Path) -> None:
+    run("mlp-vae", evaluating(place, "mlp-vae", tmp_path / "vae", 10, extractor="none"))
+    [line] = [line for line in numbers(tmp_path / "vae") if "elbo" in line]
+    assert line.keys() == (VAE_SCORES.keys() - {"ssim"}) | {"step"}
+    words = ["train", "mlp-gan", "--data", str(place / "squares.npz"), "--extractor", "none", "--steps", "10"]
+    words += ["--out", str(tmp_path / "gan"), "--device", "cpu", "--no-tensorboard"]
+    assert main([*words, "--evaluate-every", "5"]) == 2
+    assert not (tmp_path / "gan").exists()
+    for preset, fields, refusal in (
+        ("mlp-gan", {"evaluate_every": 5}, "evaluate_every: an evaluation of a GAN during training needs an extractor"),
+        ("mlp-gan", {"best_metric": "fd"}, "best_metric: fd is computed with an extractor, got extractor none"),
+        ("mlp-vae", {"best_metric": "kid"}, "best_metric: kid is computed with an extractor, got extractor none"),
+    ):
+        with pytest.raises(UserError, match=f"^{refusal}"):
+            configure(preset, extractor="none", **fields)
+    assert main(words) == 0
+    with pytest.raises(UserError, match=r"^evaluate_every: an evaluation of a GAN"):
+        resume(tmp_path / "gan", steps=20, evaluate_every=5, console=QUIET)

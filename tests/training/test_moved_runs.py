@@ -45,12 +45,33 @@ def test_other_images_of_the_same_number_and_size_are_refused(place: Path) -> No
         resume(place / "run", steps=30, console=QUIET)
 
 
-def test_a_run_that_recorded_no_checksum_goes_on(place: Path) -> None:
+def test_a_run_that_recorded_no_checksum_goes_on_and_says_that_its_images_are_not_checked(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a picture with more than 8 bits per value, an earlier version read other pixels."""
     for file in (place / "run" / "checkpoints").iterdir():
         loaded = load_checkpoint(file)
         del loaded.config["data_sha256"]
         save_checkpoint(file, loaded.config, loaded.state)
-    assert resume(place / "run", steps=30, console=QUIET).steps_done == 30
+    told = (
+        f"not checked: the run recorded no checksum of the images in {place / 'patches.npz'}; its version may have read"
+    )
+    assert main(["resume", str(place / "run"), "--steps", "30"]) == 0
+    assert told in capsys.readouterr().out
+    assert main(["resume", str(place / "run"), "--steps", "40"]) == 0
+    assert "not checked" not in capsys.readouterr().out, "it recorded one when it went on"
+
+
+@pytest.mark.parametrize("preset", ["mlp-gan", "cgan"])
+def test_a_class_that_is_gone_is_named(preset: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    for name, classes in (("all", 3), ("fewer", 2)):
+        names = {"class_names": ["ant", "bee", "wasp"][:classes]}
+        np.savez(tmp_path / f"{name}.npz", images=pixels, labels=np.arange(60) % classes, **names)
+    train(options(preset, str(tmp_path / "all.npz"), tmp_path / "run", 10), console=QUIET)
+    message = r"fewer\.npz does not hold the images .*: it lacks the class wasp, and has ant, bee; .* --data"
+    with pytest.raises(UserError, match=message):
+        resume(tmp_path / "run", steps=20, data=str(tmp_path / "fewer.npz"), console=QUIET)
 
 
 def test_a_relative_path_survives_another_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +88,10 @@ NAMES: dict[str, Callable[[Path], str]] = {
     "last": lambda run: "last",
     "best": lambda run: "best",
     "a name": lambda run: "step-0000010.safetensors",
+    "a name without its ending": lambda run: "step-0000010",
+    "a name without its zeros": lambda run: "step-10",
     "a path": lambda run: str(run / "checkpoints" / "step-0000010.safetensors"),
+    "a path without its ending": lambda run: str(run / "checkpoints" / "step-0000010"),
 }
 
 
@@ -81,6 +105,8 @@ def test_every_command_means_the_same_by_a_checkpoint(name: Callable[[Path], str
     assert all(torch.equal(found[key], value) for key, value in weights.items())
     for command in ("sample", "interpolate"):
         assert main([command, str(run), "--checkpoint", given, "--out", str(place / command)]) == 0
+    with pytest.raises(UserError, match=r"^extractor: none ships"):
+        evaluate(run, checkpoint=given, samples=20)
     copy = place / "copy"
     shutil.copytree(run, copy)
     assert resume(copy, steps=30, checkpoint=name(copy), console=QUIET).steps_done == 30

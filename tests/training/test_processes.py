@@ -31,6 +31,23 @@ try:
 except UserError as error:
     Path(folder, f"told-{os.environ['RANK']}").write_text(str(error))
 """
+LEFT = """
+import gc, os, sys
+from pathlib import Path
+from helpers.small_runs import options, run
+from fused_gan.systems import processes
+
+def threads():
+    names = (task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir())
+    return [name for name in names if "gloo" in name]
+
+data, folder = sys.argv[1:]
+gc.disable()
+run("mlp-gan", options("mlp-gan", data, Path(folder, "run"), 10))
+before = threads()
+processes._leave()
+Path(folder, f"threads-{os.environ['RANK']}").write_text(f"{'some' if before else 'none'}, then {threads()}")
+"""
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +96,15 @@ def test_what_one_process_is_refused_all_are_told(tmp_path: Path) -> None:
         launch(program, data, str(tmp_path))
     for index in range(2):
         assert "another process is training in" in (tmp_path / f"told-{index}").read_text()
+
+
+def test_a_process_that_leaves_its_group_leaves_no_thread_of_it(tmp_path: Path) -> None:
+    """A thread that is left while the interpreter ends may abort the process."""
+    data, program = write_patches(tmp_path / "patches.npz"), tmp_path / "program.py"
+    program.write_text(LEFT)
+    launch(program, data, str(tmp_path))
+    for index in range(2):
+        assert (tmp_path / f"threads-{index}").read_text() == "some, then []"
 
 
 def test_each_process_takes_its_own_rows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ from rich.console import Console
 
 from fused_gan.cli.main import main
 from fused_gan.training import configure, train
+from fused_gan.training.report import write_report
+from helpers.small_runs import options
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -60,6 +63,22 @@ def test_a_run_that_has_logged_nothing_yet_has_a_page_too(
     assert "Nothing was logged yet." in page.read_text()
     assert main(["report", str(tmp_path / "young"), "--out", str(tmp_path)]) == 2
     assert f"out: {tmp_path} is a folder, expected a file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("classes", [3, 20])
+def test_the_grids_of_a_conditional_system_say_their_classes(tmp_path: Path, classes: int) -> None:
+    names = [f"<{index}>" for index in range(classes)]
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "p.npz", images=pixels, labels=np.arange(60) % classes, class_names=names)
+    train(options("cgan", str(tmp_path / "p.npz"), tmp_path / "run", 10), console=Console(quiet=True))
+    page = html.unescape(write_report(str(tmp_path / "run")).read_text())
+    assert f"60 images of 1×8×8 from {tmp_path / 'p.npz'} in {classes} classes (<0>, <1>, <2>" in page
+    if classes == 3:
+        assert "Columns, from the left: <0>, <1>, <2>." in page
+        assert "Rows, from the top: <0>, <1>, <2>, <0>, <1>, <2>, <0>, <1>." in page
+    else:
+        assert "Row by row, 8 in each: <0>, <1>, <2>" in page
+        assert "<19>, <0>, <1>, <2>, <3>." in page, "the last of 64"
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,11 @@ def changed(set_to: Callable[[Any], object], now: Any, before: Any) -> Iterator[
         set_to(before)
 
 
+OTHER_TRAINERS = {
+    "ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_USE_FSDP": "true", "ACCELERATE_USE_MEGATRON_LM": "true",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "true", "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "4",
+    "ACCELERATE_MIXED_PRECISION": "bf16", "ACCELERATE_DYNAMO_BACKEND": "INDUCTOR",
+}  # fmt: skip
 SURROUNDINGS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]] = {
     "default dtype": lambda: changed(torch.set_default_dtype, torch.float64, torch.float32),
     "default device": lambda: changed(torch.set_default_device, "meta", None),
@@ -43,6 +48,7 @@ SURROUNDINGS: dict[str, Callable[[], contextlib.AbstractContextManager[object]]]
     "inference mode": torch.inference_mode,
     "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
     "variables of a site": lambda: mock.patch.dict(os.environ, {"PMI_SIZE": "4", "OMPI_COMM_WORLD_SIZE": "4"}),
+    "other trainers": lambda: mock.patch.dict(os.environ, OTHER_TRAINERS),
     "WORLD_SIZE alone": lambda: mock.patch.dict(os.environ, {"WORLD_SIZE": "2", "LOCAL_RANK": "0"}),
 }
 
@@ -100,6 +106,17 @@ def test_scores_are_measured_in_float32_where_products_may_be_in_bfloat16() -> N
         assert torch.backends.mkldnn.matmul.fp32_precision == "bf16", "and afterwards it is as it was"
     assert seen
     assert set(seen) == {"ieee"}
+
+
+def test_what_is_asked_of_accelerate_and_not_heeded_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_patches(tmp_path / "patches.npz")
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")  # as its launcher sets it where nothing is asked for
+    train(options("mlp-gan", data, tmp_path / "run", 10))
+    assert capsys.readouterr().out.startswith("not heeded: ACCELERATE_USE_DEEPSPEED=true; precision")
+    assert os.environ["ACCELERATE_USE_DEEPSPEED"] == "true"
 
 
 def test_all_files_of_a_run_can_be_read_by_the_same_people(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ BIN         := $(VENV)/bin
 # Without torch.compile, whose compiler would run under the sanitizers too, and without the last digits of tanh, which
 # rest on fused multiply-adds that an instrumented build does not have. No leak check: Python keeps what it has.
 SANITIZED := $(patsubst %,ops/test_%.py,equivalence special_values mlp properties determinism derivatives errors \
-             functorch autocast instruction_sets poisoned_memory) nn/test_layers.py
+             functorch autocast instruction_sets poisoned_memory cpu_families) nn/test_layers.py
 NOT_SANITIZED := not compile and not units_of_the_last_place
 
 .PHONY: demo test tools bench lint format docs commands sanitize cuda gpu-check gpu-library clean

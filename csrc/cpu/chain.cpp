@@ -87,28 +87,25 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
   const int64_t row_units = finishes ? 1 : rows;
   const plan::Grid down = plan::grid(row_units, unit, ins, line, threads);
   const plan::Grid across = plan::grid(outs, unit, ins, line, threads);
-  const plan::DepthCut cut_down = plan::depth_cut(false, rows, ins, outs, sizeof(T));
-  const plan::DepthCut cut_across = plan::depth_cut(true, outs, ins, rows, sizeof(T));
+  const cpu::Reading reading_down = plan::reading(false, rows, ins, outs, sizeof(T));
+  const cpu::Reading reading_across = plan::reading(true, outs, ins, rows, sizeof(T));
   const cpu::PackedWorkspaces<T> workspaces(
-      threads, std::max(cut_down.packs ? cpu::packed_workspace<T>(false, rows, ins, outs) : 0,
-                        cut_across.packs ? cpu::packed_workspace<T>(true, outs, ins, rows) : 0));
+      threads, std::max(cpu::packed_workspace(reading_down, outs), cpu::packed_workspace(reading_across, rows)));
   cpu::over_parts(threads, [&](int64_t part) {
     if (step.x_wanted)
       cpu::on_part(down, part, row_units, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
         const cpu::Strided<T> a{grad.data + r * grad.row, grad.row, 1};
         const T* b = weight.data + j;
-        T* space = cut_down.packs ? workspaces.of(part, finishes ? rows : r_end - r, outs) : nullptr;
+        T* space = workspaces.of(part, reading_down, finishes ? rows : r_end - r, outs);
         if (finishes)
           kernels.product_gradient(*step.layer_below, a, b, weight.row, x.data + j, x.row, dx + j, ins,
-                                   cpu::offset(bias_gradient, j), rows, j_end - j, outs, cut_down.reading, space);
-        else
-          kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs, cut_down.reading, space);
+                                   cpu::offset(bias_gradient, j), rows, j_end - j, outs, reading_down, space);
+        else kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs, reading_down, space);
       });
     if (step.weight_wanted)
       cpu::on_part(across, part, outs, unit, ins, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
         kernels.product({grad.data + r, 1, grad.row}, x.data + j, x.row, weight_gradient + r * ins + j, ins, r_end - r,
-                        j_end - j, rows, cut_across.reading,
-                        cut_across.packs ? workspaces.of(part, r_end - r, rows) : nullptr);
+                        j_end - j, rows, reading_across, workspaces.of(part, reading_across, r_end - r, rows));
       });
   });
   if (step.layer_below && !finishes)

@@ -75,7 +75,7 @@ void forward_panel(const T* x, int64_t x_row, const T* panel, const T* bias, Vec
   constexpr int64_t kLanes = Lanes<T>::kCount;
   for (int64_t k = 0; k < depth; k += kDepthBlock) {
     const bool last = k + kDepthBlock >= depth;
-    const auto finish = [&](int64_t r, int64_t height) __attribute__((always_inline)) {
+    const auto finish_tile = [&](int64_t r, int64_t height) __attribute__((always_inline)) {
       if (!last) return;
       for (int64_t n = 0; n < outputs; n += kLanes) {
         const int64_t count = at_most(kLanes, outputs - n);
@@ -87,14 +87,14 @@ void forward_panel(const T* x, int64_t x_row, const T* panel, const T* bias, Vec
       }
     };
     column_block<T, kFetchesPanels>({x + k, x_row, 1}, panel + k * kTileColumns<T>, kTileColumns<T>, y, y_row, samples,
-                                    outputs, at_most(kDepthBlock, depth - k), k > 0, finish);
+                                    outputs, at_most(kDepthBlock, depth - k), k > 0, finish_tile);
   }
 }
 
 template <class T>
 void forward_rows(Activation activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
                   int64_t y_row, int64_t samples, int64_t outputs, int64_t depth, T* workspace) {
-  const int64_t wide = kPanel * panels_at_a_time<T>(depth), high = rows_at_a_time<T>(depth);
+  const int64_t wide = outputs_at_a_time<T>(depth), high = rows_at_a_time<T>(depth);
   Activations::visit(activation.index, [&](auto act) {
     const Vec<T> slope = broadcast(T(activation.slope));
     for (int64_t left = 0; left < outputs; left += wide) {

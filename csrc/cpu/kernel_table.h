@@ -5,8 +5,8 @@
 // element by element in any stride. B is packed in panels as wide as a tile, or read as it lies:
 //     forward          yᵀ (out, batch)  =  W (out, in)      ·  xᵀ (in, batch)   xᵀ packed
 //       many samples   y (batch, out)   =  x (batch, in)    ·  Wᵀ (in, out)     Wᵀ packed
-//     input gradient   dx (batch, in)   =  dz (batch, out)  ·  W (out, in)      W packed where the processor wants it
-//     weight gradient  dW (out, in)     =  dzᵀ (out, batch) ·  x (batch, in)    both packed where it wants that
+//     input gradient   dx (batch, in)   =  dz (batch, out)  ·  W (out, in)      W packed or not
+//     weight gradient  dW (out, in)     =  dzᵀ (out, batch) ·  x (batch, in)    both packed or not
 // plan.h says where; docs/design/cpu-kernels.md has the measurements behind it.
 #pragma once
 
@@ -23,62 +23,65 @@ struct Float16 {
   uint16_t bits;
 };
 
-constexpr int64_t kPanel = 64;                   // samples or outputs that go to one thread together: whole panels
+constexpr int64_t kShare = 64;                   // samples or outputs that threads do not divide: whole panels of B
 constexpr int64_t kDepthBlock = 512;             // rows of B that stay in the second cache while some rows of A pass
 constexpr int64_t kLongDepth = 8 * kDepthBlock;  // a deeper one is summed in one more level
 
 // Rows of A, read as they lie, that stay in the second cache while all columns of B pass: where A is larger than the
-// cache, it would come from behind it again for every kPanel columns. A multiple of every tile's rows and of a line.
+// cache, it would come from behind it again for every tile's columns. A multiple of every tile's rows and of a line.
 template <class T> FUSED_GAN_FUNCTION constexpr int64_t rows_at_a_time(int64_t depth) {
   constexpr int64_t kBytes = 512 * 1024, kUnit = 48;
   const int64_t units = kBytes / int64_t(sizeof(T)) / kUnit / (depth > 0 ? depth : 1);
   return kUnit * (units > 1 ? units : 1);
 }
 
-// Panels of W that a thread packs and keeps in the second cache while all its samples pass.
-template <class T> FUSED_GAN_FUNCTION constexpr int64_t panels_at_a_time(int64_t depth) {
+// Outputs whose rows of W a thread packs and keeps in the second cache while all its samples pass.
+template <class T> FUSED_GAN_FUNCTION constexpr int64_t outputs_at_a_time(int64_t depth) {
   constexpr int64_t kBytes = 512 * 1024;
-  const int64_t panels = kBytes / int64_t(sizeof(T)) / kPanel / (depth > 0 ? depth : 1);
-  return panels > 1 ? panels : 1;
+  const int64_t shares = kBytes / int64_t(sizeof(T)) / kShare / (depth > 0 ? depth : 1);
+  return kShare * (shares > 1 ? shares : 1);
 }
 // A thread's workspace for them, in elements.
 template <class T> FUSED_GAN_FUNCTION constexpr int64_t forward_workspace(int64_t outputs, int64_t depth) {
-  const int64_t panels = (outputs + kPanel - 1) / kPanel, most = panels_at_a_time<T>(depth);
-  return kPanel * depth * (panels < most ? panels : most);
+  const int64_t all = (outputs + kShare - 1) / kShare * kShare, most = outputs_at_a_time<T>(depth);
+  return depth * (all < most ? all : most);
 }
 
-// Of products that pack B, and A where it is read down its columns: a block of B and some rows of A share the second
-// cache. The depth is cut into few and even blocks, because each of them reads and writes all of C.
+// How a product reads its operands, B where it lies or packed, A where it lies or, if that is down its columns, packed.
+struct Reading {
+  int64_t depth_block;     // rows of B at a time, at most kDepthBlock
+  bool fetches_ahead;      // rows of B where it lies
+  int64_t packed_columns;  // of B that are kept packed, a multiple of kShare; 0 if it is read where it lies
+  bool packs_a;
+};
+
+// Of a product that packs: a block of B and some rows of A share the second cache. The depth is cut into few and even
+// blocks, because each of them reads and writes all of C.
 constexpr int64_t kPackedDepth = 512, kPackedRows = 96;
+static_assert(kPackedDepth <= kDepthBlock);
 FUSED_GAN_FUNCTION constexpr int64_t packed_depth(int64_t depth) {
   const int64_t blocks = (depth + kPackedDepth - 1) / kPackedDepth;
   return blocks > 1 ? (depth + blocks - 1) / blocks : depth;
 }
-// The block's columns. Where all rows pass at once, and no rows of A are packed for it, a panel is read but once.
-template <class T> FUSED_GAN_FUNCTION constexpr int64_t packed_columns(bool packs_a, int64_t rows, int64_t columns) {
-  constexpr int64_t kMost = 2048 / sizeof(T);
-  const int64_t all = (columns + kPanel - 1) / kPanel * kPanel;
-  return rows <= kPackedRows && !packs_a ? kPanel : all < kMost ? all : kMost;
+// Where all rows of C pass at once, and no rows of A are packed for it, a panel is read but once, so few are kept.
+FUSED_GAN_FUNCTION constexpr int64_t packed_columns(bool packs_a, int64_t rows, int64_t columns,
+                                                    int64_t element_bytes) {
+  const int64_t most = 2048 / element_bytes, all = (columns + kShare - 1) / kShare * kShare;
+  return rows <= kPackedRows && !packs_a ? kShare : all < most ? all : most;
 }
-// A is packed in strips of a tile's rows, with room for a vector behind each.
-FUSED_GAN_FUNCTION constexpr int64_t packed_strips(int64_t depth) { return kPackedRows * depth + 256; }
-// A thread's workspace for them, in elements.
-template <class T>
-FUSED_GAN_FUNCTION constexpr int64_t packed_workspace(bool packs_a, int64_t rows, int64_t columns, int64_t depth) {
+// A is packed in strips of a tile's rows. Behind each of them is room for the rest of a vector.
+constexpr int64_t kStripsRoom = 256;  // 16 strips of a vector of at most 16
+// A thread's workspace, in elements.
+FUSED_GAN_FUNCTION constexpr int64_t packed_workspace(const Reading& reading, int64_t depth) {
+  if (!reading.packed_columns) return 0;
   const int64_t block = packed_depth(depth);
-  return block * packed_columns<T>(packs_a, rows, columns) + (packs_a ? packed_strips(block) : 0);
+  return block * reading.packed_columns + (reading.packs_a ? kPackedRows * block + kStripsRoom : 0);
 }
 
 // Element (i, k) is data[i * row + k * column].
 template <class T> struct Strided {
   const T* data;
   int64_t row, column;
-};
-
-// How a product reads B where it lies: in blocks of so many rows ≤ kDepthBlock, and fetching the rows ahead or not.
-struct Reading {
-  int64_t depth_block;
-  bool fetches_ahead;
 };
 
 // Kernels for every storage type S.
@@ -98,11 +101,11 @@ template <class S> struct StorageKernels {
 
 // Products, for the types T that they compute in.
 template <class T> struct ProductKernels {
-  int64_t row_tile;  // rows of C that the micro-kernel finishes together
-  int64_t lanes;     // columns of C in one vector
-  int64_t panel;     // columns of B in a packed panel, as many as a tile has: what is read together lies together
+  int64_t row_tile;     // rows of C that the micro-kernel finishes together
+  int64_t lanes;        // columns of C in one vector
+  int64_t panel_width;  // columns of B in a packed panel, as many as a tile has: what is read together lies together
 
-  // panel[k][s] = x[s][k] for s < samples ≤ panel and first ≤ k < last, zeros behind the last sample.
+  // panel[k][s] = x[s][k] for s < samples ≤ panel_width and first ≤ k < last, zeros behind the last sample.
   void (*pack)(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel);
 
   // y[s][n] = act(Σ_k w[n][k] panel[k][s] + bias[n]) for one panel and `outputs` rows of w; bias may be null.
@@ -114,32 +117,33 @@ template <class T> struct ProductKernels {
   void (*forward_rows)(Activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
                        int64_t y_row, int64_t samples, int64_t outputs, int64_t depth, T* workspace);
 
-  // c (rows, columns) = a (rows, depth) · b (depth, columns); with a workspace (packed_workspace) b is packed, and a
-  // where it is read down its columns.
+  // c (rows, columns) = a (rows, depth) · b (depth, columns). Without a workspace (packed_workspace) both are read
+  // where they lie, whatever the reading says; with one, rows and depth are not 0, and a.row is 1 if it packs a.
   void (*product)(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
-                  int64_t depth, Reading reading, T* workspace);
+                  int64_t depth, const Reading& reading, T* workspace);
 
   // The step down a chain: dz (rows, columns) = (a · b) ⊙ act'(y) and bias_gradient = its column sums, unless null.
   void (*product_gradient)(Activation, Strided<T> a, const T* b, int64_t b_row, const T* y, int64_t y_row, T* dz,
                            int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth,
-                           Reading reading, T* workspace);
+                           const Reading& reading, T* workspace);
 };
 
 // Products of 16-bit numbers S in float32: operands are widened block by block, sums rounded once.
-constexpr int64_t kWidenedGroup = 48;  // rows of A that are widened together
-constexpr int64_t kWidenedRows = 240;  // rows of C that are summed together where the depth is more than one block
+constexpr int64_t kWidenedColumns = 64;  // columns of B that are widened together: whole panels
+constexpr int64_t kWidenedGroup = 48;    // rows of A that are widened together
+constexpr int64_t kWidenedRows = 240;    // rows of C that are summed together where the depth is more than one block
 
 // A widened row of A; rows that lie 2 KiB apart would evict each other from the first cache.
 constexpr int64_t widened_row(int64_t depth) { return (depth + 15) / 16 * 16 + 16; }
 
-// A thread's workspace, in floats: a panel of B, kWidenedGroup rows of A, and sums.
+// A thread's workspace, in floats: kWidenedColumns of B, kWidenedGroup rows of A, and sums.
 constexpr int64_t widened_workspace(int64_t rows, int64_t depth) {
   const int64_t deepest = depth < kDepthBlock ? depth : kDepthBlock,
                 groups = (rows + kWidenedGroup - 1) / kWidenedGroup;
   const int64_t summed = depth <= kDepthBlock                    ? 1
                          : groups < kWidenedRows / kWidenedGroup ? groups
                                                                  : kWidenedRows / kWidenedGroup;
-  return deepest * kPanel + kWidenedGroup * (widened_row(deepest) + summed * kPanel);
+  return deepest * kWidenedColumns + kWidenedGroup * (widened_row(deepest) + summed * kWidenedColumns);
 }
 
 // C = act(A B + bias), element (i, j) at data[i * row + j], bias by columns; transposed: at data[j * row + i], by rows.
@@ -158,22 +162,23 @@ template <class S> struct WidenedKernels {
 };
 
 // Products in bfloat16 on an instruction that multiplies pairs along the depth. Sums are in float32.
+constexpr int64_t kPairedPanel = 64;                       // columns of B in a packed panel, and of a tile
 constexpr int64_t kPairedGroup = 48;                       // rows of C that are finished together
 constexpr int64_t kPairedDepth = 1024, kPairedRows = 480;  // a packed block of B and one of C share the second cache
 
 // A thread's workspace, in 32-bit words: B's panels, the wider the shorter they are, then rows of C. Where the depth is
 // one block, each kPairedGroup of those is finished before the next one begins.
 constexpr int64_t paired_panel(int64_t depth) {
-  return ((depth < kPairedDepth ? depth : kPairedDepth) + 1) / 2 * kPanel;
+  return ((depth < kPairedDepth ? depth : kPairedDepth) + 1) / 2 * kPairedPanel;
 }
 constexpr int64_t paired_panels(int64_t columns, int64_t depth) {
-  const int64_t panels = (columns + kPanel - 1) / kPanel;
-  const int64_t room = depth > 0 ? kPairedDepth / 2 * kPanel / paired_panel(depth) : panels;
+  const int64_t panels = (columns + kPairedPanel - 1) / kPairedPanel;
+  const int64_t room = depth > 0 ? kPairedDepth / 2 * kPairedPanel / paired_panel(depth) : panels;
   return panels < room ? panels : room;
 }
 constexpr int64_t paired_rows(int64_t depth) { return depth > kPairedDepth ? kPairedRows : kPairedGroup; }
 constexpr int64_t paired_workspace(int64_t columns, int64_t depth) {
-  return paired_panels(columns, depth) * paired_panel(depth) + paired_rows(depth) * kPanel;
+  return paired_panels(columns, depth) * paired_panel(depth) + paired_rows(depth) * kPairedPanel;
 }
 
 // A: in the g-th kPairedGroup rows, the pair of depth 2 k and 2 k + 1 in row i is data[g * group + i * row + k * pair]

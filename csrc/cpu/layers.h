@@ -98,15 +98,15 @@ void over_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_u
 
 // Calls f(rows, j, j_end, workspace) for one rectangle of C (rows, columns) per thread, with `words` of workspace each.
 // Every thread packs the columns of B that it reads, and its rows have to repay that. So a small number of rows is cut
-// only if the columns are too few for the threads, and then into parts of at least kPanel rows.
+// only if the columns are too few for the threads, and then into parts of at least kShare rows.
 template <class F>
 void over_packed_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t column_unit, int64_t depth,
                       int64_t words, const F& f) {
   const int64_t threads = threads_for(plan::product_work(rows, columns, depth));
-  const bool enough = rows >= threads * kPanel, columns_do = plan::units_of(columns, column_unit) >= threads;
+  const bool enough = rows >= threads * kShare, columns_do = plan::units_of(columns, column_unit) >= threads;
   const int64_t unit = enough       ? row_unit
                        : columns_do ? std::max<int64_t>(rows, 1)
-                                    : plan::units_of(kPanel, row_unit) * row_unit;
+                                    : plan::units_of(kShare, row_unit) * row_unit;
   const plan::Grid grid = plan::grid(rows, unit, columns, column_unit, threads);
   const int64_t parts = grid.row_parts * grid.column_parts;
   const at::Tensor workspace = at::empty({parts * words}, at::kInt);
@@ -118,21 +118,21 @@ void over_packed_grid(int64_t rows, int64_t row_unit, int64_t columns, int64_t c
   });
 }
 
-// Memory for a matrix in panels of some rows, each column-major: panels[panel][column][row of the panel].
+// Memory for a matrix in panels of panel_width rows, each column-major; rows are filled up to a multiple of kShare.
 inline at::Tensor panels_for(int64_t rows, int64_t columns, const at::TensorOptions& options) {
-  return at::empty({plan::units_of(rows, kPanel) * kPanel * columns}, options);
+  return at::empty({plan::units_of(rows, kShare) * kShare * columns}, options);
 }
 
 template <class T> at::Tensor pack_rows(const at::Tensor& x) {
   const int64_t samples = x.size(0), features = x.size(1), row = x.stride(0);
-  const int64_t panel = products<T>().panel;
+  const int64_t width = products<T>().panel_width;
   at::Tensor packed = panels_for(samples, features, x.options());
   const T* from = data<T>(x);
   T* to = mutable_data<T>(packed);
-  over_grid(samples, kPanel, features, kLine / sizeof(T), packed.numel() * plan::kMoveCost,
+  over_grid(samples, kShare, features, kLine / sizeof(T), packed.numel() * plan::kMoveCost,
             [&](int64_t s, int64_t s_end, int64_t k, int64_t k_end) {
-              for (; s < s_end; s += panel)
-                products<T>().pack(from + s * row, row, std::min(panel, s_end - s), k, k_end, to + s * features);
+              for (; s < s_end; s += width)
+                products<T>().pack(from + s * row, row, std::min(width, s_end - s), k, k_end, to + s * features);
             });
   return packed;
 }
@@ -176,7 +176,7 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
     const T *from = data<T>(x), *weight = data<T>(weights);
     const int64_t x_row = x.stride(0), w_row = weights.stride(0);
     const int64_t words = forward_workspace<T>(outputs, depth) * int64_t(sizeof(T) / sizeof(uint32_t));
-    over_packed_grid(samples, products<T>().row_tile, outputs, kPanel, depth, words,
+    over_packed_grid(samples, products<T>().row_tile, outputs, kShare, depth, words,
                      [&](Range s, int64_t n, int64_t n_end, uint32_t* own) {
                        products<T>().forward_rows(activation, from + s.begin * x_row, x_row, weight + n * w_row, w_row,
                                                   offset(b, n), to + s.begin * y_row + n, y_row, s.end - s.begin,
@@ -190,13 +190,13 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
   const T *weight = data<T>(w), *panels = data<T>(batch);
   T* to_next = mutable_data<T>(next);
   const int64_t w_row = w.stride(0), w_column = w.stride(1);
-  const int64_t panel = products<T>().panel;
-  over_grid(samples, kPanel, outputs, line, work, [&](int64_t s_begin, int64_t s_end, int64_t n, int64_t n_end) {
+  const int64_t width = products<T>().panel_width;
+  over_grid(samples, kShare, outputs, line, work, [&](int64_t s_begin, int64_t s_end, int64_t n, int64_t n_end) {
     for (; n < n_end; n += at_a_time)
-      for (int64_t s = s_begin; s < s_end; s += panel)
+      for (int64_t s = s_begin; s < s_end; s += width)
         products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + s * depth, offset(b, n),
-                              offset(to, s * y_row + n), y_row, offset(to_next, s * outputs + n * panel),
-                              std::min(at_a_time, n_end - n), std::min(panel, s_end - s), depth);
+                              offset(to, s * y_row + n), y_row, offset(to_next, s * outputs + n * width),
+                              std::min(at_a_time, n_end - n), std::min(width, s_end - s), depth);
   });
 }
 

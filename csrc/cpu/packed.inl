@@ -9,21 +9,22 @@ template <class T, int64_t kWidth> void pack_panel(const T* from, int64_t row, i
   for (int64_t k = 0; k < depth; ++k)
     for (int64_t j = 0; j < kWidth; j += kLanes) {
       const T* at = from + k * row + j;
-      __builtin_prefetch(at + kAhead * row);
+      __builtin_prefetch(at + kAhead * row);  // which rows that lie badly lose again costs little: each is read once
       store_as(to + k * kWidth + j, j < columns ? load_some(at, at_most(kLanes, columns - j)) : Vec<T>{});
     }
 }
 
-// to[i / kTileRows][k][i % kTileRows] = from[k][i] for `rows` ≤ kPackedRows of A, strips `strip` apart. A strip is what
-// one tile reads, so it lies together. A whole vector is stored, and what is too much of it overwritten by the next one
-// of the strip, or lies between two strips.
-template <class T> void pack_strips(const T* from, int64_t column, int64_t rows, int64_t depth, T* to, int64_t strip) {
+// to[i / kTileRows][k][i % kTileRows] = from[k][i] for i < rows ≤ kPackedRows, strips `strip` apart; from[k] has
+// `readable` elements, rows or more. A strip is what one tile reads, so it lies together. Whole vectors are stored, and
+// what is too much of one is overwritten by the next one of the strip, or lies in the room behind it.
+template <class T>
+void pack_strips(const T* from, int64_t column, int64_t rows, int64_t readable, int64_t depth, T* to, int64_t strip) {
   constexpr int64_t kLanes = Lanes<T>::kCount, kStep = kTileRows < kLanes ? kTileRows : kLanes;
   for (int64_t k = 0; k < depth; ++k) {
     __builtin_prefetch(from + (k + kAhead) * column);
     for (int64_t i = 0; i < rows; i += kTileRows)
       for (int64_t j = 0; j < kTileRows; j += kStep) {
-        const int64_t left = rows - i - j;
+        const int64_t left = readable - i - j;
         if (left > 0)
           store_as(to + i / kTileRows * strip + k * kTileRows + j,
                    load_some(from + k * column + i + j, at_most(kLanes, left)));
@@ -34,12 +35,12 @@ template <class T> void pack_strips(const T* from, int64_t column, int64_t rows,
 // finished(j, width) is called for each panel of columns when all its rows are done.
 template <class T, class Finished>
 FUSED_GAN_FUNCTION void packed_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows,
-                                       int64_t columns, int64_t depth, T* workspace, const Finished& finished) {
+                                       int64_t columns, int64_t depth, const Reading& reading, T* workspace,
+                                       const Finished& finished) {
   constexpr int64_t kLanes = Lanes<T>::kCount, kWidth = kTileColumns<T>;
-  static_assert(kPackedRows % kTileRows == 0 && kPackedRows / kTileRows * kLanes <= packed_strips(0));
-  const bool packs_a = a.row == 1;
+  static_assert(kPackedRows % kTileRows == 0 && kPackedRows / kTileRows * kLanes <= kStripsRoom);
   const int64_t block = packed_depth(depth);
-  const int64_t wide = packed_columns<T>(packs_a, rows, columns), strip = kTileRows * block + kLanes;
+  const int64_t wide = reading.packed_columns, strip = kTileRows * block + kLanes;
   T *panels = workspace, *strips = workspace + block * wide;
   T padded_c[kTileRows * kWidth];
   for (int64_t left = 0; left < columns; left += wide)
@@ -48,15 +49,16 @@ FUSED_GAN_FUNCTION void packed_product(Strided<T> a, const T* b, int64_t b_row, 
       for (int64_t group = 0; group < rows; group += kPackedRows) {
         const int64_t end = at_most(rows, group + kPackedRows);
         const T* block_of_a = a.data + group * a.row + k * a.column;
-        if (packs_a) pack_strips(block_of_a, a.column, end - group, deep, strips, strip);
+        if (reading.packs_a) pack_strips(block_of_a, a.column, end - group, rows - group, deep, strips, strip);
         for (int64_t j = left; j < right; j += kWidth) {
           T* panel = panels + (j - left) * block;
           const int64_t width = at_most(kWidth, right - j), vectors = (width + kLanes - 1) / kLanes;
           if (group == 0) pack_panel<T, kWidth>(b + k * b_row + j, b_row, width, deep, panel);
           for (int64_t r = group; r < end; r += kTileRows) {
             const int64_t height = at_most(kTileRows, end - r);
-            const Strided<T> rows_of_a = packs_a ? Strided<T>{strips + (r - group) / kTileRows * strip, 1, kTileRows}
-                                                 : Strided<T>{block_of_a + (r - group) * a.row, a.row, a.column};
+            const Strided<T> rows_of_a = reading.packs_a
+                                             ? Strided<T>{strips + (r - group) / kTileRows * strip, 1, kTileRows}
+                                             : Strided<T>{block_of_a + (r - group) * a.row, a.row, a.column};
             T* to = c + r * c_row + j;
             if (width % kLanes == 0) {
               tile<T, kFetchesPanels>(height, vectors, rows_of_a, panel, kWidth, to, c_row, deep, k > 0);

@@ -6,7 +6,7 @@ namespace fused_gan::cpu::FUSED_GAN_ISA {
 namespace {
 
 constexpr int kTileRows = 6, kTileVectors = 4, kLanes = Lanes<float>::kCount;
-static_assert(kTileVectors * kLanes == kPanel);
+static_assert(kTileVectors * kLanes == kPairedPanel);
 
 inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
 
@@ -16,7 +16,8 @@ FUSED_GAN_FUNCTION uint32_t pair_at(const BFloat16* from) {
   return pair;
 }
 
-// c (kRows, kVectors vectors), rows kPanel apart, = or += the product over `depth`; b holds pairs, rows kPanel apart.
+// c (kRows, kVectors vectors), rows kPairedPanel apart, = or += the product over `depth`; b holds pairs, rows
+// kPairedPanel apart.
 template <int kRows, int kVectors>
 FUSED_GAN_FUNCTION void micro_tile(Pairs a, const uint32_t* b, float* c, int64_t depth, bool accumulate) {
   __m512 sum[kRows][kVectors];
@@ -24,7 +25,7 @@ FUSED_GAN_FUNCTION void micro_tile(Pairs a, const uint32_t* b, float* c, int64_t
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v)
-      sum[r][v] = accumulate ? _mm512_loadu_ps(c + r * kPanel + v * kLanes) : _mm512_setzero_ps();
+      sum[r][v] = accumulate ? _mm512_loadu_ps(c + r * kPairedPanel + v * kLanes) : _mm512_setzero_ps();
   const auto step = [&](auto pair_of_row) __attribute__((always_inline)) {
     __m512bh line[kVectors];
 #pragma GCC unroll 4
@@ -36,12 +37,12 @@ FUSED_GAN_FUNCTION void micro_tile(Pairs a, const uint32_t* b, float* c, int64_t
       for (int v = 0; v < kVectors; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], element, line[v]);
     }
   };
-  for (int64_t k = 0; k + 1 < depth; k += 2, b += kPanel, a.data += a.pair) step(pair_at);
+  for (int64_t k = 0; k + 1 < depth; k += 2, b += kPairedPanel, a.data += a.pair) step(pair_at);
   if (depth % 2) step([](const BFloat16* from) { return uint32_t(from->bits); });
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(c + r * kPanel + v * kLanes, sum[r][v]);
+    for (int v = 0; v < kVectors; ++v) _mm512_storeu_ps(c + r * kPairedPanel + v * kLanes, sum[r][v]);
 }
 
 // The micro-tile with `rows` ≤ kTileRows and `vectors` ≤ kTileVectors chosen at run time.
@@ -66,7 +67,7 @@ FUSED_GAN_FUNCTION __m512i pair_of(const BFloat16* from, int64_t row, int64_t ro
 
 // to[k / 2][j] = the pair of rows k and k + 1 at column j, zeros behind the last row and column.
 void pack_across(const BFloat16* from, int64_t row, int64_t rows, int64_t columns, uint32_t* to) {
-  for (int64_t k = 0; k < rows; k += 2, to += kPanel)
+  for (int64_t k = 0; k < rows; k += 2, to += kPairedPanel)
     for (int64_t j = 0; j < columns; j += kLanes)
       _mm512_storeu_si512(to + j, pair_of(from + k * row + j, row, rows - k, lanes_of(columns - j)));
 }
@@ -74,7 +75,7 @@ void pack_across(const BFloat16* from, int64_t row, int64_t rows, int64_t column
 // to[k / 2][j] = the pair k, k + 1 of row j, zeros behind the last row and column: a transposition of pairs.
 void pack_along(const BFloat16* from, int64_t row, int64_t rows, int64_t depth, uint32_t* to) {
   constexpr int64_t kStep = 2 * kLanes;
-  for (int64_t j = 0; j < kPanel; j += kLanes)
+  for (int64_t j = 0; j < kPairedPanel; j += kLanes)
     for (int64_t k = 0; k < depth; k += kStep) {
       const int64_t count = at_most(kStep, depth - k);
       const __mmask32 lanes = count == kStep ? ~0u : (1u << count) - 1;
@@ -84,20 +85,20 @@ void pack_along(const BFloat16* from, int64_t row, int64_t rows, int64_t depth, 
                         ? (Vec<float>)_mm512_castsi512_ps(_mm512_maskz_loadu_epi16(lanes, from + (j + i) * row + k))
                         : Vec<float>{};
       transpose(square);
-      for (int64_t i = 0; 2 * i < count; ++i) store_as(to + (k / 2 + i) * kPanel + j, square[i]);
+      for (int64_t i = 0; 2 * i < count; ++i) store_as(to + (k / 2 + i) * kPairedPanel + j, square[i]);
     }
 }
 
 static_assert(kPairedGroup % kTileRows == 0 && kPairedGroup % kLanes == 0 && kPairedRows % kPairedGroup == 0);
 
 // finished(r, j, height, width, block) for every kPairedGroup rows of each block of columns, while they are in the
-// first cache: block[i][n] is c[r + i][j + n], its rows kPanel apart.
+// first cache: block[i][n] is c[r + i][j + n], its rows kPairedPanel apart.
 template <class Finished>
 FUSED_GAN_FUNCTION void blocked_product(Pairs a, PairedOperand b, Range rows, int64_t columns, int64_t depth,
                                         uint32_t* workspace, const Finished& finished) {
   uint32_t* packed = workspace;
   // A short depth leaves room for several panels of B: so much longer are the pieces in which C's rows are written.
-  const int64_t panel = paired_panel(depth), wide = paired_panels(columns, depth) * kPanel;
+  const int64_t panel = paired_panel(depth), wide = paired_panels(columns, depth) * kPairedPanel;
   float* c = reinterpret_cast<float*>(workspace + paired_panels(columns, depth) * panel);
   const bool one_block = depth <= kPairedDepth;
   for (int64_t first = rows.begin; first < rows.end; first += kPairedRows)
@@ -105,9 +106,9 @@ FUSED_GAN_FUNCTION void blocked_product(Pairs a, PairedOperand b, Range rows, in
       const int64_t last = at_most(rows.end, first + kPairedRows), right = at_most(columns, left + wide);
       for (int64_t k = 0; k < depth || k == 0; k += kPairedDepth) {
         const int64_t deep = at_most(kPairedDepth, depth - k);
-        for (int64_t j = left; j < right; j += kPanel) {
-          uint32_t* to = packed + (j - left) / kPanel * panel;
-          const int64_t width = at_most(kPanel, right - j);
+        for (int64_t j = left; j < right; j += kPairedPanel) {
+          uint32_t* to = packed + (j - left) / kPairedPanel * panel;
+          const int64_t width = at_most(kPairedPanel, right - j);
           if (b.across) pack_across(b.data + k * b.row + j, b.row, deep, width, to);
           else pack_along(b.data + j * b.row + k, b.row, width, deep, to);
         }
@@ -115,13 +116,13 @@ FUSED_GAN_FUNCTION void blocked_product(Pairs a, PairedOperand b, Range rows, in
           end = at_most(last, (group / kPairedGroup + 1) * kPairedGroup);
           const BFloat16* rows_of_a =
               a.data + group / kPairedGroup * a.group + group % kPairedGroup * a.row + k / 2 * a.pair;
-          for (int64_t j = left; j < right; j += kPanel) {
-            const int64_t width = at_most(kPanel, right - j);
-            float* block = c + (one_block ? 0 : (group - first) * kPanel);
+          for (int64_t j = left; j < right; j += kPairedPanel) {
+            const int64_t width = at_most(kPairedPanel, right - j);
+            float* block = c + (one_block ? 0 : (group - first) * kPairedPanel);
             for (int64_t r = group; r < end; r += kTileRows)
               tile<>(at_most(kTileRows, end - r), (width + kLanes - 1) / kLanes,
-                     {rows_of_a + (r - group) * a.row, a.row, a.pair, a.group}, packed + (j - left) / kPanel * panel,
-                     block + (r - group) * kPanel, deep, k > 0);
+                     {rows_of_a + (r - group) * a.row, a.row, a.pair, a.group},
+                     packed + (j - left) / kPairedPanel * panel, block + (r - group) * kPairedPanel, deep, k > 0);
             if (k + kPairedDepth >= depth) finished(group, j, end - group, width, block);
           }
         }
@@ -141,7 +142,8 @@ FUSED_GAN_FUNCTION void finish_rows(const float* block, const BFloat16* bias, Ve
     const __mmask16 lanes = lanes_of(outputs - n);
     const Vec<float> b = bias ? load_some(bias + n, at_most(kLanes, outputs - n)) : Vec<float>{};
     for (int64_t s = 0; s < samples; ++s)
-      store_rounded(y + s * y_row + n, Act::forward(load_as<Vec<float>>(block + s * kPanel + n) + b, slope), lanes);
+      store_rounded(y + s * y_row + n, Act::forward(load_as<Vec<float>>(block + s * kPairedPanel + n) + b, slope),
+                    lanes);
   }
 }
 
@@ -155,8 +157,8 @@ FUSED_GAN_FUNCTION void finish_columns(const float* block, const BFloat16* bias,
     for (int64_t s = 0; s < samples; s += kLanes) {
       Vec<float> square[kLanes];
       for (int64_t i = 0; i < kLanes; ++i)
-        square[i] =
-            i < count ? Act::forward(load_as<Vec<float>>(block + (n + i) * kPanel + s) + b[i], slope) : Vec<float>{};
+        square[i] = i < count ? Act::forward(load_as<Vec<float>>(block + (n + i) * kPairedPanel + s) + b[i], slope)
+                              : Vec<float>{};
       transpose(square);
       for (int64_t i = 0; i < at_most(kLanes, samples - s); ++i)
         store_rounded(y + (s + i) * y_row + n, square[i], lanes_of(count));
@@ -194,8 +196,9 @@ void product(Pairs a, PairedOperand b, BFloat16* c, int64_t c_row, Range rows, i
                   [&](int64_t r, int64_t j, int64_t height, int64_t width, const float* block) {
                     for (int64_t i = 0; i < height; ++i)
                       for (int64_t n = 0; n < width; n += kLanes)
-                        _mm256_mask_storeu_epi16(c + (r + i) * c_row + j + n, lanes_of(width - n),
-                                                 (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(block + i * kPanel + n)));
+                        _mm256_mask_storeu_epi16(
+                            c + (r + i) * c_row + j + n, lanes_of(width - n),
+                            (__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(block + i * kPairedPanel + n)));
                   });
 }
 

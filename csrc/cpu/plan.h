@@ -15,7 +15,7 @@
 
 namespace fused_gan::plan {
 
-// From what size of C and of the depth on a product in blocks packs B, and A where that is read down its columns.
+// The least sizes of C and of the depth from which a product in blocks packs B, and A if that is read down its columns.
 struct Packing {
   int64_t rows, columns, depth;
   bool bad_rows_alone = false;  // only where B's rows lie badly
@@ -65,8 +65,8 @@ inline int64_t product_work(int64_t rows, int64_t columns, int64_t depth) {
 }
 
 enum class Forward {
-  kPanel,  // the batch packed in panels of 64, tiles of yᵀ
-  kRows,   // W packed in panels of 64, tiles of y: many samples repay packing W, and y needs no transposition
+  kPanel,  // the batch packed in panels, tiles of yᵀ
+  kRows,   // W packed in panels, tiles of y: many samples repay packing W, and y needs no transposition
   kDot,    // rows against rows as they lie: few samples leave a panel's lanes empty, few outputs do not repay packing
 };
 inline Forward forward(int64_t samples, int64_t depth, int64_t outputs, int64_t lanes) {
@@ -101,20 +101,21 @@ inline bool packs_operands(bool down_columns, int64_t rows, int64_t columns, int
   return !from.bad_rows_alone || lie_badly(columns, element_bytes);
 }
 
-// How the depth of a product is cut, and whether the operands of its parts are packed. The choice rests on the sizes of
-// the whole matrices. A thread's share and the strides have no part in it, so neither changes a bit of the result.
-struct DepthCut {
-  cpu::Reading reading;
-  bool packs;
-};
-inline DepthCut depth_cut(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t element_bytes) {
-  const bool fetches = family().fetches_ahead;
-  if (packs_operands(down_columns, rows, columns, depth, element_bytes))
-    return {{cpu::packed_depth(depth), fetches}, true};
-  // With few rows the time goes into reading B, so it is read in blocks of a few whole rows.
-  if (rows <= 12) return {{16, fetches}, false};
-  // The second cache's sets hold half a block of rows that lie badly.
-  return {{lie_badly(columns, element_bytes) ? cpu::kDepthBlock / 2 : cpu::kDepthBlock, fetches}, false};
+// How a product reads its operands. The choice rests on the sizes of the whole matrices. A thread's share and the
+// strides have no part in it, so neither changes a bit of the result.
+inline cpu::Reading reading(bool down_columns, int64_t rows, int64_t columns, int64_t depth, int64_t element_bytes) {
+  cpu::Reading how{
+      .depth_block = cpu::kDepthBlock, .fetches_ahead = family().fetches_ahead, .packed_columns = 0, .packs_a = false};
+  if (packs_operands(down_columns, rows, columns, depth, element_bytes)) {
+    how.depth_block = cpu::packed_depth(depth);
+    how.packed_columns = cpu::packed_columns(down_columns, rows, columns, element_bytes);
+    how.packs_a = down_columns;
+  } else if (rows <= 12) {
+    how.depth_block = 16;  // with few rows the time goes into reading B, so it is read a few whole rows at a time
+  } else if (lie_badly(columns, element_bytes)) {
+    how.depth_block /= 2;  // which is what the second cache's sets hold of such rows
+  }
+  return how;
 }
 
 // Whether a thread's share of the rows repays packing B. Reading B as it lies gives the same bits, except for a depth

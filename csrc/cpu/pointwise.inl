@@ -82,11 +82,11 @@ void gradient(Activation activation, const S* dy, int64_t dy_row, const S* y, in
 
 template <class T>
 void product_gradient(Activation activation, Strided<T> a, const T* b, int64_t b_row, const T* y, int64_t y_row, T* dz,
-                      int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth, Reading reading,
-                      T* workspace) {
+                      int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth,
+                      const Reading& reading, T* workspace) {
   const auto finish = [&](int64_t j, int64_t width) {
     gradient<T>(activation, dz + j, dz_row, y + j, y_row, dz + j, dz_row, bias_gradient ? bias_gradient + j : nullptr,
                 rows, width);
   };
-  finished_product<T>(a, b, b_row, dz, dz_row, rows, columns, depth, reading, workspace, finish);
+  product_then<T>(a, b, b_row, dz, dz_row, rows, columns, depth, reading, workspace, finish);
 }

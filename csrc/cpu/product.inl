@@ -10,12 +10,12 @@ constexpr int kTileRows = 6, kTileVectors = 4;
 constexpr int kTileRows = 6, kTileVectors = 2;
 #endif
 template <class T> constexpr int64_t kTileColumns = Lanes<T>::kCount * kTileVectors;
-static_assert(kPanel % kTileColumns<float> == 0 && kPanel % kTileColumns<double> == 0);
+static_assert(kShare % kTileColumns<float> == 0 && kShare % kTileColumns<double> == 0);
 constexpr int64_t kRowBlock = 48;  // rows of yᵀ that are finished together, in the first cache
 
-// Rows of B that are fetched ahead, and whether those of a packed panel are: they follow each other in memory. With
-// AVX2, where a tile's row is one line, fetching it is a fifth of all loads, and costs 3 % of the time.
-constexpr int kAhead = 8;
+constexpr int kAhead = 8;  // rows of B
+// Whether rows of a packed panel are fetched ahead. Where a tile's row is one line, that is a fifth of all loads and
+// costs 3 % of the time. With AVX-512 it was there when everything was measured.
 constexpr bool kFetchesPanels = FUSED_GAN_VECTOR_BYTES == 64;
 
 inline int64_t at_most(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -35,9 +35,10 @@ FUSED_GAN_FUNCTION void micro_tile(Strided<T> a, const T* b, int64_t b_row, T* c
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) line[v] = load_as<Vec<T>>(b + v * kLanes);
     // Rows often lie pages apart, where the processor fetches nothing ahead by itself.
-    if constexpr (kFetches)
+    if constexpr (kFetches) {
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) __builtin_prefetch(b + kAhead * b_row + v * kLanes);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < kRows; ++r) {
       const Vec<T> element = broadcast(a.data[r * a.row]);
@@ -188,10 +189,10 @@ FUSED_GAN_FUNCTION void blocked_product(Strided<T> a, const T* b, int64_t b_row,
 #include "packed.inl"
 
 template <class T, class Finished>
-FUSED_GAN_FUNCTION void finished_product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows,
-                                         int64_t columns, int64_t depth, Reading reading, T* workspace,
-                                         const Finished& finished) {
-  if (workspace) return packed_product<T>(a, b, b_row, c, c_row, rows, columns, depth, workspace, finished);
+FUSED_GAN_FUNCTION void product_then(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows,
+                                     int64_t columns, int64_t depth, const Reading& reading, T* workspace,
+                                     const Finished& finished) {
+  if (workspace) return packed_product<T>(a, b, b_row, c, c_row, rows, columns, depth, reading, workspace, finished);
   if (reading.fetches_ahead)
     return blocked_product<T, true>(a, b, b_row, c, c_row, rows, columns, depth, reading.depth_block, finished);
   blocked_product<T, false>(a, b, b_row, c, c_row, rows, columns, depth, reading.depth_block, finished);
@@ -199,6 +200,6 @@ FUSED_GAN_FUNCTION void finished_product(Strided<T> a, const T* b, int64_t b_row
 
 template <class T>
 void product(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns, int64_t depth,
-             Reading reading, T* workspace) {
-  finished_product<T>(a, b, b_row, c, c_row, rows, columns, depth, reading, workspace, [](int64_t, int64_t) {});
+             const Reading& reading, T* workspace) {
+  product_then<T>(a, b, b_row, c, c_row, rows, columns, depth, reading, workspace, [](int64_t, int64_t) {});
 }

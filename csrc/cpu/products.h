@@ -20,7 +20,7 @@ inline const PairedKernels* paired_kernels_for(at::ScalarType dtype, int64_t wor
   return dtype == at::kBFloat16 && plan::worth_pairing(work) ? paired_kernels() : nullptr;
 }
 
-// The workspaces of a product that packs its operands, one per thread; none if the size is 0.
+// The workspaces of products that pack their operands, one per thread; none if the size is 0.
 template <class T> struct PackedWorkspaces {
   int64_t size;
   at::Tensor memory;
@@ -28,9 +28,10 @@ template <class T> struct PackedWorkspaces {
   PackedWorkspaces(int64_t threads, int64_t elements) : size(plan::units_of(elements, kLine) * kLine) {
     if (size > 0) memory = at::empty({threads * size}, at::CppTypeToScalarType<T>::value);
   }
-  // Returns the workspace of part `part`, which has `rows` rows of C; null where those do not repay packing.
-  T* of(int64_t part, int64_t rows, int64_t depth) const {
-    return plan::repays_packing(rows, depth) ? offset(mutable_data<T>(memory), part * size) : nullptr;
+  // Returns the workspace of part `part`, which has `rows` rows of C; null where it packs nothing.
+  T* of(int64_t part, const Reading& reading, int64_t rows, int64_t depth) const {
+    const bool packs = reading.packed_columns && plan::repays_packing(rows, depth);
+    return packs ? offset(mutable_data<T>(memory), part * size) : nullptr;
   }
 };
 
@@ -50,14 +51,13 @@ template <class T> at::Tensor blocked_product(const at::Tensor& a, const at::Ten
   const T *left = data<T>(a), *right = data<T>(b);
   T* to = mutable_data<T>(c);
   const int64_t threads = threads_for(plan::product_work(rows, columns, depth));
-  const plan::DepthCut cut = plan::depth_cut(down_columns, rows, columns, depth, sizeof(T));
-  const PackedWorkspaces<T> workspaces(threads,
-                                       cut.packs ? packed_workspace<T>(down_columns, rows, columns, depth) : 0);
+  const Reading reading = plan::reading(down_columns, rows, columns, depth, sizeof(T));
+  const PackedWorkspaces<T> workspaces(threads, packed_workspace(reading, depth));
   const plan::Grid grid = plan::grid(rows, unit, columns, line, threads);
   over_parts(threads, [&](int64_t part) {
     on_part(grid, part, rows, unit, columns, line, [&](int64_t r, int64_t r_end, int64_t j, int64_t j_end) {
       products<T>().product({left + r * row, row, column}, right + j, b_row, to + r * c_row + j, c_row, r_end - r,
-                            j_end - j, depth, cut.reading, workspaces.of(part, r_end - r, depth));
+                            j_end - j, depth, reading, workspaces.of(part, reading, r_end - r, depth));
     });
   });
   return c;

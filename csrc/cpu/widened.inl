@@ -26,7 +26,7 @@ void widen_transposed(const S* from, int64_t row, int64_t depth, int64_t columns
     }
 }
 
-// block[i][j], rows kPanel apart -> c[i][j] = act(block[i][j] + bias[j]).
+// block[i][j], rows kWidenedColumns apart -> c[i][j] = act(block[i][j] + bias[j]).
 template <class S, class Act>
 FUSED_GAN_FUNCTION void round_rows(const float* block, const S* bias, Vec<float> slope, S* c, int64_t c_row,
                                    int64_t rows, int64_t columns) {
@@ -35,13 +35,13 @@ FUSED_GAN_FUNCTION void round_rows(const float* block, const S* bias, Vec<float>
     const int64_t count = at_most(kLanes, columns - j);
     const Vec<float> b = bias ? load_some(bias + j, count) : Vec<float>{};
     for (int64_t i = 0; i < rows; ++i) {
-      const Vec<float> z = load_as<Vec<float>>(block + i * kPanel + j);
+      const Vec<float> z = load_as<Vec<float>>(block + i * kWidenedColumns + j);
       store_some(c + i * c_row + j, Act::forward(bias ? z + b : z, slope), count);
     }
   }
 }
 
-// block[i][j], rows kPanel apart -> c[j][i] = act(block[i][j] + bias[i]).
+// block[i][j], rows kWidenedColumns apart -> c[j][i] = act(block[i][j] + bias[i]).
 template <class S, class Act>
 FUSED_GAN_FUNCTION void round_transposed(const float* block, const S* bias, Vec<float> slope, S* c, int64_t c_row,
                                          int64_t rows, int64_t columns) {
@@ -54,7 +54,7 @@ FUSED_GAN_FUNCTION void round_transposed(const float* block, const S* bias, Vec<
       for (int64_t n = 0; n < kLanes; ++n) {
         square[n] = Vec<float>{};
         if (n >= count) continue;
-        const Vec<float> z = load_as<Vec<float>>(block + (i + n) * kPanel + j);
+        const Vec<float> z = load_as<Vec<float>>(block + (i + n) * kWidenedColumns + j);
         square[n] = Act::forward(bias ? z + b[n] : z, slope);
       }
       transpose(square);
@@ -78,13 +78,14 @@ void widened_product(Strided<S> a, Strided<S> b, WidenedResult<S> c, int64_t row
                      float* workspace) {
   constexpr int64_t kLanes = Lanes<float>::kCount, kWidth = kTileColumns<float>;
   const int64_t deepest = at_most(depth, kDepthBlock);
-  float *panel = workspace, *group = panel + deepest * kPanel, *sums = group + kWidenedGroup * widened_row(deepest);
+  float *panel = workspace, *group = panel + deepest * kWidenedColumns,
+        *sums = group + kWidenedGroup * widened_row(deepest);
   const bool one_block = depth <= kDepthBlock;
   const Vec<float> slope = broadcast(float(c.activation.slope));
   Activations::visit(c.activation.index, [&](auto act) {
     for (int64_t first = 0; first < rows; first += kWidenedRows)
-      for (int64_t j = 0; j < columns; j += kPanel) {
-        const int64_t last = at_most(rows, first + kWidenedRows), width = at_most(kPanel, columns - j);
+      for (int64_t j = 0; j < columns; j += kWidenedColumns) {
+        const int64_t last = at_most(rows, first + kWidenedRows), width = at_most(kWidenedColumns, columns - j);
         const int64_t padded = (width + kLanes - 1) / kLanes * kLanes;
         for (int64_t k = 0; k < depth || k == 0; k += kDepthBlock) {
           const int64_t deep = at_most(kDepthBlock, depth - k);
@@ -98,9 +99,9 @@ void widened_product(Strided<S> a, Strided<S> b, WidenedResult<S> c, int64_t row
             const int64_t height = at_most(kWidenedGroup, last - r);
             const Strided<float> wide =
                 widen_group<S>({a.data + r * a.row + k * a.column, a.row, a.column}, height, deep, group);
-            float* block = sums + (one_block ? 0 : (r - first) * kPanel);
+            float* block = sums + (one_block ? 0 : (r - first) * kWidenedColumns);
             for (int64_t n = 0; n < padded; n += kWidth)
-              column_block<float, kFetchesPanels>(wide, panel + n * deep, kWidth, block + n, kPanel, height,
+              column_block<float, kFetchesPanels>(wide, panel + n * deep, kWidth, block + n, kWidenedColumns, height,
                                                   at_most(kWidth, padded - n), deep, k > 0);
             if (k + kDepthBlock < depth) continue;
             if (c.transposed)

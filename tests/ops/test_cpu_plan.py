@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,10 +27,9 @@ from fused_gan.tuning import Findings, Record
 from fused_gan.tuning.plan_files import layer_product
 from helpers.cases import Shape, arguments
 from helpers.chains import CHAINS, Chain, assert_chain_equals_layers, parameters
-from helpers.chains import run as run_chain
 from helpers.saved import last_state
 from helpers.small_runs import QUIET, options, run
-from helpers.tolerance import assert_equivalent, first_order, operators
+from helpers.tolerance import assert_equivalent, first_order
 
 LAYER = (70, 64, 48)  # samples, inputs, outputs: large enough for every kernel
 CAPABILITY = native.cpu_capability()
@@ -107,50 +106,6 @@ def test_torchs_product_is_not_chosen_where_it_may_use_fewer_digits(setting: str
         finally:
             torch.backends.mkldnn.matmul.fp32_precision = before
         assert native.cpu_decision(("float32", "forward", *LAYER)) == ("library", True)
-
-
-@pytest.fixture(params=range(len(native.cpu_families())), ids=native.cpu_families())
-def family(request: pytest.FixtureRequest) -> Iterator[str]:
-    """The name of each table, while that decides, on whichever processor."""
-    native.cpu_use_family(request.param)
-    yield native.cpu_families()[request.param]
-    native.cpu_use_family(None)
-
-
-def assert_no_bit_depends_on_the_threads(
-    use_threads: Callable[[int], None], compute: Callable[[], dict[str, torch.Tensor]]
-) -> None:
-    results = []
-    for threads in (1, 2, 3, 8):
-        use_threads(threads)
-        results.append(compute())
-    for other in results[1:]:
-        for name, result in results[0].items():
-            assert torch.equal(result, other[name]), name
-
-
-@pytest.mark.parametrize("shape", [(600, 1100, 1024), (200, 512, 1024), (300, 1024, 200)], ids=str)
-def test_no_bit_depends_on_the_threads_in_any_family(
-    family: str, shape: tuple[int, int, int], use_threads: Callable[[int], None]
-) -> None:
-    """The cuts of every table: rows 4 KiB long, depths of several blocks, large operands."""
-    samples, inputs, outputs = shape
-    args = arguments(Shape((samples,), inputs, outputs))
-    assert family in fused_gan.plan(shape).backward
-    assert_equivalent(first_order, args, "relu")
-    assert_no_bit_depends_on_the_threads(use_threads, lambda: first_order(operators("relu")[0], args))
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("samples", [100, 200])
-def test_a_chain_in_any_family(
-    family: str, samples: int, dtype: torch.dtype, use_threads: Callable[[int], None]
-) -> None:
-    """Gradients that are finished within the product, or in a pass; operands packed, or as they lie; odd widths."""
-    chain = Chain((213, 521, 1024, 300), ("leaky_relu", "tanh", "identity"))
-    tensors = (torch.randn(samples, 213, dtype=dtype), *parameters(chain, dtype))
-    assert_chain_equals_layers(chain, tensors, dtype)
-    assert_no_bit_depends_on_the_threads(use_threads, lambda: run_chain(fused_gan.mlp, chain, tensors, dtype))
 
 
 @pytest.mark.parametrize(

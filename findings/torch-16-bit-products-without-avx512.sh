@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# torch 2.13.0, a processor without AVX-512: a matrix product in bfloat16 or float16 takes 5 to 120 times as long as
+# torch 2.13.0, a processor without AVX-512: a matrix product in bfloat16 or float16 takes 3 to 120 times as long as
 # casting both matrices to float32, multiplying, and casting the result back. The worst is a plain product of two
 # dense matrices, which is what a linear layer's input gradient is. So training a network in bfloat16 on such a
 # processor (Zen 3 and older, most desktops from Intel) is slower by an order of magnitude than in float32, and

@@ -34,7 +34,7 @@ def locked(file: Path, refusal: str | None = None) -> Iterator[None]:
         import fcntl  # at the top, commands could not be imported where the module is missing
     except ModuleNotFoundError as error:
         raise UserError(f"{file}: it cannot be locked, as this system has no POSIX file locks") from error
-    with file.open("a") as opened:
+    with file.open("ab", buffering=0) as opened:  # a buffer would be written once more, and fail, when it is closed
         try:
             fcntl.flock(opened, fcntl.LOCK_EX if refusal is None else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -42,5 +42,5 @@ def locked(file: Path, refusal: str | None = None) -> Iterator[None]:
             raise UserError(refusal) from None
         with writing(file):
             opened.truncate(0)
-            print(os.getpid(), file=opened, flush=True)
+            opened.write(f"{os.getpid()}\n".encode())
         yield

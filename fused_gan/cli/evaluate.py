@@ -26,7 +26,7 @@ class Evaluate:
     """Run folder of the training."""
 
     checkpoint: str = "last"
-    """last or best of a finished run, the name of a file in its folder checkpoints, or a path."""
+    """last or best of a finished run, the name of a file in its folder checkpoints, or its path."""
 
     samples: int = 2000
     """Generated images, compared with as many real images.

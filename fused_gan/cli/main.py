@@ -11,6 +11,7 @@ from fused_gan.base.endings import in_words
 from fused_gan.base.errors import UserError
 from fused_gan.base.files import FULL, NotWritten, cannot_write_output, discard, open_missing_streams
 from fused_gan.cli.extras import TRAIN
+from fused_gan.cli.signals import Ended, ended_by_signals
 
 BAD_INPUT, FAILED = 2, 1
 
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     open_missing_streams()
     try:
-        return _run(arguments)
+        with ended_by_signals():
+            return _run(arguments)
     except ModuleNotFoundError as error:
         package = (error.name or "").partition(".")[0]
         if package not in TRAIN.values():
@@ -35,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"the package {package} is missing; get it with: pip install 'fused_gan[train]'", BAD_INPUT)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except Ended as end:
+        return _fail(f"ended by {end.by.name}", 128 + end.by)
     except Exception as error:
         lost = _output_error(error)
         if lost is not None:

@@ -13,7 +13,7 @@ from fused_gan.base.memory import memory_for
 from fused_gan.base.seeds import require_seed
 from fused_gan.cli.options import RunArgument, checked_file, made_folder, tell_shadowed
 from fused_gan.data import load
-from fused_gan.data.datasets import evenly_spaced
+from fused_gan.data.datasets import evenly_spaced, require_there
 from fused_gan.data.images import save_grid, save_pngs, save_samples
 from fused_gan.models.sampler import CHUNK
 from fused_gan.systems.devices import resolve_device
@@ -51,7 +51,7 @@ class Sample:
     """Also write one PNG per image."""
 
     checkpoint: str | None = None
-    """last, best, the name of a file in the run's folder checkpoints, or a path. None takes the last."""
+    """last, best, the name of a file in the run's folder checkpoints, or its path. None takes the last."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -115,7 +115,7 @@ class Sample:
             "checkpoint": Checkpoints(run.checkpoints, keep=1).file(self.checkpoint).name,
         }
         counts = export_dataset(folder, sampler, self.count, self.seed, labels, self.truncation, about)
-        print(f"{self.count:,} images of {len(counts)} classes")
+        print(f"{self.count:,} images of {sum(map(bool, counts.values()))} classes")
         print(f"data set: {folder}")
         return 0
 
@@ -137,7 +137,7 @@ class Interpolate:
     """Seed of the noise."""
 
     checkpoint: str | None = None
-    """last, best, the name of a file in the run's folder checkpoints, or a path. None takes the last."""
+    """last, best, the name of a file in the run's folder checkpoints, or its path. None takes the last."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -175,7 +175,7 @@ class Reconstruct:
     """Images, spread evenly over the data."""
 
     checkpoint: str | None = None
-    """last, best, the name of a file in the run's folder checkpoints, or a path. None takes the last."""
+    """last, best, the name of a file in the run's folder checkpoints, or its path. None takes the last."""
 
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -189,6 +189,8 @@ class Reconstruct:
     def run(self) -> int:
         sampler = load_sampler(self.folder, resolve_device(self.device), self.checkpoint)
         training = RunFolder(self.folder).read_config().training
+        if self.data is None:
+            require_there(training["data"])
         tell_shadowed(self.data)
         images = load(self.data or training["data"], training["image_size"], training["channels"]).images
         images = images[evenly_spaced(self.count, len(images))]

@@ -89,10 +89,14 @@ def anywhere(source: str) -> str:
     return source if source in DATA_SETS else str(Path(source).absolute())
 
 
-def is_there(source: str) -> bool:
-    """Whether a source is a known name, or a file or folder that exists. A part of an `.npz` is where its file is."""
+def require_there(source: str) -> None:
+    """Raise `UserError` unless the source that a run was begun with is a known name, or a file or folder that exists.
+
+    A part of an `.npz` is where its file is.
+    """
     path = Path(os.path.expanduser(source))
-    return source in DATA_SETS or path.exists() or path.parent.is_file()
+    there = source in DATA_SETS or path.exists() or path.parent.is_file()
+    require(there, f"data: {source} is not there; if the images have moved, give their place with --data")
 
 
 def load(source: str | Path, image_size: int | None = None, channels: int | None = None) -> ImageData:

@@ -107,6 +107,7 @@ def _texts(path: Path, names: Any) -> list[str]:
         names.ndim == 1 and names.dtype.kind == "U",
         f"{path}: class_names must be a list of texts, got {names.dtype} {names.shape}",
     )
+    require(len(set(names)) == len(names), f"{path}: class_names must differ from each other, got {', '.join(names)}")
     return list(map(str, names))
 
 

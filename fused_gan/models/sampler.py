@@ -136,7 +136,12 @@ class Sampler:
 
     def sample(self, count: int, seed: int, labels: Tensor | None = None, truncation: float | None = None) -> Pixels:
         """Return the images of `chunks` in one array, uint8 (count, C, H, W)."""
-        return np.concatenate(list(self.chunks(count, seed, labels, truncation)))
+        images = np.empty((count, *self.image_shape), np.uint8)  # all of it now: too much of it is refused at once
+        done = 0
+        for chunk in self.chunks(count, seed, labels, truncation):
+            images[done : done + len(chunk)] = chunk
+            done += len(chunk)
+        return images
 
     @torch_defaults()
     def check_labels(self, labels: Tensor | None, count: int) -> Tensor | None:

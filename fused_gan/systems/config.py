@@ -25,6 +25,7 @@ OnCollapse = Literal["stop", "warn", "rollback"]
 Likelihood = Literal["bernoulli", "gaussian"]
 Place = Literal["auto", "device", "host"]
 Graph = Literal["auto", "on", "off"]
+MOST_THREADS = 1024  # far more than pay anywhere, and few enough that a process gets them or a plain error
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,10 @@ class TrainingConfig:
         for name in ("threads", "image_size"):
             value = getattr(self, name)
             require(value is None or value > 0, f"{name}: expected a positive integer, got {value!r}")
+        require(
+            self.threads is None or self.threads <= MOST_THREADS,
+            f"threads: expected at most {MOST_THREADS:,}, got {self.threads!r}",
+        )
         require(0 < self.lr < math.inf, f"lr: expected a finite number above 0, got {self.lr!r}")
         require(
             len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas),

@@ -218,7 +218,8 @@ class Checkpoints:
         """
         paths = self.all()
         if not paths:
-            raise CheckpointError(f"{self.folder}: holds no checkpoint; the run saved none yet")
+            best = f" but {self.best.name}; take it with --checkpoint best" if self.best.is_file() else ""
+            raise CheckpointError(f"{self.folder}: holds no checkpoint{best or '; the run saved none yet'}")
         return paths[-1]
 
     def newest(self) -> tuple[Path, int] | None:
@@ -247,22 +248,26 @@ class Checkpoints:
         """Return the file that a person means by `name`.
 
         Args:
-            name: "last" or None, "best", the name of a file in the folder, or a path. `SUFFIX` and the zeros before
-                a step may be left out.
+            name: "last" or None, "best", the name of a file in the folder, or its path. `SUFFIX` and the zeros before
+                a step may be left out. A file in another folder may be another run's.
 
         Raises:
-            CheckpointError: the latest one is meant, and there is no checkpoint.
+            CheckpointError: there is no such file in the folder.
         """
         if name is None or name == "last":
             return self.last()
-        if name == "best":
-            return self.best
         path = as_path(name)
         path = path if len(path.parts) > 1 else self.folder / path
-        if path.suffix != SUFFIX and not path.is_file():
+        if path.suffix != SUFFIX and path.name and not path.is_file():
             path = path.with_name(path.name + SUFFIX)
         match = _NAME.fullmatch(path.name)
-        return path if match is None or path.is_file() else path.with_name(self.path(int(match[1])).name)
+        if match is not None and not path.is_file():
+            path = path.with_name(self.path(int(match[1])).name)
+        if not path.is_file() or path.parent.resolve() != self.folder.resolve():
+            there = [self.best, *self.all()] if self.best.is_file() else self.all()
+            names = ", ".join(file.stem for file in there) or "it has none"
+            raise CheckpointError(f"checkpoint: expected a file in {self.folder} ({names}), got {name}")
+        return path
 
     def load(self, name: str | None) -> Checkpoint:
         """Read the checkpoint that a person means by `name`, as `file` does.

@@ -21,6 +21,7 @@ from fused_gan.base.scores import NO_EXTRACTOR
 from fused_gan.base.seeds import require_seed
 from fused_gan.base.torch_state import measuring
 from fused_gan.data import load
+from fused_gan.data.datasets import require_there
 from fused_gan.evaluation.evaluator import IWAE_K, SAMPLES, Evaluator, extractor_or_none
 from fused_gan.evaluation.extractor import shape_text
 from fused_gan.evaluation.inception import Inception
@@ -56,7 +57,7 @@ def evaluate(
 
     Args:
         run: the run's folder.
-        checkpoint: "last" or "best" of a finished run, the name of a file in its folder checkpoints, or a path.
+        checkpoint: "last" or "best" of a finished run, the name of a file in its folder checkpoints, or its path.
         samples: the number of generated images, and of the real images to compare them with.
         seed: seed of the noise and of the choice of real images.
         extractor: the name of an extractor that comes with the package, or a file. None takes the training's extractor,
@@ -83,6 +84,8 @@ def evaluate(
     preset = _preset(folder, loaded.config)
     sampler = make_sampler(loaded, path, where)
     training = preset.training
+    if data is None:
+        require_there(training.data)
     source = training.data if data is None else os.path.expanduser(data)
     wanted = training.extractor if extractor is None else str(extractor)
     found = extractor_or_none(wanted, source, sampler.image_shape)

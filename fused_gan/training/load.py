@@ -23,7 +23,7 @@ def load_sampler(run: Path | str, device: torch.device, checkpoint: str | None =
     Args:
         run: the run's folder.
         device: the device of the network.
-        checkpoint: "last" or None, "best", the name of a file in the folder `checkpoints`, or a path.
+        checkpoint: "last" or None, "best", the name of a file in the folder `checkpoints`, or its path.
 
     Raises:
         UserError: the folder does not hold a run, or its checkpoint is missing or damaged; the message names the path.

@@ -18,7 +18,7 @@ from fused_gan.base.errors import UserError, require
 from fused_gan.base.memory import memory_for
 from fused_gan.base.torch_state import torch_defaults
 from fused_gan.data import ImageData, load
-from fused_gan.data.datasets import anywhere, is_there
+from fused_gan.data.datasets import anywhere, require_there
 from fused_gan.models import GANModel, VAEModel
 from fused_gan.models.sampler import Sampler
 from fused_gan.ops.library import VERSION
@@ -147,8 +147,6 @@ def resume(
     folder.require_run()
     store = Checkpoints(folder.checkpoints, keep=1)
     newest = store.newest()
-    inside = store.file(checkpoint).parent.resolve() == folder.checkpoints.resolve()
-    require(inside, f"checkpoint: expected a file in {folder.checkpoints}, got {checkpoint}")
     loaded = store.load(checkpoint)
     try:
         description = RunDescription.from_json(loaded.config)
@@ -234,10 +232,8 @@ class _Run:
         config, model = preset.training, preset.model
         self.name, self.config, self.folder, self._device = preset.name, config, folder, device
         self.accelerator = accelerator
-        require(
-            begun is None or is_there(config.data),
-            f"data: {config.data} is not there; if the images have moved, give their place with --data",
-        )
+        if begun is not None:
+            require_there(config.data)
         data = load(config.data, config.image_size, config.channels)
         if begun is not None:
             begun.require_no_class_lost(data, config.data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import errno
 import os
@@ -230,3 +231,26 @@ def test_a_batch_that_batch_norm_cannot_take_is_refused_before_there_is_a_folder
     with pytest.raises(UserError, match="batch_size: "):
         train_a_preset(options("dcgan", data, tmp_path / "run", 5, gradient_accumulation=8), console=QUIET)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_lock_that_a_full_disk_does_not_take_is_named(small_disk: Path) -> None:
+    with (small_disk / "filler").open("wb") as filler, contextlib.suppress(OSError):
+        while True:
+            os.write(filler.fileno(), bytes(512))
+    with (
+        pytest.raises(NotWritten, match=r"run.lock: cannot be written: No space left on device"),
+        locked(small_disk / "run.lock"),
+    ):
+        pass
+
+
+def test_more_threads_than_a_process_gets_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^threads: expected at most 1,024, got 1000000$"):
+        GANTraining(threads=1_000_000)
+
+
+def test_more_images_than_memory_holds_are_refused_before_the_first(tmp_path: Path, patches: Path) -> None:
+    train_a_preset(options("mlp-gan", patches, tmp_path / "run", 2), console=QUIET)
+    sampler = load_sampler(tmp_path / "run", torch.device("cpu"))
+    with pytest.raises(MemoryError):
+        sampler.sample(10**13, 0)

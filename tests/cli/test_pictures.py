@@ -149,4 +149,6 @@ def test_sampling_from_what_is_no_finished_run_is_refused(
     last.write_bytes(last.read_bytes()[:-1])
     assert f"{last}: damaged" in refused(capsys, ["sample", str(run)])
     last.unlink()
-    assert "holds no checkpoint; the run saved none yet" in refused(capsys, ["sample", str(run)])
+    assert "holds no checkpoint but best.safetensors; take it with --checkpoint best" in refused(
+        capsys, ["sample", str(run)]
+    )

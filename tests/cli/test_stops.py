@@ -194,3 +194,27 @@ def test_what_is_refused_is_said_although_the_output_cannot_be_written() -> None
             [*COMMAND, "sample", "none"], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60
         )
     assert (process.returncode, process.stderr) == (2, "fused-gan: error: run: none is not a folder\n")
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP], ids=lambda signum: signum.name)
+def test_a_signal_in_the_middle_of_a_file_leaves_no_half_of_it(tmp_path: Path, signum: signal.Signals) -> None:
+    data = write_patches(tmp_path / "patches.npz")
+    run = str(tmp_path / "run")
+    train = ["train", "mlp-gan", *SMALL, "--data", data, "--steps", "2", "--batch-size", "8", "--no-tensorboard"]
+    subprocess.run([*COMMAND, *train, "--out", run], check=True, capture_output=True)
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [*COMMAND, "sample", run, "--count", "100000000", "--out", str(out)], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        for _ in range(600):
+            if any(path.name.endswith(".tmp") and path.stat().st_size > 1000 for path in out.glob(".samples*")):
+                break
+            time.sleep(0.1)
+        process.send_signal(signum)
+        status, error = ended(process)
+    finally:
+        process.kill()
+    assert status == 128 + signum
+    assert error.splitlines()[-1] == f"fused-gan: error: ended by {signum.name}"
+    assert [path.suffix for path in out.iterdir()] == [".png"]

@@ -116,8 +116,24 @@ def test_a_run_goes_on_from_its_own_checkpoints_alone(place: Path) -> None:
     other = place / "other"
     shutil.copytree(place / "run", other)
     path = Checkpoints(other / "checkpoints", keep=1).last()
-    with pytest.raises(UserError, match=f"checkpoint: expected a file in .*run/checkpoints, got {path}"):
+    expected = rf"checkpoint: expected a file in .*run/checkpoints \(best, .*{path.stem}\), got {path}"
+    with pytest.raises(UserError, match=expected):
         resume(place / "run", steps=30, checkpoint=str(path), console=QUIET)
+    with pytest.raises(UserError, match=expected):
+        load_sampler(place / "run", torch.device("cpu"), str(path))
+    with pytest.raises(UserError, match=expected):
+        evaluate(place / "run", checkpoint=str(path), samples=20)
+    with pytest.raises(UserError, match=r"expected a file in .*, got nonsense"):
+        load_sampler(place / "run", torch.device("cpu"), "nonsense")
+
+
+def test_a_run_that_saved_its_best_alone_says_how_to_take_that(place: Path) -> None:
+    run = place / "run"
+    for path in Checkpoints(run / "checkpoints", keep=1).all():
+        path.unlink()
+    with pytest.raises(UserError, match=r"holds no checkpoint but best.safetensors; take it with --checkpoint best"):
+        resume(run, steps=30, console=QUIET)
+    assert resume(run, steps=30, checkpoint="best", console=QUIET).steps_done == 30
 
 
 @pytest.mark.parametrize("change", ["a field of the model", "a field of the training", "the state"])

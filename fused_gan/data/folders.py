@@ -25,13 +25,27 @@ SPLITS = {  # words in names that say which part of a data set a file or folder 
 _FILLERS = r"(data)?sets?|data|images?|imgs?|pictures?|pics?|photos?|splits?|parts?"  # words beside these
 
 
-def split_of(name: str) -> str | None:
-    """Return which part of a data set a folder is by its name, as "test" for Testing, test-set and test2017."""
+def splits_of(names: Iterable[str]) -> dict[str, str]:
+    """Return which names say that a folder is a part of a data set, and of each the part.
+
+    That is "test" for Testing, test-set and test2017; and for seg_test if there is another part of seg, as seg_train.
+    """
+    found = {name: told for name in names if (told := _split_of(name)) is not None}
+    parts: dict[str, set[str]] = {}  # by what the names say beside them
+    for rest, split in found.values():
+        parts.setdefault(rest, set()).add(split)
+    return {name: split for name, (rest, split) in found.items() if not rest or len(parts[rest]) > 1}
+
+
+def _split_of(name: str) -> tuple[str, str] | None:
+    """Return what a name says beside its part of a data set, and the part, as ("seg", "test") for seg_test."""
     if name.lower() in SPLITS:
-        return SPLITS[name.lower()]
+        return "", SPLITS[name.lower()]
     words = [word for word in re.split(r"[^a-z]+", name.lower()) if word and not re.fullmatch(_FILLERS, word)]
-    word = re.sub(rf"({_FILLERS})$", "", words[0]) if len(words) == 1 else ""
-    return SPLITS.get(word)
+    parts = [SPLITS.get(re.sub(rf"({_FILLERS})$", "", word)) for word in words]
+    told = [part for part in parts if part is not None]
+    rest = " ".join(word for word, part in zip(words, parts, strict=True) if part is None)
+    return (rest, told[0]) if len(told) == 1 else None
 
 
 def is_hidden(name: str) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from fused_gan.base.errors import UserError, require
-from fused_gan.data.folders import HIDDEN, listing, notes, split_of
+from fused_gan.data.folders import HIDDEN, listing, notes, splits_of
 from fused_gan.data.image_data import DARKEST, ImageData, PassedOver, listed, natural_key
 from fused_gan.data.images import room_for
 from fused_gan.data.picture_file import SUFFIXES, Picture, is_picture, read_picture
@@ -45,7 +45,8 @@ def read_picture_folder(folder: Path, image_size: int | None, channels: int | No
         f"{folder}: expected pictures ({', '.join(SUFFIXES)}), or folders of them, one per class, "
         f"got {'both' if pictures else 'neither'}, and no IDX image file either{_what_may_be_meant(files, folders)}",
     )
-    splits = {path: split for path in classes if (split := split_of(path.name))}
+    told = splits_of(path.name for path in classes)
+    splits = {path: told[path.name] for path in classes if path.name in told}
     # A class may be called train. One called train and one called test are parts, as beside SVHN's folder extra.
     if splits and (len(splits) == len(classes) or len(set(splits.values())) > 1):
         parts = list(splits)

@@ -107,7 +107,7 @@ def test_all_that_is_not_read_is_counted_and_named(tmp_path: Path) -> None:
 PARTS = [
     ("train", "val", "test"), ("Training", "Testing"), ("train",), ("trainset", "testset"), ("training", "validation"),
     ("train2017", "valid"), ("train_images", "dev-data"), ("Train Set", "eval"),
-    ("train", "t10k"),
+    ("train", "t10k"), ("seg_train", "seg_test"), ("X-Train", "X-val", "x-test"),
 ]  # fmt: skip
 
 
@@ -115,7 +115,7 @@ PARTS = [
 def test_the_parts_of_a_data_set_are_not_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         save(tmp_path / name, 0, 1)
-    with pytest.raises(UserError, match=r"expected one data set, got .*; choose one, as --data .*/[Tt]rain"):
+    with pytest.raises(UserError, match=r"expected one data set, got .*; choose one, as --data .*/(\w+[_-])?[Tt]rain"):
         load(str(tmp_path))
     assert load(str(tmp_path / names[0])).labels is None
 
@@ -142,7 +142,10 @@ def test_a_class_may_be_called_train_beside_others(tmp_path: Path) -> None:
     assert classes(load(str(tmp_path))) == {"plane": 1, "train": 1}
 
 
-@pytest.mark.parametrize("names", [("dataset", "data"), ("train station", "test tube"), ("set", "sunset"), ("1", "2")])
+@pytest.mark.parametrize(
+    "names",
+    [("dataset", "data"), ("train station", "test tube"), ("set", "sunset"), ("1", "2"), ("train_a", "train_b")],
+)
 def test_other_names_are_classes(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         save(tmp_path / name, 0)

@@ -310,3 +310,10 @@ def test_labels_far_apart_are_as_many_classes_as_there_are_values(tmp_path: Path
     np.savez(tmp_path / "far.npz", images=GREY, labels=np.array([1, 2**63, 1, 1, 1, 1], np.uint64))
     with pytest.raises(UserError, match="expected labels below 2⁶³, got 9223372036854775808"):
         load(str(tmp_path / "far.npz"))
+
+
+def test_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    names = np.array(["bee", "bee"])
+    np.savez(tmp_path / "twice.npz", images=GREY, labels=np.zeros(len(GREY), np.int64), class_names=names)
+    with pytest.raises(UserError, match=r"twice.npz: class_names must differ from each other, got bee, bee$"):
+        load(str(tmp_path / "twice.npz"))

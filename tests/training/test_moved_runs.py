@@ -127,6 +127,12 @@ def test_a_run_goes_on_from_its_own_checkpoints_alone(place: Path) -> None:
         load_sampler(place / "run", torch.device("cpu"), "nonsense")
 
 
+def test_an_evaluation_without_the_images_says_where_to_name_them(place: Path) -> None:
+    (place / "patches.npz").unlink()
+    with pytest.raises(UserError, match=r"^data: .*patches.npz is not there; if the images have moved, .* --data"):
+        evaluate(place / "run", samples=20)
+
+
 def test_a_run_that_saved_its_best_alone_says_how_to_take_that(place: Path) -> None:
     run = place / "run"
     for path in Checkpoints(run / "checkpoints", keep=1).all():

@@ -27,6 +27,7 @@ struct Family {
   const char* name;
   Packing weight_gradient, input_gradient;
   bool fetches_ahead;   // rows of B that are read as they lie
+  int64_t bad_depth;    // rows of B at a time where they lie badly and are read as they lie
   int64_t share_from;   // multiply-adds that one core does while a second thread wakes up: from here on it pays
   int64_t stream_cost;  // of an element that a product reads or writes once, in multiply-adds
 };
@@ -35,18 +36,21 @@ inline constexpr std::array kFamilies = {
            .weight_gradient = {.rows = 48, .columns = 128, .depth = 48},
            .input_gradient = {.rows = 192, .columns = 128, .depth = 48, .bad_rows_alone = true},
            .fetches_ahead = true,
+           .bad_depth = 256,
            .share_from = 400'000,
            .stream_cost = 3},
     Family{.name = "other processors with AVX-512 (measured on an AMD Zen 4)",
            .weight_gradient = kNever,
            .input_gradient = kNever,
            .fetches_ahead = false,
+           .bad_depth = cpu::kDepthBlock,
            .share_from = 200'000,
            .stream_cost = 1},
     Family{.name = "processors without AVX-512 (measured on an AMD Zen 3)",
            .weight_gradient = {.rows = 128, .columns = 192, .depth = 64},
            .input_gradient = {.rows = 64, .columns = 192, .depth = 192},
            .fetches_ahead = false,
+           .bad_depth = cpu::kDepthBlock,
            .share_from = 200'000,
            .stream_cost = 1},
 };
@@ -113,7 +117,7 @@ inline cpu::Reading reading(bool down_columns, int64_t rows, int64_t columns, in
   } else if (rows <= 12) {
     how.depth_block = 16;  // with few rows the time goes into reading B, so it is read a few whole rows at a time
   } else if (lie_badly(columns, element_bytes)) {
-    how.depth_block /= 2;  // which is what the second cache's sets hold of such rows
+    how.depth_block = family().bad_depth;
   }
   return how;
 }

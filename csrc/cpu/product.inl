@@ -25,11 +25,14 @@ FUSED_GAN_FUNCTION void micro_tile(Strided<T> a, const T* b, int64_t b_row, T* c
                                    bool accumulate) {
   constexpr int kLanes = Lanes<T>::kCount;
   Vec<T> sum[kRows][kVectors] = {};
-  // C is cold: it comes while the sums are made.
+  // C is cold: it comes while the sums are made. On AMD with AVX-512, whose B lies as it is, earlier sums come by
+  // themselves, and rows of C that lie 4 KiB apart would only push B's out: 8 % of an input gradient.
+  if (kFetches || kLanes * sizeof(T) < 64 || !accumulate) {
 #pragma GCC unroll 8
-  for (int r = 0; r < kRows; ++r)
+    for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; ++v) __builtin_prefetch(c + r * c_row + v * kLanes, 1);
+      for (int v = 0; v < kVectors; ++v) __builtin_prefetch(c + r * c_row + v * kLanes, 1);
+  }
   for (int64_t k = 0; k < depth; ++k, b += b_row, a.data += a.column) {
     Vec<T> line[kVectors];
 #pragma GCC unroll 4

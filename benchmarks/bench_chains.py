@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.cases import BATCHES, CHAINS, Chain, ChainCase
+from benchmarks.cases import BATCHES, CHAINS, POINTWISE_CHAINS, Chain, ChainCase
 from benchmarks.memory import peak_memory
 from benchmarks.side_by_side import side_by_side
 
 chains = pytest.mark.parametrize("chain", CHAINS, ids=lambda chain: chain.name)
 batches = pytest.mark.parametrize("batch", BATCHES)
+pointwise_chains = pytest.mark.parametrize("chain", POINTWISE_CHAINS, ids=lambda chain: chain.name)
 
 
 def bench(benchmark: Any, case: ChainCase) -> None:
@@ -37,3 +38,9 @@ def bench_chain_bfloat16(benchmark: Any, chain: Chain, batch: int) -> None:
 @chains
 def bench_chain_float16(benchmark: Any, chain: Chain, batch: int) -> None:
     bench(benchmark, ChainCase(chain, batch, torch.float16))
+
+
+@pytest.mark.parametrize("batch", [64, 256, 1024])
+@pointwise_chains
+def bench_pointwise_chain(benchmark: Any, chain: Chain, batch: int) -> None:
+    bench(benchmark, ChainCase(chain, batch, torch.float32))

@@ -52,6 +52,11 @@ CHAINS = (
     Chain("discriminator", (784, 1024, 512, 256, 1), ("leaky_relu", "leaky_relu", "leaky_relu", "identity")),
     Chain("VAE decoder", (32, 64, 128, 784), ("relu", "relu", "sigmoid")),
 )
+# Activations whose gradients read the pre-activation.
+POINTWISE_CHAINS = tuple(
+    Chain(f"{name} network", (100, 256, 512, 1024, 784), (*[name] * 3, "identity"))
+    for name in ("gelu", "silu", "mish", "softplus")
+)
 BATCHES = (1, 16, 64, 256, 1024, 4096)
 
 # mkldnn::_linear_pointwise's name and scalar arguments for each activation.

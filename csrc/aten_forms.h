@@ -9,39 +9,122 @@
 
 namespace fused_gan {
 
-// The structs of activations.h in ATen operators: y = forward(z, slope), and dz = gradient(dy, y, slope),
-// differentiable in dy and in y. An activation that is missing here does not compile.
+// The structs of activations.h in ATen operators: y = forward(z, parameters), and dz = gradient(dy, x, parameters),
+// differentiable in dy and in x to any order, where x is what the activation's gradient reads. Where ATen's operator is
+// not (hardsigmoid, silu and mish have no derivative there, the third one of gelu's tanh form is NaN for large numbers)
+// the formula is written out. An activation that is missing here does not compile.
+using Numbers = Parameters<double>;
 template <class Act> struct Aten;
 template <> struct Aten<Identity> {
-  static at::Tensor forward(const at::Tensor& z, double) { return z; }
-  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor&, double) { return dy; }
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return z; }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor&, Numbers) { return dy; }
 };
 template <> struct Aten<Relu> {
-  static at::Tensor forward(const at::Tensor& z, double) { return at::relu(z); }
-  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& y, double) {
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return at::relu(z); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& y, Numbers) {
     return at::threshold_backward(dy, y, 0);
   }
 };
 template <> struct Aten<LeakyRelu> {
-  static at::Tensor forward(const at::Tensor& z, double slope) { return at::leaky_relu(z, slope); }
-  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& y, double slope) {
-    return at::leaky_relu_backward(dy, y, slope, /*self_is_result=*/true);
+  static at::Tensor forward(const at::Tensor& z, Numbers p) { return at::leaky_relu(z, p.first); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& x, Numbers p) {
+    return at::leaky_relu_backward(dy, x, p.first, LeakyRelu::reads(p) == Reads::kOutput);
   }
 };
 template <> struct Aten<Tanh> {
-  static at::Tensor forward(const at::Tensor& z, double) { return at::tanh(z); }
-  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& y, double) { return at::tanh_backward(dy, y); }
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return at::tanh(z); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& y, Numbers) { return at::tanh_backward(dy, y); }
 };
 template <> struct Aten<Sigmoid> {
-  static at::Tensor forward(const at::Tensor& z, double) { return at::sigmoid(z); }
-  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& y, double) { return at::sigmoid_backward(dy, y); }
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return at::sigmoid(z); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& y, Numbers) { return at::sigmoid_backward(dy, y); }
+};
+template <> struct Aten<Relu6> {
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return at::hardtanh(z, 0, 6); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers) {
+    return at::hardtanh_backward(dy, z, 0, 6);
+  }
+};
+template <> struct Aten<Hardtanh> {
+  static at::Tensor forward(const at::Tensor& z, Numbers p) { return at::hardtanh(z, p.first, p.second); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers p) {
+    return at::hardtanh_backward(dy, z, p.first, p.second);
+  }
+};
+template <> struct Aten<Hardsigmoid> {
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return at::hardtanh(z + 3, 0, 6) / 6; }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers) {
+    return at::where((z > -3).logical_and(z < 3), dy * (1. / 6), at::zeros({}, dy.options()));
+  }
+};
+template <> struct Aten<Elu> {
+  static at::Tensor forward(const at::Tensor& z, Numbers p) { return at::elu(z, p.first); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers p) {
+    return at::elu_backward(dy, p.first, 1, 1, /*is_result=*/false, z);
+  }
+};
+template <> struct Aten<Selu> {
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return at::selu(z); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers) {
+    return at::elu_backward(dy, Selu::kAlpha, Selu::kScale, 1, /*is_result=*/false, z);
+  }
+};
+template <> struct Aten<Celu> {
+  static at::Tensor forward(const at::Tensor& z, Numbers p) { return at::celu(z, p.first); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers p) {
+    return at::elu_backward(dy, p.first, 1, 1 / p.first, /*is_result=*/false, z);
+  }
+};
+template <> struct Aten<Softplus> {
+  static at::Tensor forward(const at::Tensor& z, Numbers p) { return at::softplus(z, p.first, p.second); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers p) {
+    return at::softplus_backward(dy, z, p.first, p.second);
+  }
+};
+template <> struct Aten<Gelu> {
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return at::gelu(z); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers) { return at::gelu_backward(dy, z); }
+};
+template <> struct Aten<GeluTanh> {
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return at::gelu(z, "tanh"); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers) {
+    // A square in float16 is infinite from 256 on.
+    const at::Tensor x = at::isReducedFloatingType(z.scalar_type()) ? z.to(at::kFloat) : z, square = x * x;
+    const at::Tensor u = x * (1 + square * GeluTanh::kCube) * GeluTanh::kTwice, s = at::sigmoid(u);
+    const at::Tensor inner = (1 + square * (3 * GeluTanh::kCube)) * GeluTanh::kTwice;
+    return (dy * (s + x * (s * at::sigmoid(-u)) * inner)).to(z.scalar_type());
+  }
+};
+template <> struct Aten<Silu> {
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return at::silu(z); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers) {
+    return dy * (at::sigmoid(z) * (1 + z * at::sigmoid(-z)));
+  }
+};
+template <> struct Aten<Mish> {
+  static at::Tensor forward(const at::Tensor& z, Numbers) { return at::mish(z); }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers) {
+    const at::Tensor t = at::tanh(at::softplus(z));
+    return dy * (t + z * at::sigmoid(z) * (1 - t * t));
+  }
 };
 
-inline Gradients differentiable_backward(const at::Tensor& dy, const at::Tensor& y, const at::Tensor& input,
-                                         const at::Tensor& weight, int index, double negative_slope,
-                                         std::array<bool, 3> wanted) {
+inline at::Tensor aten_forward(const Activation& activation, const at::Tensor& z) {
+  at::Tensor y;
+  Activations::visit(activation.index, [&](auto act) { y = Aten<decltype(act)>::forward(z, activation.parameters); });
+  return y;
+}
+inline at::Tensor aten_gradient(const Activation& activation, const at::Tensor& dy, const at::Tensor& kept) {
   at::Tensor dz;
-  Activations::visit(index, [&](auto act) { dz = Aten<decltype(act)>::gradient(dy, y, negative_slope); });
+  Activations::visit(activation.index,
+                     [&](auto act) { dz = Aten<decltype(act)>::gradient(dy, kept, activation.parameters); });
+  return dz;
+}
+
+inline Gradients differentiable_backward(const at::Tensor& dy, const at::Tensor& kept, const at::Tensor& input,
+                                         const at::Tensor& weight, const Activation& activation,
+                                         std::array<bool, 3> wanted) {
+  const at::Tensor dz = aten_gradient(activation, dy, kept);
   Gradients gradients;
   if (wanted[0]) std::get<0>(gradients) = dz.matmul(weight);
   if (wanted[1]) std::get<1>(gradients) = as_matrix(dz).t().matmul(as_matrix(input));
@@ -51,10 +134,8 @@ inline Gradients differentiable_backward(const at::Tensor& dy, const at::Tensor&
 
 // act(input · weightᵀ + bias), for functorch transforms (torch.func.grad, vmap, jvp), which refuse C++ Functions.
 inline at::Tensor composite_forward(const at::Tensor& input, const at::Tensor& weight,
-                                    const std::optional<at::Tensor>& bias, int index, double negative_slope) {
-  at::Tensor y = at::linear(input, weight, bias);
-  Activations::visit(index, [&](auto act) { y = Aten<decltype(act)>::forward(y, negative_slope); });
-  return y;
+                                    const std::optional<at::Tensor>& bias, const Activation& activation) {
+  return aten_forward(activation, at::linear(input, weight, bias));
 }
 
 }  // namespace fused_gan

@@ -19,21 +19,25 @@ template <c10::DeviceType kDevice, class F> at::Tensor with_cast(const F& f) {
 
 template <c10::DeviceType kDevice>
 at::Tensor linear_act_autocast(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                               std::string_view activation, double negative_slope) {
+                               const Activation& activation) {
   return with_cast<kDevice>([&](const auto& cast) {
-    return linear_act(cast(input), cast(weight), bias ? std::optional(cast(*bias)) : std::nullopt, activation,
-                      negative_slope);
+    return linear_act(cast(input), cast(weight), bias ? std::optional(cast(*bias)) : std::nullopt, activation);
   });
+}
+template <c10::DeviceType kDevice>
+at::Tensor linear_act_by_name(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                              std::string_view activation, lists::Numbers parameters) {
+  return linear_act_autocast<kDevice>(input, weight, bias, check_activation(activation, parameters));
 }
 
 template <c10::DeviceType kDevice>
 at::Tensor mlp_autocast(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                        const lists::Names& activations, double negative_slope) {
-  Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
+                        const lists::Names& activations, lists::Numbers parameters) {
+  Chain chain = make_chain(weights, biases.vec(), activations, parameters);
   if (wants_gradients_by_layer(chain)) {  // the casts, which autograd will see, have no hooks
     at::Tensor y = input;
     for (size_t i = 0; i < chain.depth(); ++i)
-      y = linear_act_autocast<kDevice>(y, chain.weights[i], chain.biases[i], chain.activation_name(i), negative_slope);
+      y = linear_act_autocast<kDevice>(y, chain.weights[i], chain.biases[i], chain.activations[i]);
     return y;
   }
   return with_cast<kDevice>([&](const auto& cast) {
@@ -47,11 +51,11 @@ at::Tensor mlp_autocast(const at::Tensor& input, at::TensorList weights, const l
 }  // namespace
 
 TORCH_LIBRARY_IMPL(fused_gan, AutocastCPU, m) {
-  m.impl("linear_act", linear_act_autocast<at::kCPU>);
+  m.impl("linear_act", linear_act_by_name<at::kCPU>);
   m.impl("mlp", mlp_autocast<at::kCPU>);
 }
 TORCH_LIBRARY_IMPL(fused_gan, AutocastCUDA, m) {
-  m.impl("linear_act", linear_act_autocast<at::kCUDA>);
+  m.impl("linear_act", linear_act_by_name<at::kCUDA>);
   m.impl("mlp", mlp_autocast<at::kCUDA>);
 }
 

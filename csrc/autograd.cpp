@@ -50,16 +50,16 @@ at::Tensor given(const std::optional<at::Tensor>& tensor) { return tensor.value_
 at::Tensor keep(bool needed, const at::Tensor& tensor) { return needed ? tensor : at::Tensor(); }
 
 // ---- linear_act ----
+// For activations whose gradient reads the output. The others go through Mlp, as a chain of one layer.
 class LinearAct : public torch::autograd::Function<LinearAct> {
  public:
   static at::Tensor forward(AutogradContext* context, const at::Tensor& input, const at::Tensor& weight,
-                            const std::optional<at::Tensor>& bias, std::string_view activation, double negative_slope) {
+                            const std::optional<at::Tensor>& bias, const Activation& activation) {
     at::AutoDispatchBelowADInplaceOrView below;
-    at::Tensor output = linear_act(input, weight, bias, activation, negative_slope);
+    at::Tensor output = linear_act(input, weight, bias, activation);
     context->save_for_backward({keep(weight.requires_grad(), input), keep(input.requires_grad(), weight),
-                                keep(activation != Identity::kName, output)});
-    context->saved_data["activation"] = std::string(activation);
-    context->saved_data["negative_slope"] = negative_slope;
+                                keep(!is_identity(activation), output)});
+    remember(context, {activation});
     context->saved_data["has_bias"] = bias && bias->defined();
     return output;
   }
@@ -67,46 +67,64 @@ class LinearAct : public torch::autograd::Function<LinearAct> {
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     const variable_list saved = context->get_saved_variables();
     const at::Tensor &input = saved[0], &weight = saved[1], &output = saved[2];
-    const std::string activation = context->saved_data["activation"].toStringRef();
-    const double negative_slope = context->saved_data["negative_slope"].toDouble();
     const bool has_bias = context->saved_data["has_bias"].toBool();
     const std::array<bool, 3> wanted = {context->needs_input_grad(0), context->needs_input_grad(1),
                                         has_bias && context->needs_input_grad(2)};
     const Gradients gradients =
-        linear_act_backward(grads[0], output, input, weight, activation, negative_slope, wanted);
-    return {std::get<0>(gradients), std::get<1>(gradients), std::get<2>(gradients), {}, {}};
+        linear_act_backward(grads[0], output, input, weight, remembered(context).front(), wanted);
+    return {std::get<0>(gradients), std::get<1>(gradients), std::get<2>(gradients), {}};
+  }
+
+  // Activations in a form that a context can hold.
+  static void remember(AutogradContext* context, const std::vector<Activation>& activations) {
+    std::vector<double> numbers;
+    for (const Activation& activation : activations)
+      numbers.insert(numbers.end(),
+                     {double(activation.index), activation.parameters.first, activation.parameters.second});
+    context->saved_data["activations"] = std::move(numbers);
+  }
+  static std::vector<Activation> remembered(AutogradContext* context) {
+    const std::vector<double> numbers = context->saved_data["activations"].toDoubleVector();
+    std::vector<Activation> activations;
+    for (size_t i = 0; i < numbers.size(); i += 3)
+      activations.push_back({int(numbers[i]), {numbers[i + 1], numbers[i + 2]}});
+    return activations;
   }
 };
 
 at::Tensor linear_act_autograd(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                               std::string_view activation, double negative_slope) {
-  const int index = check_linear_act(input, weight, bias, activation, negative_slope);
+                               std::string_view name, lists::Numbers parameters) {
+  const Activation activation = check_linear_act(input, weight, bias, name, parameters);
   const std::array<at::Tensor, 3> tensors = {input, weight, given(bias)};
-  if (in_functorch() || any_has_tangent(tensors)) return composite_forward(input, weight, bias, index, negative_slope);
-  if (any_is_differentiated(tensors)) return LinearAct::apply(input, weight, bias, activation, negative_slope);
+  if (in_functorch() || any_has_tangent(tensors)) return composite_forward(input, weight, bias, activation);
+  if (any_is_differentiated(tensors)) {
+    if (reads_input(activation)) return mlp_autograd(input, {{weight}, {bias}, {activation}});
+    return LinearAct::apply(input, weight, bias, activation);
+  }
   at::AutoDispatchBelowADInplaceOrView below;
-  return linear_act(input, weight, bias, activation, negative_slope);
+  return linear_act(input, weight, bias, activation);
 }
 
 // linear_act_backward is an operator, so it has derivatives too.
-Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+Gradients linear_act_backward_autograd(const at::Tensor& grad, const std::optional<at::Tensor>& kept,
                                        const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
-                                       std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
-  const std::array<at::Tensor, 4> tensors = {grad, given(output), given(input), given(weight)};
+                                       std::string_view name, lists::Numbers parameters, std::array<bool, 3> wanted) {
+  const std::array<at::Tensor, 4> tensors = {grad, given(kept), given(input), given(weight)};
   if (any_is_differentiated(tensors)) {
-    const int index = check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
+    const Activation activation = check_linear_act_backward(grad, kept, input, weight, name, parameters, wanted);
     // Like the kernels it computes in the dtype of its arguments, also within an autocast region.
     const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
-    return differentiable_backward(tensors[0], tensors[1], tensors[2], tensors[3], index, negative_slope, wanted);
+    return differentiable_backward(tensors[0], tensors[1], tensors[2], tensors[3], activation, wanted);
   }
   at::AutoDispatchBelowADInplaceOrView below;
-  return linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
+  return linear_act_backward(grad, kept, input, weight, check_activation(name, parameters), wanted);
 }
 
 // ---- mlp ----
-// The Function returns every layer's output, although only backward sees the inner ones. If it saved them without
-// returning them, autograd would take them for constants: first derivatives would be right, higher ones wrong. The
-// first layers, down to which no gradient goes, are neither saved nor returned.
+// The Function returns every output and pre-activation that backward reads, although only backward sees the inner ones.
+// If it saved them without returning them, autograd would take them for constants: first derivatives would be right,
+// higher ones wrong. What no gradient reads is neither saved nor returned, so it is freed as soon as forward has read
+// it. Down to the first layers no gradient goes.
 class Mlp : public torch::autograd::Function<Mlp> {
  public:
   // `tensors`: the input, the weights, the biases that exist.
@@ -120,39 +138,59 @@ class Mlp : public torch::autograd::Function<Mlp> {
            !requires_grad(chain.biases[first]))
       ++first;
 
+    ChainKept kept = ChainKept::result(depth);
+    for (size_t i = 0; i < depth; ++i) {
+      const bool read_above = i + 1 < depth && i + 1 >= first && requires_grad(chain.weights[i + 1]);
+      const Reads read = i < first ? Reads::kNothing : reads(chain.activations[i]);
+      kept.outputs[i] = kept.outputs[i] || read_above || read == Reads::kOutput;
+      kept.preactivations[i] = read == Reads::kInput;
+    }
+    const ChainOutputs outputs = mlp_forward(input, chain, kept);
+
     // The first layer's weight gradient reads the output before it.
-    const bool reads = requires_grad(chain.weights[first]), reads_output = reads && first > 0;
-    std::vector<at::Tensor> outputs = mlp_forward(input, chain, reads_output ? first - 1 : first);
-    variable_list saved = {keep(reads, reads_output ? outputs.front() : input)};
-    if (reads_output) outputs.erase(outputs.begin());
+    variable_list saved = {keep(requires_grad(chain.weights[first]), first > 0 ? outputs.outputs[first - 1] : input)};
     for (size_t i = first; i < depth; ++i) saved.push_back(keep(to_input || i > first, chain.weights[i]));
     for (size_t i = first; i < depth; ++i) {
-      const bool read_above = i + 1 < depth && requires_grad(chain.weights[i + 1]);
-      saved.push_back(keep(read_above || !chain.is_identity(i), outputs[i - first]));
+      const bool is_read = i + 1 < depth || reads(chain.activations[i]) == Reads::kOutput;
+      saved.push_back(keep(is_read, outputs.outputs[i]));
     }
+    saved.insert(saved.end(), outputs.preactivations.begin() + first, outputs.preactivations.end());
     context->save_for_backward(std::move(saved));
     context->set_materialize_grads(false);  // most inner outputs have none
     std::vector<bool> has_bias;
     for (const auto& bias : chain.biases) has_bias.push_back(present(bias));
-    context->saved_data["activations"] = chain.activations;
+    LinearAct::remember(context, chain.activations);
     context->saved_data["has_bias"] = lists::of(has_bias);
-    context->saved_data["negative_slope"] = chain.negative_slope;
     context->saved_data["hooked"] = at::SavedTensorDefaultHooks::get_hooks().has_value();
-    return outputs;
+    // In the order in which `grads` come back; the result is the last.
+    variable_list returned;
+    std::vector<bool> is_returned;
+    for (const auto* tensors_of : {&outputs.preactivations, &outputs.outputs})
+      for (size_t i = first; i < depth; ++i) {
+        is_returned.push_back((*tensors_of)[i].defined());
+        if (is_returned.back()) returned.push_back((*tensors_of)[i]);
+      }
+    context->saved_data["is_returned"] = lists::of(is_returned);
+    return returned;
   }
 
-  // `grads`: the gradients of the outputs, each undefined where there is none.
-  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+  // `returned`: the gradients of what forward has returned, each undefined where there is none.
+  static variable_list backward(AutogradContext* context, const variable_list& returned) {
     const variable_list saved = context->get_saved_variables();
-    const std::vector<int64_t> activations = context->saved_data["activations"].toIntVector();
     const auto has_bias = context->saved_data["has_bias"].toBoolList();
-    const size_t depth = has_bias.size(), count = grads.size(), first = depth - count;
+    const auto is_returned = context->saved_data["is_returned"].toBoolList();
+    const size_t depth = has_bias.size(), count = is_returned.size() / 2, first = depth - count;
+    const std::vector<Activation> activations = LinearAct::remembered(context);
 
-    const auto weights = saved.begin() + 1, outputs = weights + count;
-    Chain chain{{weights, outputs},
+    ChainOutputs grads(count), outputs(count);
+    for (size_t i = 0, next = 0; i < is_returned.size(); ++i)
+      if (is_returned[i]) (i < count ? grads.preactivations : grads.outputs)[i % count] = returned[next++];
+    const auto weights = saved.begin() + 1, kept = weights + count;
+    std::copy(kept, kept + count, outputs.outputs.begin());
+    std::copy(kept + count, saved.end(), outputs.preactivations.begin());
+    Chain chain{{weights, kept},
                 std::vector<std::optional<at::Tensor>>(count),
-                {activations.begin() + first, activations.end()},
-                context->saved_data["negative_slope"].toDouble()};
+                {activations.begin() + first, activations.end()}};
     ChainWanted wanted{context->needs_input_grad(0), {}, {}};
     for (size_t i = 0, next_bias = 1 + depth; i < depth; ++i) {
       const bool bias_wanted = has_bias[i] && context->needs_input_grad(next_bias);
@@ -164,10 +202,9 @@ class Mlp : public torch::autograd::Function<Mlp> {
     TORCH_CHECK(context->saved_data.count("spent") == 0,
                 "mlp: backward a second time through a graph whose outputs the first one has freed (expected "
                 "retain_graph=True then)");
-    const bool spends = may_spend(context, grads, saved);
+    const bool spends = may_spend(context, returned, saved, outputs);
     if (spends) context->saved_data["spent"] = true;
-    const ChainGradients gradients =
-        backward(grads, {outputs, saved.end()}, saved[0], std::move(chain), wanted, spends);
+    const ChainGradients gradients = backward(grads, std::move(outputs), saved[0], std::move(chain), wanted, spends);
 
     variable_list result(1 + first);  // nothing for the layers below the first
     result[0] = gradients.input;
@@ -182,21 +219,25 @@ class Mlp : public torch::autograd::Function<Mlp> {
   // Stock frees each layer's output as soon as the gradients that read it are done. A chain is one node, and autograd
   // frees its saved tensors only when the whole node is done. So backward frees them itself, provided that autograd
   // will not run the node again and that only autograd and this call hold the memory.
-  static bool may_spend(AutogradContext* context, const variable_list& grads, const variable_list& saved) {
+  static bool may_spend(AutogradContext* context, const variable_list& grads, const variable_list& saved,
+                        const ChainOutputs& outputs) {
     if (torch::autograd::get_current_graph_task_keep_graph() || context->saved_data["hooked"].toBool()) return false;
-    const auto ours = [](const at::Tensor& output) { return !output.defined() || output.storage().use_count() == 2; };
+    const auto ours = [](const at::Tensor& tensor) { return !tensor.defined() || tensor.storage().use_count() == 2; };
     const auto is_wrapped = [](const at::Tensor& tensor) { return tensor.defined() && isTensorSubclassLike(tensor); };
     return !any_is_differentiated(grads, saved) && std::none_of(grads.begin(), grads.end(), is_wrapped) &&
            std::none_of(saved.begin(), saved.end(), is_wrapped) &&
-           std::all_of(saved.end() - grads.size(), saved.end() - 1, ours);
+           std::all_of(outputs.outputs.begin(), outputs.outputs.end() - 1, ours) &&
+           std::all_of(outputs.preactivations.begin(), outputs.preactivations.end(), ours);
   }
 
-  static ChainGradients backward(const variable_list& grads, std::vector<at::Tensor> outputs, at::Tensor input,
-                                 Chain chain, const ChainWanted& wanted, bool spends) {
-    const at::Tensor& grad = grads.back();
-    // Only higher derivatives give gradients to the inner outputs, because only backward reads those.
+  static ChainGradients backward(const ChainOutputs& grads, ChainOutputs outputs, at::Tensor input, Chain chain,
+                                 const ChainWanted& wanted, bool spends) {
+    const at::Tensor& grad = grads.outputs.back();
+    // Only higher derivatives give gradients to the inner outputs and pre-activations, because only backward reads
+    // those.
     const auto defined = [](const at::Tensor& tensor) { return tensor.defined(); };
-    if (!grad.defined() || std::any_of(grads.begin(), grads.end() - 1, defined))
+    if (!grad.defined() || std::any_of(grads.outputs.begin(), grads.outputs.end() - 1, defined) ||
+        std::any_of(grads.preactivations.begin(), grads.preactivations.end(), defined))
       return mlp_backward_layerwise(grads, outputs, input, chain, wanted);
 
     // The operator checks every shape. A tensor that was not saved, because no gradient reads it, is replaced by one
@@ -204,9 +245,9 @@ class Mlp : public torch::autograd::Function<Mlp> {
     const auto stand_in = [&](c10::SymIntArrayRef sizes) {
       return at::empty({1}, grad.options()).expand_symint(sizes);
     };
-    if (!outputs.back().defined()) outputs.pop_back();
-    for (size_t i = 0; i < outputs.size(); ++i)
-      if (!outputs[i].defined()) outputs[i] = stand_in(with_last(grad, chain.weights[i + 1].sym_size(1)));
+    for (size_t i = 0; i + 1 < chain.depth(); ++i)
+      if (!outputs.outputs[i].defined())
+        outputs.outputs[i] = stand_in(with_last(grad, chain.weights[i + 1].sym_size(1)));
     at::Tensor& weight = chain.weights.front();
     if (!input.defined()) input = stand_in(with_last(grad, weight.defined() ? weight.sym_size(1) : c10::SymInt(0)));
     if (!weight.defined())
@@ -220,67 +261,73 @@ class Mlp : public torch::autograd::Function<Mlp> {
 };
 
 at::Tensor mlp_autograd_of_lists(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                                 const lists::Names& activations, double negative_slope) {
-  return mlp_autograd(input, make_chain(weights, biases.vec(), activations, negative_slope));
+                                 const lists::Names& activations, lists::Numbers parameters) {
+  return mlp_autograd(input, make_chain(weights, biases.vec(), activations, parameters));
 }
 
 std::vector<at::Tensor> mlp_forward_autograd(const at::Tensor& input, at::TensorList weights,
                                              const lists::Biases& biases, const lists::Names& activations,
-                                             double negative_slope, int64_t first) {
-  const Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
+                                             lists::Numbers parameters, const lists::Flags& outputs,
+                                             const lists::Flags& preactivations) {
+  const Chain chain = make_chain(weights, biases.vec(), activations, parameters);
   check_mlp(input, chain);
-  const size_t kept_from = check_first(first, chain);
+  const ChainKept kept = make_kept(chain, outputs, preactivations);
   std::vector<at::Tensor> tensors = {input};
   for (const auto& bias : chain.biases) tensors.push_back(given(bias));
-  if (any_is_differentiated(tensors, weights)) return mlp_forward_layerwise(input, chain, kept_from);
+  if (any_is_differentiated(tensors, weights)) return lists::pack(mlp_forward_layerwise(input, chain, kept));
   at::AutoDispatchBelowADInplaceOrView below;
-  return mlp_forward(input, chain, kept_from);
+  return lists::pack(mlp_forward(input, chain, kept));
 }
 
-std::vector<at::Tensor> mlp_backward_autograd(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
+std::vector<at::Tensor> mlp_backward_autograd(const at::Tensor& grad, at::TensorList outputs,
+                                              at::TensorList preactivations, const at::Tensor& input,
                                               at::TensorList weights, const lists::Names& activations,
-                                              double negative_slope, bool input_wanted,
+                                              lists::Numbers parameters, bool input_wanted,
                                               const lists::Flags& weights_wanted, const lists::Flags& biases_wanted) {
-  const Chain chain = make_chain(weights, activations, negative_slope);
+  const Chain chain = make_chain(weights, activations, parameters);
+  const ChainOutputs made = make_outputs(chain, outputs, preactivations);
   const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
-  check_mlp_backward(grad, outputs, input, chain, wanted);
-  if (any_is_differentiated(std::array<at::Tensor, 2>{grad, input}, outputs, weights))
-    return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input, chain, wanted));
+  check_mlp_backward(grad, made, input, chain, wanted);
+  if (any_is_differentiated(std::array<at::Tensor, 2>{grad, input}, outputs, preactivations, weights))
+    return lists::pack(mlp_backward_layerwise(grad, made, input, chain, wanted));
   at::AutoDispatchBelowADInplaceOrView below;
-  return lists::pack(mlp_backward(grad, outputs.vec(), input, chain, wanted));
+  return lists::pack(mlp_backward(grad, made, input, chain, wanted));
 }
 
 // ---- under vmap: layer by layer, in ATen's operators ----
 at::Tensor linear_act_batched(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                              std::string_view activation, double negative_slope) {
-  return composite_forward(input, weight, bias, check_activation(activation, negative_slope), negative_slope);
+                              std::string_view name, lists::Numbers parameters) {
+  return composite_forward(input, weight, bias, check_activation(name, parameters));
 }
 
-Gradients linear_act_backward_batched(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+Gradients linear_act_backward_batched(const at::Tensor& grad, const std::optional<at::Tensor>& kept,
                                       const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
-                                      std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
-  return differentiable_backward(grad, given(output), given(input), given(weight),
-                                 check_activation(activation, negative_slope), negative_slope, wanted);
+                                      std::string_view name, lists::Numbers parameters, std::array<bool, 3> wanted) {
+  return differentiable_backward(grad, given(kept), given(input), given(weight), check_activation(name, parameters),
+                                 wanted);
 }
 
 std::vector<at::Tensor> mlp_forward_batched(const at::Tensor& input, at::TensorList weights,
                                             const lists::Biases& biases, const lists::Names& activations,
-                                            double negative_slope, int64_t first) {
-  const Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
-  return mlp_forward_layerwise(input, chain, check_first(first, chain));
+                                            lists::Numbers parameters, const lists::Flags& outputs,
+                                            const lists::Flags& preactivations) {
+  const Chain chain = make_chain(weights, biases.vec(), activations, parameters);
+  return lists::pack(mlp_forward_layerwise(input, chain, make_kept(chain, outputs, preactivations)));
 }
 
 at::Tensor mlp_batched(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                       const lists::Names& activations, double negative_slope) {
-  return mlp_forward_batched(input, weights, biases, activations, negative_slope, weights.size() - 1).back();
+                       const lists::Names& activations, lists::Numbers parameters) {
+  const Chain chain = make_chain(weights, biases.vec(), activations, parameters);
+  return mlp_forward_layerwise(input, chain, ChainKept::result(chain.depth())).outputs.back();
 }
 
-std::vector<at::Tensor> mlp_backward_batched(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
+std::vector<at::Tensor> mlp_backward_batched(const at::Tensor& grad, at::TensorList outputs,
+                                             at::TensorList preactivations, const at::Tensor& input,
                                              at::TensorList weights, const lists::Names& activations,
-                                             double negative_slope, bool input_wanted,
+                                             lists::Numbers parameters, bool input_wanted,
                                              const lists::Flags& weights_wanted, const lists::Flags& biases_wanted) {
-  return lists::pack(mlp_backward_layerwise(grad, outputs.vec(), input,
-                                            make_chain(weights, activations, negative_slope),
+  const Chain chain = make_chain(weights, activations, parameters);
+  return lists::pack(mlp_backward_layerwise(grad, make_outputs(chain, outputs, preactivations), input, chain,
                                             {input_wanted, weights_wanted.vec(), biases_wanted.vec()}));
 }
 
@@ -309,11 +356,12 @@ at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain) {
   if (in_functorch() || any_has_tangent(at::TensorList(input), chain.weights, chain.biases)) {
     at::Tensor y = input;
     for (size_t i = 0; i < chain.depth(); ++i)
-      y = composite_forward(y, chain.weights[i], chain.biases[i], int(chain.activations[i]), chain.negative_slope);
+      y = composite_forward(y, chain.weights[i], chain.biases[i], chain.activations[i]);
     return y;
   }
   if (any_is_differentiated(at::TensorList(input), chain.weights, chain.biases)) {
-    if (wants_gradients_by_layer(chain)) return mlp_forward_layerwise(input, chain, chain.depth() - 1).back();
+    if (chain.depth() > 1 && wants_gradients_by_layer(chain))
+      return mlp_forward_layerwise(input, chain, ChainKept::result(chain.depth())).outputs.back();
     std::vector<at::Tensor> tensors = {input};
     tensors.insert(tensors.end(), chain.weights.begin(), chain.weights.end());
     for (const auto& bias : chain.biases)
@@ -321,7 +369,7 @@ at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain) {
     return Mlp::apply(at::TensorList(tensors), chain).back();
   }
   at::AutoDispatchBelowADInplaceOrView below;
-  return mlp_forward(input, chain, chain.depth() - 1).back();
+  return mlp_forward(input, chain, ChainKept::result(chain.depth())).outputs.back();
 }
 
 TORCH_LIBRARY_IMPL(fused_gan, Autograd, m) {

@@ -17,13 +17,32 @@ namespace fused_gan {
 struct Chain {
   std::vector<at::Tensor> weights;
   std::vector<std::optional<at::Tensor>> biases;  // may be undefined
-  std::vector<int64_t> activations;               // indices into Activations
-  double negative_slope;
+  std::vector<Activation> activations;
 
   size_t depth() const { return weights.size(); }
-  Activation activation(size_t i) const { return {int(activations[i]), negative_slope}; }
-  const char* activation_name(size_t i) const { return Activations::kNames[activations[i]]; }
-  bool is_identity(size_t i) const { return activations[i] == Activations::index_of<Identity>(); }
+};
+
+// Which of the tensors that forward computes it has to return: outputs of layers, and pre-activations.
+struct ChainKept {
+  std::vector<bool> outputs, preactivations;
+
+  // The last output alone: nothing is kept for a backward.
+  static ChainKept result(size_t depth) {
+    ChainKept kept{std::vector<bool>(depth), std::vector<bool>(depth)};
+    kept.outputs.back() = true;
+    return kept;
+  }
+};
+
+// A layer has undefined tensors where they were not asked for, or are not there.
+struct ChainOutputs {
+  std::vector<at::Tensor> outputs, preactivations;
+
+  explicit ChainOutputs(size_t depth) : outputs(depth), preactivations(depth) {}
+  // What the gradient of layer i's activation reads.
+  const at::Tensor& read_by(const Activation& activation, size_t i) const {
+    return reads_input(activation) ? preactivations[i] : outputs[i];
+  }
 };
 
 // Which gradients of a chain are asked for.
@@ -45,21 +64,20 @@ struct ChainGradients {
   std::vector<at::Tensor> weights, biases;
 };
 
-// What mlp_backward and mlp_backward_ do with an inner output that no gradient reads any more. The tensor that is
-// released stays, with no memory behind it.
+// What mlp_backward and mlp_backward_ do with a pre-activation or an inner output that no gradient reads any more. The
+// tensor that is released stays, with no memory behind it.
 enum class Spent { kKept, kReleased };
-inline void spend(const at::Tensor& output, Spent spent) {
-  if (spent == Spent::kKept) return;
-  output.storage().set_data_ptr_noswap(at::DataPtr(nullptr, output.device()));
-  output.storage().set_nbytes(0);
+inline void spend(const at::Tensor& tensor, Spent spent) {
+  if (spent == Spent::kKept || !tensor.defined()) return;
+  tensor.storage().set_data_ptr_noswap(at::DataPtr(nullptr, tensor.device()));
+  tensor.storage().set_nbytes(0);
 }
 
 // A device's way to compute a whole chain, from arguments that check_mlp and check_mlp_backward have let through.
 struct ChainKernels {
-  // Returns the outputs of the layers from `first` on, the result last.
-  std::vector<at::Tensor> (*forward)(const at::Tensor& input, const Chain& chain, size_t first);
+  ChainOutputs (*forward)(const at::Tensor& input, const Chain& chain, const ChainKept& kept);
   // Returns the first derivatives, from forward's outputs. The chain's biases are not looked at.
-  ChainGradients (*backward)(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+  ChainGradients (*backward)(const at::Tensor& grad, const ChainOutputs& outputs, const at::Tensor& input,
                              const Chain& chain, const ChainWanted& wanted, Spent spent);
 };
 namespace cpu {
@@ -75,13 +93,14 @@ namespace fused_gan::lists {
 
 using Biases = c10::List<std::optional<at::Tensor>>;
 using Names = c10::List<std::string>;
+using Numbers = at::ArrayRef<double>;
 using Flags = c10::List<bool>;
 
-using Mlp = at::Tensor(const at::Tensor&, at::TensorList, const Biases&, const Names&, double);
-using MlpForward = std::vector<at::Tensor>(const at::Tensor&, at::TensorList, const Biases&, const Names&, double,
-                                           int64_t);
-using MlpBackward = std::vector<at::Tensor>(const at::Tensor&, at::TensorList, const at::Tensor&, at::TensorList,
-                                            const Names&, double, bool, const Flags&, const Flags&);
+using Mlp = at::Tensor(const at::Tensor&, at::TensorList, const Biases&, const Names&, Numbers);
+using MlpForward = std::vector<at::Tensor>(const at::Tensor&, at::TensorList, const Biases&, const Names&, Numbers,
+                                           const Flags&, const Flags&);
+using MlpBackward = std::vector<at::Tensor>(const at::Tensor&, at::TensorList, at::TensorList, const at::Tensor&,
+                                            at::TensorList, const Names&, Numbers, bool, const Flags&, const Flags&);
 
 template <class T> c10::List<T> of(const std::vector<T>& values) {
   c10::List<T> list;
@@ -93,20 +112,47 @@ template <class T> c10::List<T> of(const std::vector<T>& values) {
 inline Names names(const Chain& chain) {
   Names names;
   names.reserve(chain.depth());
-  for (size_t i = 0; i < chain.depth(); ++i) names.push_back(chain.activation_name(i));
+  for (const Activation& activation : chain.activations) names.push_back(Activations::kNames[activation.index]);
   return names;
 }
 
-// Only what was asked for travels: a list cannot hold undefined tensors.
+// Two for each layer.
+inline std::vector<double> parameters(const Chain& chain) {
+  std::vector<double> numbers;
+  numbers.reserve(2 * chain.depth());
+  for (const Activation& activation : chain.activations)
+    numbers.insert(numbers.end(), {activation.parameters.first, activation.parameters.second});
+  return numbers;
+}
+
+// Only what is there travels: a list cannot hold undefined tensors.
+inline void add(std::vector<at::Tensor>& packed, const std::vector<at::Tensor>& tensors) {
+  for (const at::Tensor& tensor : tensors)
+    if (tensor.defined()) packed.push_back(tensor);
+}
 inline std::vector<at::Tensor> pack(const ChainGradients& gradients) {
   std::vector<at::Tensor> packed;
-  const auto add = [&](const at::Tensor& tensor) {
-    if (tensor.defined()) packed.push_back(tensor);
-  };
-  add(gradients.input);
-  for (const auto& tensor : gradients.weights) add(tensor);
-  for (const auto& tensor : gradients.biases) add(tensor);
+  add(packed, {gradients.input});
+  add(packed, gradients.weights);
+  add(packed, gradients.biases);
   return packed;
+}
+
+inline std::vector<at::Tensor> pack(const ChainOutputs& outputs) {
+  std::vector<at::Tensor> packed;
+  add(packed, outputs.outputs);
+  add(packed, outputs.preactivations);
+  return packed;
+}
+
+inline ChainOutputs unpack(const std::vector<at::Tensor>& packed, const ChainKept& kept) {
+  ChainOutputs outputs(kept.outputs.size());
+  auto next = packed.begin();
+  for (size_t i = 0; i < kept.outputs.size(); ++i)
+    if (kept.outputs[i]) outputs.outputs[i] = *next++;
+  for (size_t i = 0; i < kept.outputs.size(); ++i)
+    if (kept.preactivations[i]) outputs.preactivations[i] = *next++;
+  return outputs;
 }
 
 inline ChainGradients unpack(const std::vector<at::Tensor>& packed, const ChainWanted& wanted) {

@@ -9,21 +9,23 @@ namespace fused_gan {
 
 template <const ChainKernels& kernels> struct ChainOperators {
   static std::vector<at::Tensor> forward(const at::Tensor& input, at::TensorList weights, const lists::Biases& biases,
-                                         const lists::Names& activations, double negative_slope, int64_t first) {
-    const Chain chain = make_chain(weights, biases.vec(), activations, negative_slope);
+                                         const lists::Names& activations, lists::Numbers parameters,
+                                         const lists::Flags& outputs, const lists::Flags& preactivations) {
+    const Chain chain = make_chain(weights, biases.vec(), activations, parameters);
     check_mlp(input, chain);
-    return kernels.forward(input, chain, check_first(first, chain));
+    return lists::pack(kernels.forward(input, chain, make_kept(chain, outputs, preactivations)));
   }
 
   template <Spent spent>
-  static std::vector<at::Tensor> backward(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
-                                          at::TensorList weights, const lists::Names& activations,
-                                          double negative_slope, bool input_wanted, const lists::Flags& weights_wanted,
-                                          const lists::Flags& biases_wanted) {
-    const Chain chain = make_chain(weights, activations, negative_slope);
+  static std::vector<at::Tensor> backward(const at::Tensor& grad, at::TensorList outputs, at::TensorList preactivations,
+                                          const at::Tensor& input, at::TensorList weights,
+                                          const lists::Names& activations, lists::Numbers parameters, bool input_wanted,
+                                          const lists::Flags& weights_wanted, const lists::Flags& biases_wanted) {
+    const Chain chain = make_chain(weights, activations, parameters);
+    const ChainOutputs made = make_outputs(chain, outputs, preactivations);
     const ChainWanted wanted{input_wanted, weights_wanted.vec(), biases_wanted.vec()};
-    check_mlp_backward(grad, outputs, input, chain, wanted);
-    return lists::pack(kernels.backward(grad, outputs.vec(), input, chain, wanted, spent));
+    check_mlp_backward(grad, made, input, chain, wanted);
+    return lists::pack(kernels.backward(grad, made, input, chain, wanted, spent));
   }
 
   static void register_in(torch::Library& m) {

@@ -4,7 +4,9 @@
 
 #include <ATen/ATen.h>
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <optional>
 #include <ostream>
 #include <string>
@@ -29,11 +31,25 @@ inline int activation_index(std::string_view name) {
   TORCH_CHECK_VALUE(false, "activation: expected one of ", activation_names(), ", got '", name, "'");
 }
 
-inline int check_activation(std::string_view name, double negative_slope) {
-  TORCH_CHECK_VALUE(negative_slope >= 0,
-                    "negative_slope: expected a number ≥ 0 (the gradient is read from the output's sign), got ",
-                    negative_slope);
-  return activation_index(name);
+// `parameters`: two numbers, or none for the activation's defaults. Refused is what has no meaning in any dtype. (The
+// functions in Python refuse more: what PyTorch's refuse, and infinities.)
+inline Activation check_activation(std::string_view name, at::ArrayRef<double> parameters) {
+  Activation activation{activation_index(name), {}};
+  const Parameter* known = Activations::kParameters[activation.index];
+  if (parameters.empty()) {
+    activation.parameters = {known[0].default_value, known[1].default_value};
+    return activation;
+  }
+  TORCH_CHECK_VALUE(parameters.size() == 2, "parameters: expected 2 numbers for each activation, or none, got ",
+                    parameters.size());
+  const auto [first, second] = activation.parameters = {parameters[0], parameters[1]};
+  for (int i = 0; i < Activations::kParameterCounts[activation.index]; ++i)
+    TORCH_CHECK_VALUE(!std::isnan(parameters[i]), known[i].name, ": expected a number, got NaN");
+  if (activation.index == Activations::index_of<Hardtanh>())
+    TORCH_CHECK_VALUE(first <= second, "min_val: expected at most max_val, ", second, ", got ", first);
+  if (activation.index == Activations::index_of<Celu>())
+    TORCH_CHECK_VALUE(first != 0, "alpha: expected a number other than 0 for 'celu', got 0");
+  return activation;
 }
 
 // By value: torch 2.11 returns temporaries, later ones views of constants.
@@ -83,35 +99,41 @@ inline void check_parameters(const at::Tensor& input, const at::Tensor& weight, 
   }
 }
 
-// input (..., in), weight (out, in), bias (out) or none. Returns the activation's index.
-inline int check_linear_act(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                            std::string_view activation, double negative_slope) {
-  const int index = check_activation(activation, negative_slope);
+// input (..., in), weight (out, in), bias (out) or none.
+inline Activation check_linear_act(const at::Tensor& input, const at::Tensor& weight,
+                                   const std::optional<at::Tensor>& bias, std::string_view name,
+                                   at::ArrayRef<double> parameters) {
+  const Activation activation = check_activation(name, parameters);
   check_input(input);
   check_parameters(input, weight, {"weight"}, bias, {"bias"});
   TORCH_CHECK_VALUE(input.sym_size(-1) == weight.sym_size(1), "input: expected last dimension ", weight.sym_size(1),
                     " (weight's in_features), got shape ", input.sym_sizes());
-  return index;
+  return activation;
 }
 
 // Returns a chain from the dispatcher's lists. Its numbers of layers agree, and its activations are known.
 inline Chain make_chain(at::TensorList weights, std::vector<std::optional<at::Tensor>> biases,
-                        const lists::Names& activations, double negative_slope) {
+                        const lists::Names& activations, lists::Numbers parameters) {
   const size_t depth = weights.size();
   TORCH_CHECK_VALUE(depth > 0, "weights: expected at least one, got none");
   TORCH_CHECK_VALUE(biases.size() == depth, "biases: expected one (or None) for each of the ", depth, " weights, got ",
                     biases.size());
   TORCH_CHECK_VALUE(activations.size() == depth, "activations: expected one for each of the ", depth, " weights, got ",
                     activations.size());
-  Chain chain{weights.vec(), std::move(biases), {}, negative_slope};
+  TORCH_CHECK_VALUE(parameters.empty() || parameters.size() == 2 * depth,
+                    "parameters: expected 2 numbers for each of the ", depth, " weights, or none, got ",
+                    parameters.size());
+  Chain chain{weights.vec(), std::move(biases), {}};
   chain.activations.reserve(depth);
-  for (size_t i = 0; i < depth; ++i) chain.activations.push_back(check_activation(activations.get(i), negative_slope));
+  for (size_t i = 0; i < depth; ++i)
+    chain.activations.push_back(
+        check_activation(activations.get(i), parameters.empty() ? parameters : parameters.slice(2 * i, 2)));
   return chain;
 }
 
 // The same as a backward sees it, without biases.
-inline Chain make_chain(at::TensorList weights, const lists::Names& activations, double negative_slope) {
-  return make_chain(weights, std::vector<std::optional<at::Tensor>>(weights.size()), activations, negative_slope);
+inline Chain make_chain(at::TensorList weights, const lists::Names& activations, lists::Numbers parameters) {
+  return make_chain(weights, std::vector<std::optional<at::Tensor>>(weights.size()), activations, parameters);
 }
 
 // input (..., in), weights (out, in) one after the other, each with its bias or none.
@@ -129,10 +151,29 @@ inline void check_mlp(const at::Tensor& input, const Chain& chain) {
   }
 }
 
-inline size_t check_first(int64_t first, const Chain& chain) {
-  TORCH_CHECK_VALUE(first >= 0 && size_t(first) < chain.depth(), "first: expected one of ", chain.depth(),
-                    " layers, counted from 0, got ", first);
-  return size_t(first);
+// From the dispatcher's flags, one a layer.
+inline ChainKept make_kept(const Chain& chain, const lists::Flags& outputs, const lists::Flags& preactivations) {
+  TORCH_CHECK_VALUE(outputs.size() == chain.depth() && preactivations.size() == chain.depth(),
+                    "outputs_wanted and preactivations_wanted: expected ", chain.depth(), " flags each, got ",
+                    outputs.size(), " and ", preactivations.size());
+  return {outputs.vec(), preactivations.vec()};
+}
+
+// From the dispatcher's lists: every layer's output, of which the last may be left out where no gradient reads it, and
+// the pre-activations of the layers whose gradients read those.
+inline ChainOutputs make_outputs(const Chain& chain, at::TensorList outputs, at::TensorList preactivations) {
+  const size_t depth = chain.depth();
+  const bool needs_last = reads(chain.activations.back()) == Reads::kOutput;
+  TORCH_CHECK_VALUE(outputs.size() == depth || (outputs.size() + 1 == depth && !needs_last), "outputs: expected ",
+                    depth, ", one a layer, got ", outputs.size());
+  const size_t expected = size_t(std::count_if(chain.activations.begin(), chain.activations.end(), reads_input));
+  TORCH_CHECK_VALUE(preactivations.size() == expected, "preactivations: expected ", expected,
+                    ", one for each activation whose gradient reads it, got ", preactivations.size());
+  ChainOutputs made(depth);
+  std::copy(outputs.begin(), outputs.end(), made.outputs.begin());
+  for (size_t i = 0, next = 0; i < depth; ++i)
+    if (reads_input(chain.activations[i])) made.preactivations[i] = preactivations[next++];
+  return made;
 }
 
 // A tensor with the shape of a layer's output: the output itself, or its gradient.
@@ -147,20 +188,21 @@ inline void check_output(const at::Tensor& tensor, ArgumentName name, const at::
 
 inline bool present(const std::optional<at::Tensor>& tensor) { return tensor && tensor->defined(); }
 
-// grad (..., out); output the same, or none for identity, whose gradient reads none; input (..., in) where the weight's
+// grad (..., out); kept the same, or none for identity, whose gradient reads none; input (..., in) where the weight's
 // gradient is wanted; weight (out, in) where the input's is.
-inline int check_linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output,
-                                     const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
-                                     std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
-  const int index = check_activation(activation, negative_slope);
+inline Activation check_linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& kept,
+                                            const std::optional<at::Tensor>& input,
+                                            const std::optional<at::Tensor>& weight, std::string_view name,
+                                            at::ArrayRef<double> parameters, std::array<bool, 3> wanted) {
+  const Activation activation = check_activation(name, parameters);
   check_tensor(grad, {"grad"}, grad);
   TORCH_CHECK_VALUE(grad.dim() >= 1, "grad: expected shape (..., out_features), got a scalar");
   const auto leading = [](const at::Tensor& tensor) { return tensor.sym_sizes().slice(0, tensor.dim() - 1); };
-  if (std::string_view(Identity::kName) != activation) {
-    TORCH_CHECK_VALUE(present(output), "output: expected a tensor for activation '", activation, "', got None");
-    check_tensor(*output, {"output"}, grad, {"grad"});
-    TORCH_CHECK_VALUE(output->sym_sizes() == grad.sym_sizes(), "output: expected grad's shape ", grad.sym_sizes(),
-                      ", got ", output->sym_sizes());
+  if (!is_identity(activation)) {
+    TORCH_CHECK_VALUE(present(kept), "kept: expected a tensor for activation '", name, "', got None");
+    check_tensor(*kept, {"kept"}, grad, {"grad"});
+    TORCH_CHECK_VALUE(kept->sym_sizes() == grad.sym_sizes(), "kept: expected grad's shape ", grad.sym_sizes(), ", got ",
+                      kept->sym_sizes());
   }
   if (wanted[0]) {
     TORCH_CHECK_VALUE(present(weight), "weight: expected a tensor, as input's gradient is wanted, got None");
@@ -176,22 +218,23 @@ inline int check_linear_act_backward(const at::Tensor& grad, const std::optional
     TORCH_CHECK_VALUE(!wanted[0] || input->sym_size(-1) == weight->sym_size(1), "input: expected last dimension ",
                       weight->sym_size(1), " (weight's in_features), got shape ", input->sym_sizes());
   }
-  return index;
+  return activation;
 }
 
-// `outputs`: every layer's output. The last one may be left out where its activation is identity.
-inline void check_mlp_backward(const at::Tensor& grad, at::TensorList outputs, const at::Tensor& input,
+inline void check_mlp_backward(const at::Tensor& grad, const ChainOutputs& outputs, const at::Tensor& input,
                                const Chain& chain, const ChainWanted& wanted) {
   check_mlp(input, chain);
   const size_t depth = chain.depth();
   TORCH_CHECK_VALUE(wanted.weights.size() == depth && wanted.biases.size() == depth,
                     "weights_wanted and biases_wanted: expected ", depth, " flags each, got ", wanted.weights.size(),
                     " and ", wanted.biases.size());
-  const bool needs_last = !chain.is_identity(depth - 1);
-  TORCH_CHECK_VALUE(outputs.size() == depth || (outputs.size() + 1 == depth && !needs_last), "outputs: expected ",
-                    depth, ", one a layer, got ", outputs.size());
   check_output(grad, {"grad"}, input, chain.weights.back());
-  for (size_t i = 0; i < outputs.size(); ++i) check_output(outputs[i], {"outputs"}, input, chain.weights[i]);
+  for (size_t i = 0; i < depth; ++i) {
+    if (i + 1 < depth || outputs.outputs[i].defined())
+      check_output(outputs.outputs[i], {"outputs", i}, input, chain.weights[i]);
+    if (reads_input(chain.activations[i]))
+      check_output(outputs.preactivations[i], {"preactivations", i}, input, chain.weights[i]);
+  }
 }
 
 // (..., anything) -> (..., features)

@@ -8,15 +8,15 @@ namespace fused_gan {
 namespace {
 
 at::Tensor linear_act_meta(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                           std::string_view activation, double negative_slope) {
-  check_linear_act(input, weight, bias, activation, negative_slope);
+                           std::string_view activation, lists::Numbers parameters) {
+  check_linear_act(input, weight, bias, activation, parameters);
   return at::empty_symint(output_sizes(input, weight), input.options());
 }
 
-Gradients linear_act_backward_meta(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+Gradients linear_act_backward_meta(const at::Tensor& grad, const std::optional<at::Tensor>& kept,
                                    const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
-                                   std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
-  check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted);
+                                   std::string_view activation, lists::Numbers parameters, std::array<bool, 3> wanted) {
+  check_linear_act_backward(grad, kept, input, weight, activation, parameters, wanted);
   const auto empty = [&](c10::SymIntArrayRef sizes) { return at::empty_symint(sizes, grad.options()); };
   Gradients gradients;
   if (wanted[0]) std::get<0>(gradients) = empty(with_last(grad, weight->sym_size(1)));

@@ -10,45 +10,58 @@ namespace fused_gan {
 
 TORCH_LIBRARY(fused_gan, m) {
   const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
-  m.def("linear_act(Tensor input, Tensor weight, Tensor? bias, str activation, float negative_slope=0.01) -> Tensor",
-        tags);
+  // `parameters`: two numbers for each activation, of which it may take fewer, or none at all for the defaults of all.
+  m.def("linear_act(Tensor input, Tensor weight, Tensor? bias, str activation, float[] parameters=[]) -> Tensor", tags);
+  // `kept`: what the activation's gradient reads, its output or its pre-activation.
   m.def(
-      "linear_act_backward(Tensor grad, Tensor? output, Tensor? input, Tensor? weight, str activation, "
-      "float negative_slope, bool[3] wanted) -> (Tensor, Tensor, Tensor)",
+      "linear_act_backward(Tensor grad, Tensor? kept, Tensor? input, Tensor? weight, str activation, "
+      "float[] parameters, bool[3] wanted) -> (Tensor, Tensor, Tensor)",
       tags);
-  m.def("mlp(Tensor input, Tensor[] weights, Tensor?[] biases, str[] activations, float negative_slope=0.01) -> Tensor",
+  m.def("mlp(Tensor input, Tensor[] weights, Tensor?[] biases, str[] activations, float[] parameters=[]) -> Tensor",
         tags);
+  // The outputs asked for, then the pre-activations.
   m.def(
-      "mlp_forward(Tensor input, Tensor[] weights, Tensor?[] biases, str[] activations, float negative_slope, "
-      "int first=0) -> Tensor[]",
+      "mlp_forward(Tensor input, Tensor[] weights, Tensor?[] biases, str[] activations, float[] parameters, "
+      "bool[] outputs_wanted, bool[] preactivations_wanted) -> Tensor[]",
       tags);
   // The gradients asked for, in the order input, weights, biases.
   m.def(
-      "mlp_backward(Tensor grad, Tensor[] outputs, Tensor input, Tensor[] weights, str[] activations, "
-      "float negative_slope, bool input_wanted, bool[] weights_wanted, bool[] biases_wanted) -> Tensor[]",
+      "mlp_backward(Tensor grad, Tensor[] outputs, Tensor[] preactivations, Tensor input, Tensor[] weights, "
+      "str[] activations, float[] parameters, bool input_wanted, bool[] weights_wanted, bool[] biases_wanted) "
+      "-> Tensor[]",
       tags);
-  // The same, but it frees the memory of each inner output that a gradient reads, as soon as no gradient reads it any
-  // more. Such an output is empty afterwards.
+  // The same, but it frees the memory of each pre-activation and each inner output that a gradient reads, as soon as no
+  // gradient reads it any more. Such a tensor is empty afterwards.
   m.def(
-      "mlp_backward_(Tensor grad, Tensor(a!)[] outputs, Tensor input, Tensor[] weights, str[] activations, "
-      "float negative_slope, bool input_wanted, bool[] weights_wanted, bool[] biases_wanted) -> Tensor[]");
+      "mlp_backward_(Tensor grad, Tensor(a!)[] outputs, Tensor(b!)[] preactivations, Tensor input, Tensor[] weights, "
+      "str[] activations, float[] parameters, bool input_wanted, bool[] weights_wanted, bool[] biases_wanted) "
+      "-> Tensor[]");
 }
 
 template <class Signature> static c10::TypedOperatorHandle<Signature> find(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
-at::Tensor linear_act(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                      std::string_view activation, double negative_slope) {
-  static const auto op = find<decltype(linear_act)>("fused_gan::linear_act");
-  return op.call(input, weight, bias, activation, negative_slope);
+static std::string_view name_of(const Activation& activation) { return Activations::kNames[activation.index]; }
+static std::array<double, 2> numbers_of(const Activation& activation) {
+  return {activation.parameters.first, activation.parameters.second};
 }
 
-Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+at::Tensor linear_act(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
+                      const Activation& activation) {
+  static const auto op = find<at::Tensor(const at::Tensor&, const at::Tensor&, const std::optional<at::Tensor>&,
+                                         std::string_view, lists::Numbers)>("fused_gan::linear_act");
+  return op.call(input, weight, bias, name_of(activation), numbers_of(activation));
+}
+
+Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& kept,
                               const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
-                              std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
-  static const auto op = find<decltype(linear_act_backward)>("fused_gan::linear_act_backward");
-  return op.call(grad, output, input, weight, activation, negative_slope, wanted);
+                              const Activation& activation, std::array<bool, 3> wanted) {
+  static const auto op =
+      find<Gradients(const at::Tensor&, const std::optional<at::Tensor>&, const std::optional<at::Tensor>&,
+                     const std::optional<at::Tensor>&, std::string_view, lists::Numbers, std::array<bool, 3>)>(
+          "fused_gan::linear_act_backward");
+  return op.call(grad, kept, input, weight, name_of(activation), numbers_of(activation), wanted);
 }
 
 // ---- chains: past the dispatcher where it has nothing to do ----
@@ -95,13 +108,18 @@ const ChainKernels* kernels_of(c10::DispatchKey key) {
 }
 
 ChainGradients call_backward(const c10::TypedOperatorHandle<lists::MlpBackward>& op, const at::Tensor& grad,
-                             const std::vector<at::Tensor>& outputs, const at::Tensor& input, const Chain& chain,
+                             const ChainOutputs& outputs, const at::Tensor& input, const Chain& chain,
                              const ChainWanted& wanted, Spent spent) {
-  if (const ChainKernels* kernels = kernels_of(next_key(grad, outputs, input, chain.weights)))
+  if (const ChainKernels* kernels =
+          kernels_of(next_key(grad, outputs.outputs, outputs.preactivations, input, chain.weights)))
     return kernels->backward(grad, outputs, input, chain, wanted, spent);
-  return lists::unpack(op.call(grad, outputs, input, chain.weights, lists::names(chain), chain.negative_slope,
-                               wanted.input, lists::of(wanted.weights), lists::of(wanted.biases)),
-                       wanted);
+  std::vector<at::Tensor> all, preactivations;
+  lists::add(all, outputs.outputs);
+  lists::add(preactivations, outputs.preactivations);
+  return lists::unpack(
+      op.call(grad, all, preactivations, input, chain.weights, lists::names(chain), lists::parameters(chain),
+              wanted.input, lists::of(wanted.weights), lists::of(wanted.biases)),
+      wanted);
 }
 
 }  // namespace
@@ -110,24 +128,25 @@ at::Tensor mlp(const at::Tensor& input, const Chain& chain) {
   const c10::DispatchKey key = next_key(input, chain.weights, chain.biases);
   if (key == c10::DispatchKey::AutogradCPU || key == c10::DispatchKey::AutogradCUDA) return mlp_autograd(input, chain);
   static const auto op = find<lists::Mlp>("fused_gan::mlp");
-  return op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain), chain.negative_slope);
+  return op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain), lists::parameters(chain));
 }
 
-std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain, size_t first) {
+ChainOutputs mlp_forward(const at::Tensor& input, const Chain& chain, const ChainKept& kept) {
   if (const ChainKernels* kernels = kernels_of(next_key(input, chain.weights, chain.biases)))
-    return kernels->forward(input, chain, first);
+    return kernels->forward(input, chain, kept);
   static const auto op = find<lists::MlpForward>("fused_gan::mlp_forward");
-  return op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain), chain.negative_slope,
-                 int64_t(first));
+  return lists::unpack(op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain),
+                               lists::parameters(chain), lists::of(kept.outputs), lists::of(kept.preactivations)),
+                       kept);
 }
 
-ChainGradients mlp_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+ChainGradients mlp_backward(const at::Tensor& grad, const ChainOutputs& outputs, const at::Tensor& input,
                             const Chain& chain, const ChainWanted& wanted) {
   static const auto op = find<lists::MlpBackward>("fused_gan::mlp_backward");
   return call_backward(op, grad, outputs, input, chain, wanted, Spent::kKept);
 }
 
-ChainGradients mlp_backward_(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+ChainGradients mlp_backward_(const at::Tensor& grad, const ChainOutputs& outputs, const at::Tensor& input,
                              const Chain& chain, const ChainWanted& wanted) {
   static const auto op = find<lists::MlpBackward>("fused_gan::mlp_backward_");
   return call_backward(op, grad, outputs, input, chain, wanted, Spent::kReleased);

@@ -18,13 +18,14 @@ using Gradients = std::tuple<at::Tensor, at::Tensor, at::Tensor>;  // of input, 
 
 // act(input · weightᵀ + bias): (..., in), (out, in), (out) -> (..., out)
 at::Tensor linear_act(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                      std::string_view activation, double negative_slope);
+                      const Activation& activation);
 
-// First derivatives, from the output. `wanted`: those of input, weight, bias. The output is needed for every activation
-// but identity, the weight for the input's gradient, the input for the weight's gradient. The others may be missing.
-Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+// First derivatives. `wanted`: those of input, weight, bias. `kept` is what the activation's gradient reads, the output
+// or the pre-activation, needed for every activation but identity. The weight is needed for the input's gradient, the
+// input for the weight's gradient. The others may be missing.
+Gradients linear_act_backward(const at::Tensor& grad, const std::optional<at::Tensor>& kept,
                               const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
-                              std::string_view activation, double negative_slope, std::array<bool, 3> wanted);
+                              const Activation& activation, std::array<bool, 3> wanted);
 
 // The chain's result.
 at::Tensor mlp(const at::Tensor& input, const Chain& chain);
@@ -39,15 +40,15 @@ at::Tensor mlp_autograd(const at::Tensor& input, const Chain& chain);
 // The functions below take arguments that check_mlp and check_mlp_backward have let through: where they call a device's
 // kernels directly, nobody checks again.
 
-// The outputs of the layers from `first` on, the result last. Those before it are freed as soon as they were read.
-std::vector<at::Tensor> mlp_forward(const at::Tensor& input, const Chain& chain, size_t first);
+// What is asked for of the layers' outputs and pre-activations. An output that is not is freed as soon as it was read.
+ChainOutputs mlp_forward(const at::Tensor& input, const Chain& chain, const ChainKept& kept);
 
-// First derivatives, from the outputs of mlp_forward. The chain's biases are not looked at.
-ChainGradients mlp_backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+// First derivatives, from the outputs and pre-activations of mlp_forward. The chain's biases are not looked at.
+ChainGradients mlp_backward(const at::Tensor& grad, const ChainOutputs& outputs, const at::Tensor& input,
                             const Chain& chain, const ChainWanted& wanted);
 
-// The same, but frees the memory of each inner output as soon as no gradient reads it any more.
-ChainGradients mlp_backward_(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+// The same, but frees the memory of each pre-activation and inner output as soon as no gradient reads it any more.
+ChainGradients mlp_backward_(const at::Tensor& grad, const ChainOutputs& outputs, const at::Tensor& input,
                              const Chain& chain, const ChainWanted& wanted);
 
 }  // namespace fused_gan

@@ -138,6 +138,15 @@ PYBIND11_MODULE(_C, m) {
   m.doc() = "Facts about the compiled operators.";
   m.attr("activations") = pybind11::tuple(
       pybind11::cast(std::vector<std::string>(std::begin(Activations::kNames), std::end(Activations::kNames))));
+  pybind11::list parameters;
+  for (int i = 0; i < Activations::kCount; ++i) {
+    pybind11::list own;
+    for (int k = 0; k < Activations::kParameterCounts[i]; ++k)
+      own.append(
+          pybind11::make_tuple(Activations::kParameters[i][k].name, Activations::kParameters[i][k].default_value));
+    parameters.append(pybind11::tuple(own));
+  }
+  m.attr("activation_parameters") = pybind11::tuple(parameters);
   m.def("cpu_capability", cpu::capability);
   m.def(
       "cpu_three_planes_from",

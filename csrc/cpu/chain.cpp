@@ -14,8 +14,8 @@ namespace {
 
 using cpu::Kernel;
 
-template <class S> std::vector<at::Tensor> forward(const at::Tensor& input, const Chain& chain, size_t first) {
-  std::vector<at::Tensor> outputs;
+template <class S> ChainOutputs forward(const at::Tensor& input, const Chain& chain, const ChainKept& kept) {
+  ChainOutputs outputs(chain.depth());
   at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const int64_t samples = x.size(0);
   std::vector<Kernel> kernels;  // of each layer
@@ -40,15 +40,19 @@ template <class S> std::vector<at::Tensor> forward(const at::Tensor& input, cons
     cpu::PackedBatch next;
     if (takes_tiles(i) && takes_tiles(i + 1)) next.tiles = cpu::TiledBatch(samples, weight.size(0));
     if (takes_panels(i) && takes_panels(i + 1)) next.panels = cpu::panels_for(samples, weight.size(0), input.options());
-    at::Tensor y;
+    const auto rows_of = [&](const at::Tensor& tensor) {
+      return tensor.defined() ? tensor.view({samples, weight.size(0)}) : tensor;
+    };
+    const auto empty = [&] {
+      return at::empty(C10_AS_INTARRAYREF_SLOW(with_last(input, weight.size(0))), input.options());
+    };
     // Panels alone are enough for the next layer, which then sees the shape and no values.
-    const bool in_panels_alone = i < first && next.panels.defined();
-    if (!in_panels_alone) {
-      const at::Tensor output = at::empty(C10_AS_INTARRAYREF_SLOW(with_last(input, weight.size(0))), input.options());
-      if (i >= first) outputs.push_back(output);
-      y = output.view({samples, weight.size(0)});
-    }
-    cpu::forward<S>(kernels[i], chain.activation(i), x, weight, bias, y, batch, next);
+    const bool in_panels_alone = !kept.outputs[i] && next.panels.defined();
+    const at::Tensor output = in_panels_alone ? at::Tensor() : empty(), y = rows_of(output);
+    if (kept.outputs[i]) outputs.outputs[i] = output;
+    if (kept.preactivations[i]) outputs.preactivations[i] = empty();
+    cpu::forward<S>(kernels[i], chain.activations[i], x, weight, bias, y, rows_of(outputs.preactivations[i]), batch,
+                    next);
     x = in_panels_alone ? at::empty({1}, input.options()).expand({samples, weight.size(0)}) : y;
     batch = std::move(next);
   }
@@ -60,6 +64,7 @@ struct Step {
   at::Tensor weight, x;  // with dense rows
   bool weight_wanted, x_wanted;
   std::optional<Activation> layer_below;  // whose output x is; none if x is the chain's input
+  at::Tensor kept_below;                  // what that activation's gradient reads (rows, ins), with dense rows
   at::Tensor bias_gradient;               // of the layer below, (ins); undefined where not wanted
 };
 struct Result {
@@ -74,7 +79,8 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
     return wanted ? at::empty({count, ins}, dz.options()) : at::Tensor();
   };
   Result result{empty(step.weight_wanted, outs), empty(step.x_wanted, rows)};
-  const cpu::Rows<T> grad = cpu::rows_of<T>(dz), weight = cpu::rows_of<T>(step.weight), x = cpu::rows_of<T>(step.x);
+  const cpu::Rows<T> grad = cpu::rows_of<T>(dz), weight = cpu::rows_of<T>(step.weight), x = cpu::rows_of<T>(step.x),
+                     kept = cpu::rows_of<T>(step.kept_below);
   T *weight_gradient = cpu::mutable_data<T>(result.weight_gradient), *dx = cpu::mutable_data<T>(result.dx),
     *bias_gradient = cpu::mutable_data<T>(step.bias_gradient);
 
@@ -98,8 +104,8 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
         const T* b = weight.data + j;
         T* space = workspaces.of(part, reading_down, finishes ? rows : r_end - r, outs);
         if (finishes)
-          kernels.product_gradient(*step.layer_below, a, b, weight.row, x.data + j, x.row, dx + j, ins,
-                                   cpu::offset(bias_gradient, j), rows, j_end - j, outs, reading_down, space);
+          kernels.product_gradient(*step.layer_below, a, b, weight.row, cpu::offset(kept.data, j), kept.row, dx + j,
+                                   ins, cpu::offset(bias_gradient, j), rows, j_end - j, outs, reading_down, space);
         else kernels.product(a, b, weight.row, dx + r * ins + j, ins, r_end - r, j_end - j, outs, reading_down, space);
       });
     if (step.weight_wanted)
@@ -109,7 +115,7 @@ template <class T> Result step_down(const Step& step, const at::Tensor& dz) {
       });
   });
   if (step.layer_below && !finishes)
-    cpu::gradient_pass<T>(*step.layer_below, rows, ins, {dx, ins}, x, dx, bias_gradient);
+    cpu::gradient_pass<T>(*step.layer_below, rows, ins, {dx, ins}, kept, dx, bias_gradient);
   return result;
 }
 
@@ -123,7 +129,7 @@ template <class S> Result step_down_in_passes(const Step& step, at::Tensor dz, b
         library ? cpu::library_product(dz.t(), step.x) : cpu::weight_gradient(std::move(dz), step.x);
   if (step.layer_below) {
     S* dx = cpu::mutable_data<S>(result.dx);
-    cpu::gradient_pass<S>(*step.layer_below, rows, ins, {dx, ins}, cpu::rows_of<S>(step.x), dx,
+    cpu::gradient_pass<S>(*step.layer_below, rows, ins, {dx, ins}, cpu::rows_of<S>(step.kept_below), dx,
                           cpu::mutable_data<S>(step.bias_gradient));
   }
   return result;
@@ -136,7 +142,7 @@ template <class S> std::optional<Result> step_down_on_tiles(const Step& step, co
   if (step.x_wanted) result.dx = at::empty({rows, ins}, dz.options());
   if (step.weight_wanted) result.weight_gradient = at::empty({outs, ins}, dz.options());
   if (!cpu::tiled_backward<S>(cpu::tile_kernels<S>(), dz, step.weight, step.x, result.dx, result.weight_gradient,
-                              step.layer_below, step.bias_gradient))
+                              step.layer_below, step.kept_below, step.bias_gradient))
     return std::nullopt;
   return result;
 }
@@ -153,37 +159,44 @@ template <class S> Result step_down_in_any_way(const Step& step, at::Tensor dz) 
 }
 
 template <class S>
-ChainGradients backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+ChainGradients backward(const at::Tensor& grad, const ChainOutputs& outputs, const at::Tensor& input,
                         const Chain& chain, const ChainWanted& wanted, Spent spent) {
   const size_t depth = chain.depth(), last = depth - 1;
   ChainGradients gradients{{}, std::vector<at::Tensor>(depth), std::vector<at::Tensor>(depth)};
-  const auto output = [&](size_t i) { return cpu::with_dense_rows(as_matrix(outputs[i])); };
+  const auto read_by_gradient = [&](size_t i) {
+    const Activation& activation = chain.activations[i];
+    return is_identity(activation) ? at::Tensor() : cpu::with_dense_rows(as_matrix(outputs.read_by(activation, i)));
+  };
   const auto bias_gradient = [&](size_t i) {
     if (wanted.biases[i]) gradients.biases[i] = at::empty({chain.weights[i].size(0)}, input.options());
     return gradients.biases[i];
   };
 
   at::Tensor dz = cpu::with_dense_rows(as_matrix(grad));
-  const bool changes = !chain.is_identity(last);  // otherwise dz is dy
+  const bool changes = !is_identity(chain.activations[last]);  // otherwise dz is dy
   if (changes || wanted.biases[last]) {
-    const at::Tensor dy = dz, y = changes ? output(last) : at::Tensor();
+    const at::Tensor dy = dz, kept = read_by_gradient(last);
     if (changes) dz = at::empty(dy.sizes(), dy.options());
-    cpu::gradient_pass<S>(chain.activation(last), dy.size(0), dy.size(1), cpu::rows_of<S>(dy), cpu::rows_of<S>(y),
+    cpu::gradient_pass<S>(chain.activations[last], dy.size(0), dy.size(1), cpu::rows_of<S>(dy), cpu::rows_of<S>(kept),
                           changes ? cpu::mutable_data<S>(dz) : nullptr, cpu::mutable_data<S>(bias_gradient(last)));
   }
+  spend(outputs.preactivations[last], spent);
   for (size_t i = depth; i-- > 0 && (wanted.below(i) || wanted.weights[i]);) {
     const bool x_wanted = wanted.below(i), to_layer = i > 0 && x_wanted;
     // A tensor that no gradient reads may be one expanded element. Making its rows dense would copy it for nothing.
-    const bool reads_x = wanted.weights[i] || to_layer;
-    const at::Tensor x = as_matrix(i == 0 ? input : outputs[i - 1]);
+    const at::Tensor x = as_matrix(i == 0 ? input : outputs.outputs[i - 1]);
     const Step step{x_wanted ? cpu::with_dense_rows(chain.weights[i]) : chain.weights[i],
-                    reads_x ? cpu::with_dense_rows(x) : x,
+                    wanted.weights[i] ? cpu::with_dense_rows(x) : x,
                     wanted.weights[i],
                     x_wanted,
-                    to_layer ? std::optional(chain.activation(i - 1)) : std::nullopt,
+                    to_layer ? std::optional(chain.activations[i - 1]) : std::nullopt,
+                    to_layer ? read_by_gradient(i - 1) : at::Tensor(),
                     to_layer ? bias_gradient(i - 1) : at::Tensor()};
     Result result = step_down_in_any_way<S>(step, std::move(dz));
-    if (i > 0) spend(outputs[i - 1], spent);
+    if (i > 0) {
+      spend(outputs.outputs[i - 1], spent);
+      spend(outputs.preactivations[i - 1], spent);
+    }
     gradients.weights[i] = result.weight_gradient;
     dz = result.dx;
   }
@@ -191,12 +204,12 @@ ChainGradients backward(const at::Tensor& grad, const std::vector<at::Tensor>& o
   return gradients;
 }
 
-std::vector<at::Tensor> forward_any(const at::Tensor& input, const Chain& chain, size_t first) {
+ChainOutputs forward_any(const at::Tensor& input, const Chain& chain, const ChainKept& kept) {
   return cpu::with_storage(input.scalar_type(),
-                           [&](auto storage) { return forward<decltype(storage)>(input, chain, first); });
+                           [&](auto storage) { return forward<decltype(storage)>(input, chain, kept); });
 }
 
-ChainGradients backward_any(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+ChainGradients backward_any(const at::Tensor& grad, const ChainOutputs& outputs, const at::Tensor& input,
                             const Chain& chain, const ChainWanted& wanted, Spent spent) {
   return cpu::with_storage(input.scalar_type(), [&](auto storage) {
     return backward<decltype(storage)>(grad, outputs, input, chain, wanted, spent);

@@ -18,10 +18,13 @@ template <class S> struct DotOperands {
   int64_t w_row;
   const S* bias;  // or null
   S* y;
+  S* z;  // or null
   int64_t y_row, depth;
 
   FUSED_GAN_FUNCTION DotOperands at(int64_t s, int64_t n) const {
-    return {x + s * x_row, x_row, w + n * w_row, w_row, bias ? bias + n : nullptr, y + s * y_row + n, y_row, depth};
+    const int64_t place = s * y_row + n;
+    return {x + s * x_row,           x_row, w + n * w_row, w_row, bias ? bias + n : nullptr, y + place,
+            z ? z + place : nullptr, y_row, depth};
   }
 };
 
@@ -29,10 +32,17 @@ template <class S> struct DotOperands {
 template <class T, int kRows, int kColumns>
 constexpr int kGroups = (kRows * kColumns + Lanes<T>::kCount - 1) / Lanes<T>::kCount;
 
+// Called once a tile, and so not compiled into each of the many forms of a tile.
+template <class T> __attribute__((noinline)) Vec<T> activated(const Activation& activation, Vec<T> z) {
+  Vec<T> y = z;
+  with_activation<T>(activation, [&](const auto& act) { y = act.forward(z); });
+  return y;
+}
+
 // One tile; `bias` has a value for each of its sums. The last, partial vector is read from kLanes before the end, and
 // what was read before is cleared.
 template <class S, int kRows, int kColumns, class T = typename Storage<S>::Compute>
-FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<S>& o,
+FUSED_GAN_FUNCTION void dot_tile(const Activation& activation, const DotOperands<S>& o,
                                  const Vec<T> (&bias)[kGroups<T, kRows, kColumns>]) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
   constexpr int kSums = kRows * kColumns;
@@ -60,25 +70,26 @@ FUSED_GAN_FUNCTION void dot_tile(Activation activation, const DotOperands<S>& o,
     Vec<T> rows[kLanes];
 #pragma GCC unroll 16
     for (int i = 0; i < kLanes; ++i) rows[i] = sum[group * kLanes + i];
-    const Vec<T> y =
-        Activations::forward(activation.index, sums_of_rows(rows) + bias[group], broadcast(T(activation.slope)));
+    const Vec<T> z = sums_of_rows(rows) + bias[group];
     const bool side_by_side = kRows == 1 || (kColumns == 1 && o.y_row == 1);
     const int count = kSums - group * kLanes < kLanes ? kSums - group * kLanes : kLanes;
-    if (side_by_side) store_some(o.y + group * kLanes, y, count);
-    else {
+    const auto put = [&](S* to, Vec<T> sums) {
+      if (side_by_side) return store_some(to + group * kLanes, sums, count);
       S values[kLanes];
-      Storage<S>::store(values, y);
+      Storage<S>::store(values, sums);
       for (int i = 0; i < count; ++i) {
         const int64_t at = group * kLanes + i;
-        o.y[at / kColumns * o.y_row + at % kColumns] = values[i];
+        to[at / kColumns * o.y_row + at % kColumns] = values[i];
       }
-    }
+    };
+    if (o.z) put(o.z, z);
+    put(o.y, activated<T>(activation, z));
   }
 }
 
 // A rectangle of y in whole tiles of kRows × kColumns; its right and lower edge are left to the caller.
 template <class S, int kRows, int kColumns>
-void dots(Activation activation, const DotOperands<S>& o, int64_t samples, int64_t outputs) {
+void dots(const Activation& activation, const DotOperands<S>& o, int64_t samples, int64_t outputs) {
   using T = typename Storage<S>::Compute;
   constexpr int64_t kLanes = Lanes<T>::kCount;
   for (int64_t n = 0; n + kColumns <= outputs; n += kColumns) {
@@ -91,9 +102,9 @@ void dots(Activation activation, const DotOperands<S>& o, int64_t samples, int64
 }
 
 template <class S>
-void forward_dot(Activation activation, const S* x, int64_t x_row, const S* w, int64_t w_row, const S* bias, S* y,
+void forward_dot(Activation activation, const S* x, int64_t x_row, const S* w, int64_t w_row, const S* bias, S* y, S* z,
                  int64_t y_row, int64_t samples, int64_t outputs, int64_t depth) {
-  const DotOperands<S> all{x, x_row, w, w_row, bias, y, y_row, depth};
+  const DotOperands<S> all{x, x_row, w, w_row, bias, y, z, y_row, depth};
   // Squares first, then what is left below them and beside them: in strips and one by one.
   const int64_t s = samples - samples % kDotRows, n = outputs - outputs % kDotColumns;
   const int64_t s_strip = s - s % kDotStrip, n_strip = outputs - outputs % kDotStrip;

@@ -29,31 +29,44 @@ template <class T> void pack(const T* x, int64_t x_row, int64_t samples, int64_t
                      panel + k * kTileColumns<T> + s, kTileColumns<T>, kLanes);
 }
 
-// block[n][s] is activated, and then goes to y[s][n] and to next[n][s], each of which may be null.
-template <class T, class Act>
-void finish(T* block, const T* bias, Vec<T> slope, T* y, int64_t y_row, T* next, int64_t outputs, int64_t samples) {
+// to[s][n] = block[n][s]
+template <class T> void transpose_block(const T* block, T* to, int64_t to_row, int64_t outputs, int64_t samples) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
-  for (int64_t n = 0; n < outputs; ++n)
-    for (int64_t s = 0; s < samples; s += kLanes) {
-      T* at = block + n * kTileColumns<T> + s;
-      const Vec<T> z = load_as<Vec<T>>(at), value = Act::forward(bias ? z + bias[n] : z, slope);
-      store_as(at, value);
-      if (next) store_as(next + n * kTileColumns<T> + s, value);
-    }
-  if (!y) return;
   for (int64_t n = 0; n < outputs; n += kLanes)
     for (int64_t s = 0; s < samples; s += kLanes)
       transpose_some(block + n * kTileColumns<T> + s, kTileColumns<T>, at_most(kLanes, outputs - n),
-                     at_most(kLanes, samples - s), y + s * y_row + n, y_row, at_most(kLanes, outputs - n));
+                     at_most(kLanes, samples - s), to + s * to_row + n, to_row, at_most(kLanes, outputs - n));
+}
+
+// block[n][s] with its bias goes to z[s][n]; activated, to y[s][n] and to next[n][s]. Each of them may be null.
+template <class T, class Act>
+void finish(const Act& act, T* block, const T* bias, T* y, T* z, int64_t y_row, T* next, int64_t outputs,
+            int64_t samples) {
+  constexpr int64_t kLanes = Lanes<T>::kCount;
+  const auto on_vectors = [&](const auto& f) __attribute__((always_inline)) {
+    for (int64_t n = 0; n < outputs; ++n)
+      for (int64_t s = 0; s < samples; s += kLanes) f(block + n * kTileColumns<T> + s, n, s);
+  };
+  if (z) {
+    if (bias) on_vectors([&](T* at, int64_t n, int64_t) { store_as(at, load_as<Vec<T>>(at) + bias[n]); });
+    bias = nullptr;
+    transpose_block(block, z, y_row, outputs, samples);
+  }
+  on_vectors([&](T* at, int64_t n, int64_t s) {
+    const Vec<T> sum = load_as<Vec<T>>(at), value = act.forward(bias ? sum + bias[n] : sum);
+    store_as(at, value);
+    if (next) store_as(next + n * kTileColumns<T> + s, value);
+  });
+  if (y) transpose_block(block, y, y_row, outputs, samples);
 }
 
 template <class T>
-void forward(Activation activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, T* next,
+void forward(Activation activation, Strided<T> w, const T* panel, const T* bias, T* y, T* z, int64_t y_row, T* next,
              int64_t outputs, int64_t samples, int64_t depth) {
   constexpr int64_t kWidth = kTileColumns<T>;
   const int64_t columns = (samples + Lanes<T>::kCount - 1) / Lanes<T>::kCount * Lanes<T>::kCount;
   alignas(64) T block[kRowBlock * kWidth];
-  Activations::visit(activation.index, [&](auto act) {
+  with_activation<T>(activation, [&](const auto& act) {
     for (int64_t n = 0; n < outputs; n += kRowBlock) {
       const int64_t height = at_most(kRowBlock, outputs - n);
       if (depth == 0)
@@ -61,16 +74,16 @@ void forward(Activation activation, Strided<T> w, const T* panel, const T* bias,
       for (int64_t k = 0; k < depth; k += kDepthBlock)
         column_block<T, kFetchesPanels>({w.data + n * w.row + k * w.column, w.row, w.column}, panel + k * kWidth,
                                         kWidth, block, kWidth, height, columns, at_most(kDepthBlock, depth - k), k > 0);
-      finish<T, decltype(act)>(block, bias ? bias + n : nullptr, broadcast(T(activation.slope)), y ? y + n : y, y_row,
-                               next ? next + n * kWidth : nullptr, height, samples);
+      finish(act, block, bias ? bias + n : nullptr, y ? y + n : nullptr, z ? z + n : nullptr, y_row,
+             next ? next + n * kWidth : nullptr, height, samples);
     }
   });
 }
 
 // ---- forward for many samples: y = x Wᵀ, W packed, each tile of y finished in the first cache ----
-// y = act(x · panel + bias) for one panel of W.
+// y = act(z), z = x · panel + bias for one panel of W.
 template <class T, class Act>
-void forward_panel(const T* x, int64_t x_row, const T* panel, const T* bias, Vec<T> slope, T* y, int64_t y_row,
+void forward_panel(const Act& act, const T* x, int64_t x_row, const T* panel, const T* bias, T* y, T* z, int64_t y_row,
                    int64_t samples, int64_t outputs, int64_t depth) {
   constexpr int64_t kLanes = Lanes<T>::kCount;
   for (int64_t k = 0; k < depth; k += kDepthBlock) {
@@ -81,8 +94,10 @@ void forward_panel(const T* x, int64_t x_row, const T* panel, const T* bias, Vec
         const int64_t count = at_most(kLanes, outputs - n);
         const Vec<T> b = bias ? load_some(bias + n, count) : Vec<T>{};
         for (int64_t i = 0; i < height; ++i) {
-          T* to = y + (r + i) * y_row + n;
-          store_some(to, Act::forward(load_some(to, count) + b, slope), count);
+          const int64_t at = (r + i) * y_row + n;
+          const Vec<T> sum = load_some(y + at, count) + b;
+          if (z) store_some(z + at, sum, count);
+          store_some(y + at, act.forward(sum), count);
         }
       }
     };
@@ -93,10 +108,9 @@ void forward_panel(const T* x, int64_t x_row, const T* panel, const T* bias, Vec
 
 template <class T>
 void forward_rows(Activation activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
-                  int64_t y_row, int64_t samples, int64_t outputs, int64_t depth, T* workspace) {
+                  T* z, int64_t y_row, int64_t samples, int64_t outputs, int64_t depth, T* workspace) {
   const int64_t wide = outputs_at_a_time<T>(depth), high = rows_at_a_time<T>(depth);
-  Activations::visit(activation.index, [&](auto act) {
-    const Vec<T> slope = broadcast(T(activation.slope));
+  with_activation<T>(activation, [&](const auto& act) {
     for (int64_t left = 0; left < outputs; left += wide) {
       const int64_t right = at_most(outputs, left + wide);
       const auto panel = [&](int64_t j) { return workspace + (j - left) * depth; };
@@ -105,8 +119,8 @@ void forward_rows(Activation activation, const T* x, int64_t x_row, const T* w, 
         pack<T>(w + j * w_row, w_row, width(j), 0, depth, panel(j));
       for (int64_t r = 0; r < samples; r += high)
         for (int64_t j = left; j < right; j += kTileColumns<T>)
-          forward_panel<T, decltype(act)>(x + r * x_row, x_row, panel(j), bias ? bias + j : nullptr, slope,
-                                          y + r * y_row + j, y_row, at_most(high, samples - r), width(j), depth);
+          forward_panel(act, x + r * x_row, x_row, panel(j), bias ? bias + j : nullptr, y + r * y_row + j,
+                        z ? z + r * y_row + j : nullptr, y_row, at_most(high, samples - r), width(j), depth);
     }
   });
 }

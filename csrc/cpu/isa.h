@@ -13,19 +13,27 @@ namespace fused_gan::cpu::FUSED_GAN_ISA {
 namespace {
 
 #include "vec.h"
+//
+#include "vec_math.inl"
 
 }  // namespace
+
+template <class T> struct VectorMath {
+  using Scalar = T;
+  FUSED_GAN_FUNCTION static Vec<T> tanh(Vec<T> z) { return tanh_of<T>(z); }
+  FUSED_GAN_FUNCTION static Vec<T> sigmoid(Vec<T> z) { return sigmoid_of<T>(z); }
+  FUSED_GAN_FUNCTION static Vec<T> exp(Vec<T> x) { return exp_of<T>(x); }
+  FUSED_GAN_FUNCTION static Vec<T> expm1(Vec<T> x) { return expm1_of<T>(x); }
+  FUSED_GAN_FUNCTION static Vec<T> log1p(Vec<T> x) { return log1p_of<T>(x); }
+  FUSED_GAN_FUNCTION static Normal<Vec<T>> normal(Vec<T> z) { return normal_of<T>(z); }
+};
+
 }  // namespace fused_gan::cpu::FUSED_GAN_ISA
 
 // Sets with vectors of one length share the type; these never meet another file's all the same, as they are always
 // inlined.
-template <> struct fused_gan::Math<fused_gan::cpu::FUSED_GAN_ISA::Vec<float>> {
-  using Vec = fused_gan::cpu::FUSED_GAN_ISA::Vec<float>;
-  FUSED_GAN_FUNCTION static Vec tanh(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::tanh_of<float>(z); }
-  FUSED_GAN_FUNCTION static Vec sigmoid(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::sigmoid_of<float>(z); }
-};
-template <> struct fused_gan::Math<fused_gan::cpu::FUSED_GAN_ISA::Vec<double>> {
-  using Vec = fused_gan::cpu::FUSED_GAN_ISA::Vec<double>;
-  FUSED_GAN_FUNCTION static Vec tanh(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::tanh_of<double>(z); }
-  FUSED_GAN_FUNCTION static Vec sigmoid(Vec z) { return fused_gan::cpu::FUSED_GAN_ISA::sigmoid_of<double>(z); }
+template <>
+struct fused_gan::Math<fused_gan::cpu::FUSED_GAN_ISA::Vec<float>> : fused_gan::cpu::FUSED_GAN_ISA::VectorMath<float> {};
+template <>
+struct fused_gan::Math<fused_gan::cpu::FUSED_GAN_ISA::Vec<double>> : fused_gan::cpu::FUSED_GAN_ISA::VectorMath<double> {
 };

@@ -86,16 +86,17 @@ template <class T> struct Strided {
 
 // Kernels for every storage type S.
 template <class S> struct StorageKernels {
-  // y[i] = act(y[i]) for `count` elements in place.
-  void (*activate)(Activation, S* y, int64_t count);
-  // dz = dy ⊙ act'(y) and bias_gradient = column sums of dz, `rows` × `columns`, rows `*_row` elements apart.
-  // dz or bias_gradient may be null; y may be null for identity. Sums run down the rows in order: reproducible.
-  void (*gradient)(Activation, const S* dy, int64_t dy_row, const S* y, int64_t y_row, S* dz, int64_t dz_row,
+  // y[i] = act(z[i]) for `count` elements; y may be z.
+  void (*activate)(Activation, const S* z, S* y, int64_t count);
+  // dz = dy ⊙ act' and bias_gradient = column sums of dz, `rows` × `columns`, rows `*_row` elements apart. kept is what
+  // act' reads, the output or the pre-activation, and may be null for identity; dz or bias_gradient may be null. Sums
+  // run down the rows in order: reproducible.
+  void (*gradient)(Activation, const S* dy, int64_t dy_row, const S* kept, int64_t kept_row, S* dz, int64_t dz_row,
                    S* bias_gradient, int64_t rows, int64_t columns);
 
-  // y = act(x · wᵀ + bias) for few samples or few outputs: both operands read along the depth as they lie, nothing
-  // packed.
-  void (*forward_dot)(Activation, const S* x, int64_t x_row, const S* w, int64_t w_row, const S* bias, S* y,
+  // y = act(z), z = x · wᵀ + bias for few samples or few outputs: both operands read along the depth as they lie,
+  // nothing packed. Here and below z is kept, laid out as y, unless it is null.
+  void (*forward_dot)(Activation, const S* x, int64_t x_row, const S* w, int64_t w_row, const S* bias, S* y, S* z,
                       int64_t y_row, int64_t samples, int64_t outputs, int64_t depth);
 };
 
@@ -108,13 +109,13 @@ template <class T> struct ProductKernels {
   // panel[k][s] = x[s][k] for s < samples ≤ panel_width and first ≤ k < last, zeros behind the last sample.
   void (*pack)(const T* x, int64_t x_row, int64_t samples, int64_t first, int64_t last, T* panel);
 
-  // y[s][n] = act(Σ_k w[n][k] panel[k][s] + bias[n]) for one panel and `outputs` rows of w; bias may be null.
+  // z[s][n] = Σ_k w[n][k] panel[k][s] + bias[n] and y = act(z) for one panel and `outputs` rows of w; bias may be null.
   // The tile of yᵀ is just what the next layer wants packed, in next[n][s]. Either of y and next may be null.
-  void (*forward)(Activation, Strided<T> w, const T* panel, const T* bias, T* y, int64_t y_row, T* next,
+  void (*forward)(Activation, Strided<T> w, const T* panel, const T* bias, T* y, T* z, int64_t y_row, T* next,
                   int64_t outputs, int64_t samples, int64_t depth);
 
   // The same for many samples: x as it lies, and w packed into the workspace (forward_workspace). depth > 0.
-  void (*forward_rows)(Activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y,
+  void (*forward_rows)(Activation, const T* x, int64_t x_row, const T* w, int64_t w_row, const T* bias, T* y, T* z,
                        int64_t y_row, int64_t samples, int64_t outputs, int64_t depth, T* workspace);
 
   // c (rows, columns) = a (rows, depth) · b (depth, columns). Without a workspace (packed_workspace) both are read
@@ -122,8 +123,9 @@ template <class T> struct ProductKernels {
   void (*product)(Strided<T> a, const T* b, int64_t b_row, T* c, int64_t c_row, int64_t rows, int64_t columns,
                   int64_t depth, const Reading& reading, T* workspace);
 
-  // The step down a chain: dz (rows, columns) = (a · b) ⊙ act'(y) and bias_gradient = its column sums, unless null.
-  void (*product_gradient)(Activation, Strided<T> a, const T* b, int64_t b_row, const T* y, int64_t y_row, T* dz,
+  // The step down a chain: dz (rows, columns) = (a · b) ⊙ act' and bias_gradient = its column sums, unless null. kept
+  // is what act' reads.
+  void (*product_gradient)(Activation, Strided<T> a, const T* b, int64_t b_row, const T* kept, int64_t kept_row, T* dz,
                            int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth,
                            const Reading& reading, T* workspace);
 };
@@ -146,11 +148,13 @@ constexpr int64_t widened_workspace(int64_t rows, int64_t depth) {
   return deepest * kWidenedColumns + kWidenedGroup * (widened_row(deepest) + summed * kWidenedColumns);
 }
 
-// C = act(A B + bias), element (i, j) at data[i * row + j], bias by columns; transposed: at data[j * row + i], by rows.
+// C = act(Z), Z = A B + bias, element (i, j) at data[i * row + j], bias by columns; transposed: at data[j * row + i],
+// by rows.
 template <class S> struct WidenedResult {
   Activation activation;
   const S* bias;  // may be null
   S* data;
+  S* z;  // laid out as data; may be null
   int64_t row;
   bool transposed;
 };
@@ -203,12 +207,12 @@ struct PairedKernels {
   int64_t row_tile;  // rows of C that the micro-kernel finishes together
   bool (*supported)();
 
-  // y (samples, outputs) = act(x · wᵀ + bias), the batch being A's rows or B's columns. Of the product's rows those of
-  // the range; where the outputs are the rows, it begins at a multiple of 16.
-  void (*forward_rows)(Activation, Pairs x, PairedOperand w, const BFloat16* bias, BFloat16* y, int64_t y_row,
-                       Range samples, int64_t outputs, int64_t depth, uint32_t* workspace);
-  void (*forward_columns)(Activation, Pairs w, PairedOperand x, const BFloat16* bias, BFloat16* y, int64_t y_row,
-                          int64_t samples, Range outputs, int64_t depth, uint32_t* workspace);
+  // y (samples, outputs) = act(z), z = x · wᵀ + bias, the batch being A's rows or B's columns. Of the product's rows
+  // those of the range; where the outputs are the rows, it begins at a multiple of 16.
+  void (*forward_rows)(Activation, Pairs x, PairedOperand w, const BFloat16* bias, BFloat16* y, BFloat16* z,
+                       int64_t y_row, Range samples, int64_t outputs, int64_t depth, uint32_t* workspace);
+  void (*forward_columns)(Activation, Pairs w, PairedOperand x, const BFloat16* bias, BFloat16* y, BFloat16* z,
+                          int64_t y_row, int64_t samples, Range outputs, int64_t depth, uint32_t* workspace);
 
   // c (rows, columns) = a · b, the rows of the range.
   void (*product)(Pairs a, PairedOperand b, BFloat16* c, int64_t c_row, Range rows, int64_t columns, int64_t depth,

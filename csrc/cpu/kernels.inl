@@ -7,6 +7,8 @@
 namespace fused_gan::cpu::FUSED_GAN_ISA {
 namespace {
 
+#include "vector_activations.inl"
+//
 #include "product.inl"
 //
 #include "forward.inl"

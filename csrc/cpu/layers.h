@@ -144,30 +144,31 @@ template <class T> plan::Forward forward_plan(int64_t samples, const at::Tensor&
 // y (samples, out) = act(x · wᵀ + bias), rows against rows as they lie, in any storage type.
 template <class S>
 void forward_dot(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
-                 const at::Tensor& y) {
+                 const at::Tensor& y, const at::Tensor& z) {
   const at::Tensor rows = with_dense_rows(w);
   const S *from = data<S>(x), *weight = data<S>(rows), *b = data<S>(bias);
-  S* to = mutable_data<S>(y);
+  S *to = mutable_data<S>(y), *keep = mutable_data<S>(z);
   const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0), line = kLine / sizeof(S);
   const int64_t x_row = x.stride(0), w_row = rows.stride(0), y_row = y.stride(0);
   over_grid(samples, line, outputs, line, plan::product_work(samples, outputs, depth),
             [&](int64_t s, int64_t s_end, int64_t n, int64_t n_end) {
               storage<S>().forward_dot(activation, from + s * x_row, x_row, weight + n * w_row, w_row, offset(b, n),
-                                       to + s * y_row + n, y_row, s_end - s, n_end - n, depth);
+                                       to + s * y_row + n, offset(keep, s * y_row + n), y_row, s_end - s, n_end - n,
+                                       depth);
             });
 }
 
-// y (samples, out) = act(x (samples, in) · wᵀ + bias), in blocks that never leave the cache unfinished.
-// `packed` is x in panels, or undefined; `next` takes y in panels, or is undefined. Where `next` is there, y may be
-// undefined.
+// y (samples, out) = act(z), z = x (samples, in) · wᵀ + bias, in blocks that never leave the cache unfinished. z is
+// kept where it is defined. `packed` is x in panels, or undefined; `next` takes y in panels, or is undefined. Where
+// `next` is there, y may be undefined. Both y and z are contiguous.
 template <class T>
 void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor& w, const at::Tensor& bias,
-                   const at::Tensor& y, const at::Tensor& packed = {}, const at::Tensor& next = {}) {
+                   const at::Tensor& y, const at::Tensor& z, const at::Tensor& packed, const at::Tensor& next) {
   const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0),
                 work = plan::product_work(samples, outputs, depth);
-  const int64_t y_row = y.defined() ? y.stride(0) : 0, line = kLine / sizeof(T);
+  const int64_t y_row = outputs, line = kLine / sizeof(T);
   const T* b = data<T>(bias);
-  T* to = mutable_data<T>(y);
+  T *to = mutable_data<T>(y), *keep = mutable_data<T>(z);
   const int64_t at_a_time = rows_at_a_time<T>(depth);
 
   const plan::Forward how = forward_plan<T>(samples, w);
@@ -179,12 +180,13 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
     over_packed_grid(samples, products<T>().row_tile, outputs, kShare, depth, words,
                      [&](Range s, int64_t n, int64_t n_end, uint32_t* own) {
                        products<T>().forward_rows(activation, from + s.begin * x_row, x_row, weight + n * w_row, w_row,
-                                                  offset(b, n), to + s.begin * y_row + n, y_row, s.end - s.begin,
-                                                  n_end - n, depth, reinterpret_cast<T*>(own));
+                                                  offset(b, n), to + s.begin * y_row + n,
+                                                  offset(keep, s.begin * y_row + n), y_row, s.end - s.begin, n_end - n,
+                                                  depth, reinterpret_cast<T*>(own));
                      });
     return;
   }
-  if (how == plan::Forward::kDot) return forward_dot<T>(activation, x, w, bias, y);
+  if (how == plan::Forward::kDot) return forward_dot<T>(activation, x, w, bias, y, z);
 
   const at::Tensor batch = packed.defined() ? packed : pack_rows<T>(x);
   const T *weight = data<T>(w), *panels = data<T>(batch);
@@ -195,8 +197,9 @@ void forward_layer(Activation activation, const at::Tensor& x, const at::Tensor&
     for (; n < n_end; n += at_a_time)
       for (int64_t s = s_begin; s < s_end; s += width)
         products<T>().forward(activation, {weight + n * w_row, w_row, w_column}, panels + s * depth, offset(b, n),
-                              offset(to, s * y_row + n), y_row, offset(to_next, s * outputs + n * width),
-                              std::min(at_a_time, n_end - n), std::min(width, s_end - s), depth);
+                              offset(to, s * y_row + n), offset(keep, s * y_row + n), y_row,
+                              offset(to_next, s * outputs + n * width), std::min(at_a_time, n_end - n),
+                              std::min(width, s_end - s), depth);
   });
 }
 
@@ -207,12 +210,12 @@ template <class S> struct Rows {
 };
 template <class S> Rows<S> rows_of(const at::Tensor& t) { return {data<S>(t), t.defined() ? t.stride(0) : 0}; }
 
-// dz (rows, columns), dense, = dy ⊙ act'(y), and `sums` its column sums, in one pass. dz, sums and y (for identity) may
-// be null, dz may be dy.
+// dz (rows, columns), dense, = dy ⊙ act', and `sums` its column sums, in one pass. `kept` is what act' reads. dz, sums
+// and kept (for identity) may be null, dz may be dy.
 template <class S>
-void gradient_pass(Activation activation, int64_t rows, int64_t columns, Rows<S> dy, Rows<S> y, S* dz, S* sums) {
+void gradient_pass(Activation activation, int64_t rows, int64_t columns, Rows<S> dy, Rows<S> kept, S* dz, S* sums) {
   over_range(columns, kLine / sizeof(S), rows * columns * plan::kMoveCost, [&](int64_t n, int64_t n_end) {
-    storage<S>().gradient(activation, dy.data + n, dy.row, offset(y.data, n), y.row, offset(dz, n), columns,
+    storage<S>().gradient(activation, dy.data + n, dy.row, offset(kept.data, n), kept.row, offset(dz, n), columns,
                           offset(sums, n), rows, n_end - n);
   });
 }

@@ -10,8 +10,8 @@ namespace fused_gan {
 namespace {
 
 at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
-                          std::string_view activation, double negative_slope) {
-  const Activation act{check_linear_act(input, weight, bias, activation, negative_slope), negative_slope};
+                          std::string_view name, lists::Numbers parameters) {
+  const Activation activation = check_linear_act(input, weight, bias, name, parameters);
   const at::Tensor x = cpu::with_dense_rows(as_matrix(input));
   const at::Tensor b = bias && bias->defined() ? bias->contiguous() : at::Tensor();
   at::Tensor y = at::empty(C10_AS_INTARRAYREF_SLOW(output_sizes(input, weight)), input.options());
@@ -19,26 +19,25 @@ at::Tensor linear_act_cpu(const at::Tensor& input, const at::Tensor& weight, con
   cpu::with_storage(input.scalar_type(), [&](auto storage) {
     using S = decltype(storage);
     const cpu::Kernel kernel = cpu::kernel_for<S>(cpu::Direction::kForward, x.size(0), x.size(1), weight.size(0));
-    cpu::forward<S>(kernel, act, x, weight, b, rows);
+    cpu::forward<S>(kernel, activation, x, weight, b, rows);
   });
   return y;
 }
 
-Gradients linear_act_backward_cpu(const at::Tensor& grad, const std::optional<at::Tensor>& output,
+Gradients linear_act_backward_cpu(const at::Tensor& grad, const std::optional<at::Tensor>& kept,
                                   const std::optional<at::Tensor>& input, const std::optional<at::Tensor>& weight,
-                                  std::string_view activation, double negative_slope, std::array<bool, 3> wanted) {
-  const Activation act{check_linear_act_backward(grad, output, input, weight, activation, negative_slope, wanted),
-                       negative_slope};
-  const bool changes = activation != Identity::kName;  // otherwise dz is dy
+                                  std::string_view name, lists::Numbers parameters, std::array<bool, 3> wanted) {
+  const Activation activation = check_linear_act_backward(grad, kept, input, weight, name, parameters, wanted);
+  const bool changes = !is_identity(activation);  // otherwise dz is dy
   const at::Tensor dy = cpu::with_dense_rows(as_matrix(grad));
-  const at::Tensor y = changes ? cpu::with_dense_rows(as_matrix(*output)) : at::Tensor();
+  const at::Tensor read = changes ? cpu::with_dense_rows(as_matrix(*kept)) : at::Tensor();
 
   at::Tensor dz = changes && (wanted[0] || wanted[1]) ? at::empty(dy.sizes(), dy.options()) : at::Tensor();
   at::Tensor bias_gradient = wanted[2] ? at::empty({dy.size(1)}, dy.options()) : at::Tensor();
   if (dz.defined() || bias_gradient.defined())
     cpu::with_storage(dy.scalar_type(), [&](auto storage) {
       using S = decltype(storage);
-      cpu::gradient_pass<S>(act, dy.size(0), dy.size(1), cpu::rows_of<S>(dy), cpu::rows_of<S>(y),
+      cpu::gradient_pass<S>(activation, dy.size(0), dy.size(1), cpu::rows_of<S>(dy), cpu::rows_of<S>(read),
                             cpu::mutable_data<S>(dz), cpu::mutable_data<S>(bias_gradient));
     });
   if (!dz.defined()) dz = dy;

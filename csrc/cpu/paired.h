@@ -25,20 +25,20 @@ inline bool is_paired_operand(const at::Tensor& b) {
   return b.size(1) <= 1 || b.size(0) <= 1 || b.stride(1) == 1 || b.stride(0) == 1;
 }
 
-// y (samples, out) = act(x · wᵀ + bias); x and y with dense rows.
+// y (samples, out) = act(z), z = x · wᵀ + bias; x with dense rows, y and z contiguous. z is kept where it is defined.
 inline void paired_forward(const PairedKernels& kernels, Activation activation, const at::Tensor& x,
-                           const at::Tensor& w, const at::Tensor& bias, const at::Tensor& y) {
+                           const at::Tensor& w, const at::Tensor& bias, const at::Tensor& y, const at::Tensor& z) {
   const int64_t samples = x.size(0), depth = x.size(1), outputs = w.size(0);
   const BFloat16* b = data<BFloat16>(bias);
-  BFloat16* to = mutable_data<BFloat16>(y);
+  BFloat16 *to = mutable_data<BFloat16>(y), *keep = mutable_data<BFloat16>(z);
   const int64_t y_row = y.stride(0);
   if (plan::paired_forward(samples, depth) == plan::Forward::kPanel && w.stride(1) == 1) {
     const Pairs weight = rows_as_they_lie(w);
     const PairedOperand batch = paired_operand(x.t());
     over_paired_grid(outputs, kLine / sizeof(BFloat16), samples, depth,
                      [&](Range n, int64_t s, int64_t s_end, uint32_t* own) {
-                       kernels.forward_columns(activation, weight, at_column(batch, s), b, to + s * y_row, y_row,
-                                               s_end - s, n, depth, own);
+                       kernels.forward_columns(activation, weight, at_column(batch, s), b, to + s * y_row,
+                                               offset(keep, s * y_row), y_row, s_end - s, n, depth, own);
                      });
     return;
   }
@@ -46,8 +46,8 @@ inline void paired_forward(const PairedKernels& kernels, Activation activation, 
   const at::Tensor lying = is_paired_operand(w.t()) ? w : w.contiguous();
   const PairedOperand weight = paired_operand(lying.t());
   over_paired_grid(samples, kernels.row_tile, outputs, depth, [&](Range s, int64_t n, int64_t n_end, uint32_t* own) {
-    kernels.forward_rows(activation, batch, at_column(weight, n), offset(b, n), to + n, y_row, s, n_end - n, depth,
-                         own);
+    kernels.forward_rows(activation, batch, at_column(weight, n), offset(b, n), to + n, offset(keep, n), y_row, s,
+                         n_end - n, depth, own);
   });
 }
 

@@ -5,6 +5,8 @@
 namespace fused_gan::cpu::FUSED_GAN_ISA {
 namespace {
 
+#include "vector_activations.inl"
+
 constexpr int kTileRows = 6, kTileVectors = 4, kLanes = Lanes<float>::kCount;
 static_assert(kTileVectors * kLanes == kPairedPanel);
 
@@ -134,22 +136,24 @@ FUSED_GAN_FUNCTION void store_rounded(BFloat16* to, Vec<float> v, __mmask16 lane
   _mm256_mask_storeu_epi16(to, lanes, (__m256i)Storage<BFloat16>::rounded(v));
 }
 
-// block -> y rows, activated.
+// block with its bias -> z rows, unless z is null; activated, y rows.
 template <class Act>
-FUSED_GAN_FUNCTION void finish_rows(const float* block, const BFloat16* bias, Vec<float> slope, BFloat16* y,
+FUSED_GAN_FUNCTION void finish_rows(const Act& act, const float* block, const BFloat16* bias, BFloat16* y, BFloat16* z,
                                     int64_t y_row, int64_t samples, int64_t outputs) {
   for (int64_t n = 0; n < outputs; n += kLanes) {
     const __mmask16 lanes = lanes_of(outputs - n);
     const Vec<float> b = bias ? load_some(bias + n, at_most(kLanes, outputs - n)) : Vec<float>{};
-    for (int64_t s = 0; s < samples; ++s)
-      store_rounded(y + s * y_row + n, Act::forward(load_as<Vec<float>>(block + s * kPairedPanel + n) + b, slope),
-                    lanes);
+    for (int64_t s = 0; s < samples; ++s) {
+      const Vec<float> sum = load_as<Vec<float>>(block + s * kPairedPanel + n) + b;
+      if (z) store_rounded(z + s * y_row + n, sum, lanes);
+      store_rounded(y + s * y_row + n, act.forward(sum), lanes);
+    }
   }
 }
 
 // block of yᵀ -> y, activated and transposed.
 template <class Act>
-FUSED_GAN_FUNCTION void finish_columns(const float* block, const BFloat16* bias, Vec<float> slope, BFloat16* y,
+FUSED_GAN_FUNCTION void finish_columns(const Act& act, const float* block, const BFloat16* bias, BFloat16* y,
                                        int64_t y_row, int64_t samples, int64_t outputs) {
   for (int64_t n = 0; n < outputs; n += kLanes) {
     const int64_t count = at_most(kLanes, outputs - n);
@@ -157,8 +161,8 @@ FUSED_GAN_FUNCTION void finish_columns(const float* block, const BFloat16* bias,
     for (int64_t s = 0; s < samples; s += kLanes) {
       Vec<float> square[kLanes];
       for (int64_t i = 0; i < kLanes; ++i)
-        square[i] = i < count ? Act::forward(load_as<Vec<float>>(block + (n + i) * kPairedPanel + s) + b[i], slope)
-                              : Vec<float>{};
+        square[i] =
+            i < count ? act.forward(load_as<Vec<float>>(block + (n + i) * kPairedPanel + s) + b[i]) : Vec<float>{};
       transpose(square);
       for (int64_t i = 0; i < at_most(kLanes, samples - s); ++i)
         store_rounded(y + (s + i) * y_row + n, square[i], lanes_of(count));
@@ -166,25 +170,28 @@ FUSED_GAN_FUNCTION void finish_columns(const float* block, const BFloat16* bias,
   }
 }
 
-void forward_rows(Activation activation, Pairs x, PairedOperand w, const BFloat16* bias, BFloat16* y, int64_t y_row,
-                  Range samples, int64_t outputs, int64_t depth, uint32_t* workspace) {
-  Activations::visit(activation.index, [&](auto act) {
+void forward_rows(Activation activation, Pairs x, PairedOperand w, const BFloat16* bias, BFloat16* y, BFloat16* z,
+                  int64_t y_row, Range samples, int64_t outputs, int64_t depth, uint32_t* workspace) {
+  with_activation<float>(activation, [&](const auto& act) {
     blocked_product(x, w, samples, outputs, depth, workspace,
                     [&](int64_t s, int64_t n, int64_t height, int64_t width, const float* block) {
-                      finish_rows<decltype(act)>(block, bias ? bias + n : nullptr, broadcast(float(activation.slope)),
-                                                 y + s * y_row + n, y_row, height, width);
+                      const int64_t at = s * y_row + n;
+                      finish_rows(act, block, bias ? bias + n : nullptr, y + at, z ? z + at : nullptr, y_row, height,
+                                  width);
                     });
   });
 }
 
-void forward_columns(Activation activation, Pairs w, PairedOperand x, const BFloat16* bias, BFloat16* y, int64_t y_row,
-                     int64_t samples, Range outputs, int64_t depth, uint32_t* workspace) {
-  Activations::visit(activation.index, [&](auto act) {
+void forward_columns(Activation activation, Pairs w, PairedOperand x, const BFloat16* bias, BFloat16* y, BFloat16* z,
+                     int64_t y_row, int64_t samples, Range outputs, int64_t depth, uint32_t* workspace) {
+  const Inlined<Identity, float> keeps(kIdentity);
+  with_activation<float>(activation, [&](const auto& act) {
     blocked_product(w, x, outputs, samples, depth, workspace,
                     [&](int64_t n, int64_t s, int64_t height, int64_t width, const float* block) {
-                      finish_columns<decltype(act)>(block, bias ? bias + n : nullptr,
-                                                    broadcast(float(activation.slope)), y + s * y_row + n, y_row, width,
-                                                    height);
+                      const BFloat16* b = bias ? bias + n : nullptr;
+                      const int64_t at = s * y_row + n;
+                      if (z) finish_columns(keeps, block, b, z + at, y_row, width, height);
+                      finish_columns(act, block, b, y + at, y_row, width, height);
                     });
   });
 }

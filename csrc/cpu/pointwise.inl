@@ -1,15 +1,13 @@
-// The passes over single elements: the activation in place, and the gradient pass, which multiplies by the activation's
+// The passes over single elements: the activation, and the gradient pass, which multiplies by the activation's
 // derivative and sums the columns for the bias. Part of kernels.inl.
 
-template <class S> void activate(Activation activation, S* y, int64_t count) {
+template <class S> void activate(Activation activation, const S* z, S* y, int64_t count) {
   using T = typename Storage<S>::Compute;
   constexpr int64_t kLanes = Lanes<T>::kCount;
-  Activations::visit(activation.index, [&](auto act) {
-    const Vec<T> slope = broadcast(T(activation.slope));
+  with_activation<T>(activation, [&](auto act) {
     int64_t i = 0;
-    for (; i + kLanes <= count; i += kLanes)
-      Storage<S>::store(y + i, decltype(act)::forward(Storage<S>::load(y + i), slope));
-    if (i < count) store_some(y + i, decltype(act)::forward(load_some(y + i, count - i), slope), count - i);
+    for (; i + kLanes <= count; i += kLanes) Storage<S>::store(y + i, act.forward(Storage<S>::load(z + i)));
+    if (i < count) store_some(y + i, act.forward(load_some(z + i, count - i)), count - i);
   });
 }
 
@@ -18,16 +16,15 @@ template <class S> void activate(Activation activation, S* y, int64_t count) {
 // is not null.
 constexpr int kGradientVectors = 32;
 template <class S, class Act, bool kSums>
-FUSED_GAN_FUNCTION void gradient_strip(Vec<typename Storage<S>::Compute> slope, const S* dy, int64_t dy_row, const S* y,
-                                       int64_t y_row, S* dz, int64_t dz_row, S* bias_gradient, int64_t rows,
-                                       int64_t columns) {
+FUSED_GAN_FUNCTION void gradient_strip(const Act& act, const S* dy, int64_t dy_row, const S* kept, int64_t kept_row,
+                                       S* dz, int64_t dz_row, S* bias_gradient, int64_t rows, int64_t columns) {
   using T = typename Storage<S>::Compute;
   constexpr int64_t kLanes = Lanes<T>::kCount;
   Sum<T> sums[kGradientVectors];
   for (int64_t r = 0; r < rows; ++r) {
     const auto at = [&](int64_t j, int64_t count) __attribute__((always_inline)) {
       const Vec<T> upper = load_some(dy + r * dy_row + j, count);
-      const Vec<T> value = Act::gradient(upper, y ? load_some(y + r * y_row + j, count) : upper, slope);
+      const Vec<T> value = act.gradient(upper, kept ? load_some(kept + r * kept_row + j, count) : upper);
       if constexpr (kSums) sums[j / kLanes].add(value, r);
       if (dz) store_some(dz + r * dz_row + j, value, count);
     };
@@ -42,15 +39,14 @@ FUSED_GAN_FUNCTION void gradient_strip(Vec<typename Storage<S>::Compute> slope, 
 
 // A single dense column (a critic's output): whole vectors of it, then the sum of the lanes.
 template <class S, class Act>
-void gradient_column(Vec<typename Storage<S>::Compute> slope, const S* dy, const S* y, S* dz, S* bias_gradient,
-                     int64_t rows) {
+void gradient_column(const Act& act, const S* dy, const S* kept, S* dz, S* bias_gradient, int64_t rows) {
   using T = typename Storage<S>::Compute;
   constexpr int64_t kLanes = Lanes<T>::kCount;
   Sum<T> sum;
   for (int64_t r = 0; r < rows; r += kLanes) {
     const int64_t count = at_most(kLanes, rows - r);
     const Vec<T> upper = load_some(dy + r, count);
-    const Vec<T> value = Act::gradient(upper, y ? load_some(y + r, count) : upper, slope);
+    const Vec<T> value = act.gradient(upper, kept ? load_some(kept + r, count) : upper);
     sum.add(count == kLanes ? value : keep_first<T>(count, value), r / kLanes);
     if (dz) store_some(dz + r, value, count);
   }
@@ -58,35 +54,34 @@ void gradient_column(Vec<typename Storage<S>::Compute> slope, const S* dy, const
 }
 
 template <class S>
-void gradient(Activation activation, const S* dy, int64_t dy_row, const S* y, int64_t y_row, S* dz, int64_t dz_row,
-              S* bias_gradient, int64_t rows, int64_t columns) {
+void gradient(Activation activation, const S* dy, int64_t dy_row, const S* kept, int64_t kept_row, S* dz,
+              int64_t dz_row, S* bias_gradient, int64_t rows, int64_t columns) {
   using T = typename Storage<S>::Compute;
   constexpr int64_t kLanes = Lanes<T>::kCount;
-  const bool dense_column = columns == 1 && dy_row == 1 && (!y || y_row == 1) && (!dz || dz_row == 1);
-  Activations::visit(activation.index, [&](auto act) {
-    const Vec<T> slope = broadcast(T(activation.slope));
-    if (dense_column) return gradient_column<S, decltype(act)>(slope, dy, y, dz, bias_gradient, rows);
+  const bool dense_column = columns == 1 && dy_row == 1 && (!kept || kept_row == 1) && (!dz || dz_row == 1);
+  with_activation<T>(activation, [&](auto act) {
+    if (dense_column) return gradient_column<S>(act, dy, kept, dz, bias_gradient, rows);
     constexpr int64_t kStrip = kGradientVectors * kLanes;
     for (int64_t j = 0; j < columns; j += kStrip) {
       const int64_t width = at_most(kStrip, columns - j);
-      const S* from = y ? y + j : nullptr;
+      const S* from = kept ? kept + j : nullptr;
       S* to = dz ? dz + j : nullptr;
       if (bias_gradient)
-        gradient_strip<S, decltype(act), true>(slope, dy + j, dy_row, from, y_row, to, dz_row, bias_gradient + j, rows,
+        gradient_strip<S, decltype(act), true>(act, dy + j, dy_row, from, kept_row, to, dz_row, bias_gradient + j, rows,
                                                width);
       else
-        gradient_strip<S, decltype(act), false>(slope, dy + j, dy_row, from, y_row, to, dz_row, nullptr, rows, width);
+        gradient_strip<S, decltype(act), false>(act, dy + j, dy_row, from, kept_row, to, dz_row, nullptr, rows, width);
     }
   });
 }
 
 template <class T>
-void product_gradient(Activation activation, Strided<T> a, const T* b, int64_t b_row, const T* y, int64_t y_row, T* dz,
-                      int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth,
+void product_gradient(Activation activation, Strided<T> a, const T* b, int64_t b_row, const T* kept, int64_t kept_row,
+                      T* dz, int64_t dz_row, T* bias_gradient, int64_t rows, int64_t columns, int64_t depth,
                       const Reading& reading, T* workspace) {
   const auto finish = [&](int64_t j, int64_t width) {
-    gradient<T>(activation, dz + j, dz_row, y + j, y_row, dz + j, dz_row, bias_gradient ? bias_gradient + j : nullptr,
-                rows, width);
+    gradient<T>(activation, dz + j, dz_row, kept ? kept + j : nullptr, kept_row, dz + j, dz_row,
+                bias_gradient ? bias_gradient + j : nullptr, rows, width);
   };
   product_then<T>(a, b, b_row, dz, dz_row, rows, columns, depth, reading, workspace, finish);
 }

@@ -67,9 +67,9 @@ struct TileBlocking {
 // The work that follows on a block of C once its sums are complete.
 enum class TileEnd {
   kStore,     // c, rounded
-  kForward,   // act(c + bias), the columns being outputs
-  kColumns,   // act(c + bias) transposed, the rows being outputs; and for the next layer its panels of B
-  kGradient,  // c ⊙ act'(y), with its column sums
+  kForward,   // act(z), z = c + bias, the columns being outputs
+  kColumns,   // act(z) transposed, the rows being outputs; and for the next layer its panels of B
+  kGradient,  // c ⊙ act', with its column sums
 };
 
 template <class S> struct TileProduct {
@@ -84,10 +84,11 @@ template <class S> struct TileProduct {
   Activation activation;
   S* c;             // of kColumns: y (columns, rows)
   int64_t c_row;    // elements from one row of it to the next
+  S* z;             // of kForward and kColumns: laid out as c, or null
   const S* bias;    // may be null
   TilePanels next;  // of kColumns: data may be null
-  const S* y;       // of kGradient: may be null for identity
-  int64_t y_row;
+  const S* kept;    // of kGradient: what act' reads; may be null for identity
+  int64_t kept_row;
   double* sums;  // of kGradient: [32 rows][columns, padded to 32]; may be null
 };
 

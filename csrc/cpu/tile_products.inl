@@ -6,14 +6,16 @@ namespace {
 
 #include "tiles.h"
 //
+#include "vector_activations.inl"
+//
 #include "tile_pack.inl"
 
-template <class Act> FUSED_GAN_TILE_FUNCTION Vec<float> activated(Vec<float> z, Vec<float> slope) {
-  return Act::forward(z, slope);
+template <class Act> FUSED_GAN_TILE_FUNCTION Vec<float> activated(const Act& act, Vec<float> z) {
+  return act.forward(z);
 }
 template <class Act>
-FUSED_GAN_TILE_FUNCTION Vec<float> activation_gradient(Vec<float> dy, Vec<float> y, Vec<float> slope) {
-  return Act::gradient(dy, y, slope);
+FUSED_GAN_TILE_FUNCTION Vec<float> activation_gradient(const Act& act, Vec<float> dy, Vec<float> x) {
+  return act.gradient(dy, x);
 }
 
 // ---- what is done with a block of sums: rows [r, r + height) and columns from j, rows of c 32 apart ----
@@ -45,43 +47,51 @@ template <class S> void finish_store(const TileProduct<S>& p, int64_t r, int64_t
 template <class S, class Act>
 void finish_forward(const TileProduct<S>& p, int64_t r, int64_t j, int64_t height, const float* c) {
   const int64_t count = at_most(kTileBlock, p.columns - j);
-  const Vec<float> slope = broadcast(float(p.activation.slope));
+  const Act act(p.activation);
   const Vec<float> low = p.bias ? widened(p.bias + j, count) : Vec<float>{};
   const Vec<float> high = p.bias ? widened(p.bias + j + kHalf, count - kHalf) : Vec<float>{};
-  for (int64_t i = 0; i < height; ++i)
-    store_line(p.c + (r + i) * p.c_row + j, activated<Act>(sums_at(c, i, 0) + low, slope),
-               activated<Act>(sums_at(c, i, 1) + high, slope), count);
+  for (int64_t i = 0; i < height; ++i) {
+    const int64_t at = (r + i) * p.c_row + j;
+    const Vec<float> first = sums_at(c, i, 0) + low, second = sums_at(c, i, 1) + high;
+    if (p.z) store_line(p.z + at, first, second, count);
+    store_line(p.c + at, activated(act, first), activated(act, second), count);
+  }
 }
 
-// The block is one of yᵀ. Rounded in pairs of its rows it is what the next layer wants as B; those pairs transposed
-// are y.
+// The block is one of yᵀ. Rounded in pairs of its rows it is what the next layer wants as B, in `next`; those pairs
+// transposed are y, or, with the identity as the activation, z.
 template <class Act>
-void finish_columns(const TileProduct<BFloat16>& p, int64_t r, int64_t j, int64_t height, const float* c) {
-  const Vec<float> slope = broadcast(float(p.activation.slope));
+FUSED_GAN_FUNCTION void finish_columns(const Act& act, const TileProduct<BFloat16>& p, const TilePanels& next,
+                                       BFloat16* y, int64_t r, int64_t j, int64_t height, const float* c) {
   for (int64_t h = 0; h < 2 && j + h * kHalf < p.columns; ++h) {
     Vec<float> pairs[kHalf];
 #pragma GCC unroll 16
     for (int64_t i = 0; i < kHalf; ++i) {
-      Vec<float> y[2] = {};
+      Vec<float> pair[2] = {};
 #pragma GCC unroll 2
       for (int64_t e = 0; e < 2; ++e)
         if (const int64_t row = 2 * i + e; row < height) {
           const float bias = p.bias ? bit_cast<float>(uint32_t(p.bias[r + row].bits) << 16) : 0.f;
-          y[e] = activated<Act>(sums_at(c, row, h) + bias, slope);
+          pair[e] = activated(act, sums_at(c, row, h) + bias);
         }
-      pairs[i] = bit_cast<Vec<float>>(pairs_of(rounded_exactly(y[0], y[1])));
+      pairs[i] = bit_cast<Vec<float>>(pairs_of(rounded_exactly(pair[0], pair[1])));
     }
-    if (p.next.data) {
-      uint16_t* tile = p.next.data + j / kTileBlock * p.next.panel + r / kTileStep * p.next.step + h * kTileWords;
+    if (next.data) {
+      uint16_t* tile = next.data + j / kTileBlock * next.panel + r / kTileStep * next.step + h * kTileWords;
 #pragma GCC unroll 16
       for (int i = 0; i < kHalf; ++i) store_as(tile + i * kTileStep, pairs[i]);
     }
     transpose_pairs(pairs);
     for (int64_t i = 0; i < at_most(kHalf, p.columns - j - h * kHalf); ++i) {
-      BFloat16* to = p.c + (j + h * kHalf + i) * p.c_row + r;
+      BFloat16* to = y + (j + h * kHalf + i) * p.c_row + r;
       store_words(to, bit_cast<Line>(pairs[i]), height);
     }
   }
+}
+template <class Act>
+void finish_columns(const TileProduct<BFloat16>& p, int64_t r, int64_t j, int64_t height, const float* c) {
+  if (p.z) finish_columns(Inlined<Identity, float>(kIdentity), p, {}, p.z, r, j, height, c);
+  finish_columns(Act(p.activation), p, p.next, p.c, r, j, height, c);
 }
 
 // Four rows are read before four are written, as y and the gradient often lie a multiple of 4 KiB apart. Sums of 32
@@ -92,7 +102,7 @@ void finish_gradient(const TileProduct<S>& p, int64_t r, int64_t j, int64_t heig
   typedef double Wide __attribute__((vector_size(2 * sizeof(Vec<float>))));
   using Sums = std::conditional_t<std::is_same_v<S, float>, Wide, Vec<float>>;
   const int64_t count = at_most(kTileBlock, p.columns - j);
-  const Vec<float> slope = broadcast(float(p.activation.slope));
+  const Act act(p.activation);
   Sums sums[2] = {};
   for (int64_t i = 0; i < height; i += kTogether) {
     Vec<float> dz[kTogether][2];
@@ -102,9 +112,9 @@ void finish_gradient(const TileProduct<S>& p, int64_t r, int64_t j, int64_t heig
 #pragma GCC unroll 2
       for (int64_t h = 0; h < 2; ++h) {
         const Vec<float> dy = inside ? sums_at(c, i + e, h) : Vec<float>{};
-        const Vec<float> y =
-            p.y ? widened(p.y + (r + i + e) * p.y_row + j + h * kHalf, inside ? count - h * kHalf : 0) : dy;
-        dz[e][h] = activation_gradient<Act>(dy, y, slope);
+        const Vec<float> x =
+            p.kept ? widened(p.kept + (r + i + e) * p.kept_row + j + h * kHalf, inside ? count - h * kHalf : 0) : dy;
+        dz[e][h] = activation_gradient(act, dy, x);
         if (inside) sums[h] += __builtin_convertvector(dz[e][h], Sums);
       }
     }
@@ -118,13 +128,14 @@ void finish_gradient(const TileProduct<S>& p, int64_t r, int64_t j, int64_t heig
 
 template <class S> using Finish = void (*)(const TileProduct<S>&, int64_t r, int64_t j, int64_t height, const float* c);
 
-template <class S> Finish<S> finish_of(TileEnd end, int activation) {
+template <class S> Finish<S> finish_of(TileEnd end, const Activation& activation) {
   Finish<S> finish = finish_store<S>;
-  Activations::visit(activation, [&](auto act) {
-    if (end == TileEnd::kForward) finish = finish_forward<S, decltype(act)>;
-    if (end == TileEnd::kGradient) finish = finish_gradient<S, decltype(act)>;
+  with_activation<float>(activation, [&](const auto& act) {
+    using Act = std::decay_t<decltype(act)>;
+    if (end == TileEnd::kForward) finish = finish_forward<S, Act>;
+    if (end == TileEnd::kGradient) finish = finish_gradient<S, Act>;
     if constexpr (kIsPlane<S>)
-      if (end == TileEnd::kColumns) finish = finish_columns<decltype(act)>;
+      if (end == TileEnd::kColumns) finish = finish_columns<Act>;
   });
   return finish;
 }
@@ -230,7 +241,7 @@ template <class S, int kPlanes> class ProductOfTiles {
     rest_ = as_it_lies_ ? p_.depth % kTileStep : 0;
     again_ = panels.end - panels.begin > by_.panels;
     a_block_ = kRowStep * (p_.a_packed ? all : again_ ? steps_ : part_);
-    finish_ = finish_of<S>(p_.steps.end == all ? p_.end : TileEnd::kStore, p_.activation.index);
+    finish_ = finish_of<S>(p_.steps.end == all ? p_.end : TileEnd::kStore, p_.activation);
   }
 
   ProductMagnitudes run() {

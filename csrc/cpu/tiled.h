@@ -199,12 +199,13 @@ struct TiledBatch {
   }
 };
 
-// y (samples, outputs) = act(x · wᵀ + bias); y and bias contiguous. In bfloat16 the batch may be there in panels, and
-// y may be left so. Returns false if the numbers do not allow it: y then holds nothing of use.
+// y (samples, outputs) = act(z), z = x · wᵀ + bias; y, z and bias contiguous. z is kept where it is defined. In
+// bfloat16 the batch may be there in panels, and y may be left so. Returns false if the numbers do not allow it: y then
+// holds nothing of use.
 template <class S>
 bool tiled_forward(const TileKernels<S>& kernels, Activation activation, const at::Tensor& x, const at::Tensor& w,
-                   const at::Tensor& bias, const at::Tensor& y, const TiledBatch& batch = {},
-                   const TiledBatch& next = {}) {
+                   const at::Tensor& bias, const at::Tensor& y, const at::Tensor& z, const TiledBatch& batch,
+                   const TiledBatch& next) {
   const plan::TileForm form = plan::tile_forward(std::is_same_v<S, BFloat16>, x.size(0), x.size(1));
   const bool columns = form == plan::TileForm::kForwardColumns;
   const TileSource<S> a(columns ? w : x), b(columns ? x : w);
@@ -214,6 +215,7 @@ bool tiled_forward(const TileKernels<S>& kernels, Activation activation, const a
   p.activation = activation;
   p.c = mutable_data<S>(y);
   p.c_row = y.stride(0);
+  p.z = mutable_data<S>(z);
   p.bias = data<S>(bias);
   p.next = next.panels;
   if (batch.memory.defined()) forward.take_panels(batch.panels);
@@ -221,13 +223,14 @@ bool tiled_forward(const TileKernels<S>& kernels, Activation activation, const a
   return forward.holds();
 }
 
-// dx (samples, ins) = dz · w, of a layer below (ins) multiplied by its activation's gradient, from its output x, and
-// summed down the columns; weight_gradient (outs, ins) = dzᵀ · x. What is undefined is not computed. Returns false if
-// the numbers do not allow it.
+// dx (samples, ins) = dz · w, of a layer below (ins) multiplied by its activation's gradient, which reads kept_below,
+// and summed down the columns; weight_gradient (outs, ins) = dzᵀ · x. What is undefined is not computed. Returns false
+// if the numbers do not allow it.
 template <class S>
 bool tiled_backward(const TileKernels<S>& kernels, const at::Tensor& dz, const at::Tensor& w, const at::Tensor& x,
                     const at::Tensor& dx, const at::Tensor& weight_gradient,
-                    const std::optional<Activation>& below = std::nullopt, const at::Tensor& bias_gradient = {}) {
+                    const std::optional<Activation>& below = std::nullopt, const at::Tensor& kept_below = {},
+                    const at::Tensor& bias_gradient = {}) {
   std::optional<TileSource<S>> dz_lines, w_lines, dz_columns, x_columns;
   std::optional<TiledProduct<S>> down, across;
   if (dx.defined()) {
@@ -238,8 +241,8 @@ bool tiled_backward(const TileKernels<S>& kernels, const at::Tensor& dz, const a
     p.c_row = dx.stride(0);
     if (below) {
       p.activation = *below;
-      p.y = data<S>(x);
-      p.y_row = x.stride(0);
+      p.kept = data<S>(kept_below);
+      p.kept_row = kept_below.defined() ? kept_below.stride(0) : 0;
       if (bias_gradient.defined()) down->sum_columns(bias_gradient);
     }
   }

@@ -1,6 +1,6 @@
-// Vectors of float or double on the compiler's vector extension (GCC and Clang, every architecture), their exponential,
-// tanh and sigmoid, and loads and stores in each storage type. Included once per instruction set, inside its namespace
-// (isa.h), so that the same source becomes AVX-512, AVX2 or whatever the target has.
+// Vectors of float or double on the compiler's vector extension (GCC and Clang, every architecture), and loads and
+// stores in each storage type. Included once per instruction set, inside its namespace (isa.h), so that the same source
+// becomes AVX-512, AVX2 or whatever the target has.
 //
 // No standard header's inline functions (the intrinsics, which always are inlined, apart) are used here or in
 // kernels.inl: compiled for AVX-512 they could be the copy that the linker keeps for the whole library, and an older
@@ -182,89 +182,6 @@ template <int kStep = 1, int kCount, class V> FUSED_GAN_FUNCTION V sums_of_rows(
   }
   if constexpr (kStep * 2 < kCount) return sums_of_rows<kStep * 2>(rows);
   else return rows[0];
-}
-
-// ---- exponential, tanh, sigmoid ----
-template <class T> struct ExpConstants;
-template <> struct ExpConstants<float> {
-  static constexpr int kTerms = 7;                          // |r| ≤ ln2/2: the next Taylor term is below 6e-9
-  static constexpr float kLn2High = 0x1.62e4p-1f;           // 16 bits, so that n · kLn2High is exact
-  static constexpr float kLn2Low = 0x1.7f7d1cf79abcap-20f;  // the rest of ln 2
-  static constexpr float kRound = 0x1.8p23f;  // adding it rounds to an integer, to be read in the low bits
-  static constexpr int kMantissa = 23, kBias = 127;
-  static constexpr int kLambertLast = 13;                // of tanh's continued fraction, see tanh_of
-  static constexpr float kLowest = -87, kHighest = 100;  // below: denormal; above: infinite with room to spare
-};
-template <> struct ExpConstants<double> {
-  static constexpr int kTerms = 13;
-  static constexpr double kLn2High = 0x1.62e42fefa38p-1;
-  static constexpr double kLn2Low = 0x1.ef35793c7673p-45;
-  static constexpr double kRound = 0x1.8p52;
-  static constexpr int kMantissa = 52, kBias = 1023;
-  static constexpr int kLambertLast = 23;
-  static constexpr double kLowest = -708, kHighest = 720;
-};
-
-template <class T> constexpr T inverse_factorial(int k) { return k < 2 ? T(1) : inverse_factorial<T>(k - 1) / k; }
-
-// The pieces of e^x = 2^n · (1 + tail): x = n ln2 + r, |r| ≤ ln2/2, tail = e^r - 1 with full relative precision.
-template <class T> struct ExpPieces {
-  VecBits<T> n;
-  Vec<T> tail;
-};
-template <class T> FUSED_GAN_FUNCTION ExpPieces<T> exp_pieces(Vec<T> x) {
-  using C = ExpConstants<T>;
-  const Vec<T> shifted = x * T(0x1.71547652b82fep0) + C::kRound;  // log2(e)
-  const Vec<T> n = shifted - C::kRound;
-  const Vec<T> r = (x - n * C::kLn2High) - n * C::kLn2Low;
-  Vec<T> sum = broadcast(inverse_factorial<T>(C::kTerms));
-#pragma GCC unroll 16
-  for (int k = C::kTerms - 1; k >= 2; --k) sum = sum * r + inverse_factorial<T>(k);
-  return {bit_cast<VecBits<T>>(shifted) - bit_cast<VecBits<T>>(broadcast(C::kRound)), sum * (r * r) + r};
-}
-template <class T> FUSED_GAN_FUNCTION Vec<T> power_of_two(VecBits<T> n) {
-  return bit_cast<Vec<T>>((n + ExpConstants<T>::kBias) << ExpConstants<T>::kMantissa);
-}
-
-// 1 / (1 + e^-z). In two factors the power of two passes the largest exponent and ends in infinity, thus in 0.
-template <class T> FUSED_GAN_FUNCTION Vec<T> sigmoid_of(Vec<T> z) {
-  using C = ExpConstants<T>;
-  Vec<T> x = -z;
-  x = select<Vec<T>>(x < C::kLowest, broadcast(T(C::kLowest)), x);
-  x = select<Vec<T>>(x > C::kHighest, broadcast(T(C::kHighest)), x);
-  const ExpPieces<T> e = exp_pieces<T>(x);
-  const VecBits<T> half = e.n >> 1;
-  const Vec<T> power = (1 + e.tail) * power_of_two<T>(half) * power_of_two<T>(e.n - half);
-  return 1 / (1 + power);
-}
-
-// tanh of x = |z|, each branch as base - base · numerator / denominator, so that one division serves both:
-//     x < 0.9     x - x u / (u + c), u = x², c = 3 + u / (5 + u / (7 + …)), Lambert's continued fraction, evaluated
-//                 from its end as a fraction n / d; at most a quarter of x comes off, so its rounding hardly shows
-//     otherwise   1 - 2 / (e^2x + 1)
-template <class T> FUSED_GAN_FUNCTION Vec<T> tanh_of(Vec<T> z) {
-  constexpr T kOne = 22;  // from here on tanh is 1 in float and in double
-  const VecBits<T> sign = bit_cast<VecBits<T>>(z) & bit_cast<VecBits<T>>(-Vec<T>{});
-  Vec<T> x = bit_cast<Vec<T>>(bit_cast<VecBits<T>>(z) ^ sign);
-  x = select<Vec<T>>(x > kOne, broadcast(kOne), x);
-
-  const Vec<T> u = x * x;
-  constexpr int kLast = ExpConstants<T>::kLambertLast;
-  Vec<T> n = broadcast(T(kLast)), d = broadcast(T(1));
-#pragma GCC unroll 16
-  for (int k = kLast - 2; k >= 3; k -= 2) {
-    const Vec<T> next = T(k) * n + u * d;
-    d = n;
-    n = next;
-  }
-  const ExpPieces<T> e = exp_pieces<T>(x + x);
-  const Vec<T> power = power_of_two<T>(e.n);
-
-  const auto small = x < T(0.9);
-  const Vec<T> base = select<Vec<T>>(small, x, broadcast(T(1)));
-  const Vec<T> numerator = select<Vec<T>>(small, u * d, broadcast(T(2)));
-  const Vec<T> denominator = select<Vec<T>>(small, n + u * d, power * e.tail + (power + 1));
-  return bit_cast<Vec<T>>(bit_cast<VecBits<T>>(base - base * (numerator / denominator)) | sign);
 }
 
 // ---- sums down the rows ----

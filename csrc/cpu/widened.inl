@@ -26,24 +26,26 @@ void widen_transposed(const S* from, int64_t row, int64_t depth, int64_t columns
     }
 }
 
-// block[i][j], rows kWidenedColumns apart -> c[i][j] = act(block[i][j] + bias[j]).
+// block[i][j], rows kWidenedColumns apart -> z[i][j] = block[i][j] + bias[j], unless z is null, and c[i][j] = act(z).
 template <class S, class Act>
-FUSED_GAN_FUNCTION void round_rows(const float* block, const S* bias, Vec<float> slope, S* c, int64_t c_row,
+FUSED_GAN_FUNCTION void round_rows(const Act& act, const float* block, const S* bias, S* c, S* z, int64_t c_row,
                                    int64_t rows, int64_t columns) {
   constexpr int64_t kLanes = Lanes<float>::kCount;
   for (int64_t j = 0; j < columns; j += kLanes) {
     const int64_t count = at_most(kLanes, columns - j);
     const Vec<float> b = bias ? load_some(bias + j, count) : Vec<float>{};
     for (int64_t i = 0; i < rows; ++i) {
-      const Vec<float> z = load_as<Vec<float>>(block + i * kWidenedColumns + j);
-      store_some(c + i * c_row + j, Act::forward(bias ? z + b : z, slope), count);
+      const Vec<float> product = load_as<Vec<float>>(block + i * kWidenedColumns + j),
+                       sum = bias ? product + b : product;
+      if (z) store_some(z + i * c_row + j, sum, count);
+      store_some(c + i * c_row + j, act.forward(sum), count);
     }
   }
 }
 
 // block[i][j], rows kWidenedColumns apart -> c[j][i] = act(block[i][j] + bias[i]).
 template <class S, class Act>
-FUSED_GAN_FUNCTION void round_transposed(const float* block, const S* bias, Vec<float> slope, S* c, int64_t c_row,
+FUSED_GAN_FUNCTION void round_transposed(const Act& act, const float* block, const S* bias, S* c, int64_t c_row,
                                          int64_t rows, int64_t columns) {
   constexpr int64_t kLanes = Lanes<float>::kCount;
   for (int64_t i = 0; i < rows; i += kLanes) {
@@ -54,8 +56,8 @@ FUSED_GAN_FUNCTION void round_transposed(const float* block, const S* bias, Vec<
       for (int64_t n = 0; n < kLanes; ++n) {
         square[n] = Vec<float>{};
         if (n >= count) continue;
-        const Vec<float> z = load_as<Vec<float>>(block + (i + n) * kWidenedColumns + j);
-        square[n] = Act::forward(bias ? z + b[n] : z, slope);
+        const Vec<float> sum = load_as<Vec<float>>(block + (i + n) * kWidenedColumns + j);
+        square[n] = act.forward(bias ? sum + b[n] : sum);
       }
       transpose(square);
       for (int64_t n = 0; n < at_most(kLanes, columns - j); ++n) store_some(c + (j + n) * c_row + i, square[n], count);
@@ -81,8 +83,8 @@ void widened_product(Strided<S> a, Strided<S> b, WidenedResult<S> c, int64_t row
   float *panel = workspace, *group = panel + deepest * kWidenedColumns,
         *sums = group + kWidenedGroup * widened_row(deepest);
   const bool one_block = depth <= kDepthBlock;
-  const Vec<float> slope = broadcast(float(c.activation.slope));
-  Activations::visit(c.activation.index, [&](auto act) {
+  const Inlined<Identity, float> keeps(kIdentity);
+  with_activation<float>(c.activation, [&](const auto& act) {
     for (int64_t first = 0; first < rows; first += kWidenedRows)
       for (int64_t j = 0; j < columns; j += kWidenedColumns) {
         const int64_t last = at_most(rows, first + kWidenedRows), width = at_most(kWidenedColumns, columns - j);
@@ -104,12 +106,16 @@ void widened_product(Strided<S> a, Strided<S> b, WidenedResult<S> c, int64_t row
               column_block<float, kFetchesPanels>(wide, panel + n * deep, kWidth, block + n, kWidenedColumns, height,
                                                   at_most(kWidth, padded - n), deep, k > 0);
             if (k + kDepthBlock < depth) continue;
-            if (c.transposed)
-              round_transposed<S, decltype(act)>(block, c.bias ? c.bias + r : nullptr, slope, c.data + j * c.row + r,
-                                                 c.row, height, width);
-            else
-              round_rows<S, decltype(act)>(block, c.bias ? c.bias + j : nullptr, slope, c.data + r * c.row + j, c.row,
-                                           height, width);
+            if (!c.transposed) {
+              const int64_t at = r * c.row + j;
+              round_rows(act, block, c.bias ? c.bias + j : nullptr, c.data + at, c.z ? c.z + at : nullptr, c.row,
+                         height, width);
+              continue;
+            }
+            const S* bias = c.bias ? c.bias + r : nullptr;
+            const int64_t at = j * c.row + r;
+            if (c.z) round_transposed(keeps, block, bias, c.z + at, c.row, height, width);
+            round_transposed(act, block, bias, c.data + at, c.row, height, width);
           }
         }
       }

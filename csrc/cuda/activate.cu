@@ -1,4 +1,5 @@
-// z = act(z + bias) in place, on the memory as one flat run: 16 bytes per access whatever the number of columns.
+// y = act(z + bias), in place or not, on the memory as one flat run: 16 bytes per access whatever the number of
+// columns.
 #include <algorithm>
 
 #include "../activations.h"
@@ -8,20 +9,23 @@ namespace fused_gan::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kResidentBlocks = 6;  // of a multiprocessor at the same time; the kernel's registers allow them
-constexpr int kInFlight = 2;        // vectors that a thread has asked for before it needs the first
+// Blocks of a multiprocessor at the same time, which the kernels' registers allow, and vectors that a thread has asked
+// for before it needs the first.
+template <bool kInlined> constexpr int kResidentBlocks = kInlined ? 6 : 5;
+template <bool kInlined> constexpr int kVectorsInFlight = kInlined ? 2 : 1;
 
-// z (count), of which the first `head` elements lie before the first 16-byte boundary; bias (columns) or null.
-template <class T>
-__global__ void __launch_bounds__(kThreads, kResidentBlocks)
-    activate_kernel(T* __restrict__ z, const T* __restrict__ bias, int64_t count, int64_t columns, int head,
-                    int activation, Wide<T> slope) {
-  constexpr int kWidth = kVector<T>;
+// z, y (count), of which the first `head` elements lie before the first 16-byte boundary; bias (columns) or null. z may
+// be y: each thread writes only what it alone has read.
+template <class T, bool kInlined>
+__global__ void __launch_bounds__(kThreads, kResidentBlocks<kInlined>)
+    activate_kernel(const T* z, T* y, const T* __restrict__ bias, int64_t count, int64_t columns, int head,
+                    int activation, Parameters<Wide<T>> parameters) {
+  constexpr int kWidth = kVector<T>, kInFlight = kVectorsInFlight<kInlined>;
   const int64_t thread = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, threads = int64_t(gridDim.x) * blockDim.x;
   const int64_t vectors = (count - head) / kWidth;
 
   // Chosen once for all vectors of a thread: a choice for each element takes up to half as many instructions again.
-  Activations::visit(activation, [&](auto act) {
+  visit<kInlined>(activation, [&](auto act) {
     // What `pack` holds of z, from z[at] on, activated.
     const auto apply = [&]<int kCount>(Pack<T, kCount>& pack, int64_t at) {
       Wide<T> values[kCount];
@@ -35,7 +39,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks)
         }
       }
 #pragma unroll
-      for (int i = 0; i < kCount; ++i) values[i] = act.forward(values[i], slope);
+      for (int i = 0; i < kCount; ++i) values[i] = act.forward(values[i], parameters);
       pack.narrow(values);
     };
 
@@ -51,7 +55,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks)
         const int64_t vector = first + i * threads, at = head + vector * kWidth;
         if (vector >= vectors) continue;
         apply(packs[i], at);
-        packs[i].store(z + at);
+        packs[i].store(y + at);
       }
     }
 
@@ -60,28 +64,33 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks)
       const int64_t at = thread < head ? thread : thread + vectors * kWidth;
       auto pack = Pack<T, 1>::load(z + at);
       apply(pack, at);
-      pack.store(z + at);
+      pack.store(y + at);
     }
   });
+}
+
+template <class T, bool kInlined> cudaError_t launch(const ActivateArguments& a, cudaStream_t stream) {
+  const auto to_boundary = [](const void* data) { return -reinterpret_cast<uintptr_t>(data) % 16 / sizeof(T); };
+  if (to_boundary(a.z) != to_boundary(a.y)) return cudaErrorInvalidValue;
+  const int64_t count = a.rows * a.columns, head = std::min<int64_t>(count, to_boundary(a.z));
+  const int64_t vectors = (count - head) / kVector<T> + 1;
+  // Small work in small blocks, so that it reaches every multiprocessor; large work in as many as can be resident.
+  const int threads = vectors < int64_t(kThreads) * a.multiprocessors ? kThreads / 4 : kThreads;
+  const int64_t blocks =
+      std::min<int64_t>((vectors + threads - 1) / threads, int64_t(kResidentBlocks<kInlined>) * a.multiprocessors);
+  activate_kernel<T, kInlined><<<unsigned(blocks), threads, 0, stream>>>(
+      static_cast<const T*>(a.z), static_cast<T*>(a.y), static_cast<const T*>(a.bias), count, a.columns, int(head),
+      a.activation.index, a.activation.template parameters_in<Wide<T>>());
+  return cudaGetLastError();
 }
 
 }  // namespace
 
 cudaError_t activate(const ActivateArguments& a, cudaStream_t stream) {
-  const int64_t count = a.rows * a.columns;
-  if (count == 0) return cudaSuccess;
+  if (a.rows * a.columns == 0) return cudaSuccess;
   return with_storage(a.dtype, [&](auto storage) {
     using T = decltype(storage);
-    const int64_t to_boundary = -reinterpret_cast<uintptr_t>(a.z) % 16 / sizeof(T);
-    const int64_t head = std::min(count, to_boundary), vectors = (count - head) / kVector<T> + 1;
-    // Small work in small blocks, so that it reaches every multiprocessor; large work in as many as can be resident.
-    const int threads = vectors < int64_t(kThreads) * a.multiprocessors ? kThreads / 4 : kThreads;
-    const int64_t blocks =
-        std::min<int64_t>((vectors + threads - 1) / threads, int64_t(kResidentBlocks) * a.multiprocessors);
-    activate_kernel<T><<<unsigned(blocks), threads, 0, stream>>>(static_cast<T*>(a.z), static_cast<const T*>(a.bias),
-                                                                 count, a.columns, int(head), a.activation.index,
-                                                                 Wide<T>(a.activation.slope));
-    return cudaGetLastError();
+    return is_inlined(a.activation.index) ? launch<T, true>(a, stream) : launch<T, false>(a, stream);
   });
 }
 

@@ -20,33 +20,42 @@ at::Tensor weight_gradient(const at::Tensor& dz, const at::Tensor& x, cuda::Bran
   return gradient;
 }
 
-std::vector<at::Tensor> forward(const at::Tensor& input, const Chain& chain, size_t first) {
+ChainOutputs forward(const at::Tensor& input, const Chain& chain, const ChainKept& kept) {
   const cuda::Scope scope(input);
-  std::vector<at::Tensor> outputs;
+  ChainOutputs outputs(chain.depth());
   at::Tensor x = as_matrix(input);
   for (size_t i = 0; i < chain.depth(); ++i) {
     const at::Tensor& weight = chain.weights[i];
-    x = cuda::forward_layer(chain.activation(i), x, weight, chain.biases[i].value_or(at::Tensor()));
-    if (i < first) continue;
-    outputs.push_back(input.dim() == 2 ? x : x.view(C10_AS_INTARRAYREF_SLOW(with_last(input, weight.size(0)))));
+    const auto as_output = [&](const at::Tensor& rows) {
+      return input.dim() == 2 ? rows : rows.view(C10_AS_INTARRAYREF_SLOW(with_last(input, weight.size(0))));
+    };
+    const auto [y, z] = cuda::forward_layer(chain.activations[i], x, weight, chain.biases[i].value_or(at::Tensor()),
+                                            kept.preactivations[i]);
+    if (kept.outputs[i]) outputs.outputs[i] = as_output(y);
+    if (kept.preactivations[i]) outputs.preactivations[i] = as_output(z);
+    x = y;
   }
   return outputs;
 }
 
-ChainGradients backward(const at::Tensor& grad, const std::vector<at::Tensor>& outputs, const at::Tensor& input,
+ChainGradients backward(const at::Tensor& grad, const ChainOutputs& outputs, const at::Tensor& input,
                         const Chain& chain, const ChainWanted& wanted, Spent spent) {
   const cuda::Scope scope(grad);
   const size_t depth = chain.depth(), last = depth - 1;
   ChainGradients gradients{{}, std::vector<at::Tensor>(depth), std::vector<at::Tensor>(depth)};
+  const auto read_by_gradient = [&](size_t i) {
+    const Activation& activation = chain.activations[i];
+    return is_identity(activation) ? at::Tensor() : as_matrix(outputs.read_by(activation, i));
+  };
 
-  const at::Tensor y = chain.is_identity(last) ? at::Tensor() : as_matrix(outputs[last]);
   cuda::Branch branch(as_matrix(grad).size(0) <= kBranchRows);
-  cuda::LayerGradient gradient = cuda::gradient_layer(chain.activation(last), as_matrix(grad), y,
+  cuda::LayerGradient gradient = cuda::gradient_layer(chain.activations[last], as_matrix(grad), read_by_gradient(last),
                                                       wanted.below(last) || wanted.weights[last], wanted.biases[last]);
+  spend(outputs.preactivations[last], spent);
   for (size_t i = last;; --i) {
     gradients.biases[i] = gradient.bias;
     const at::Tensor dz = gradient.dz, &weight = chain.weights[i];
-    const at::Tensor x = as_matrix(i == 0 ? input : outputs[i - 1]);
+    const at::Tensor x = as_matrix(i == 0 ? input : outputs.outputs[i - 1]);
     if (!wanted.below(i)) {
       if (wanted.weights[i]) gradients.weights[i] = at::mm(dz.t(), x);
       break;
@@ -56,8 +65,11 @@ ChainGradients backward(const at::Tensor& grad, const std::vector<at::Tensor>& o
       gradients.input = at::mm(dz, weight).view(input.sizes());
       break;
     }
-    gradient = cuda::backward_layer(chain.activation(i - 1), dz, weight, x, wanted.biases[i - 1]);
-    if (!branch.reads()) spend(outputs[i - 1], spent);
+    gradient =
+        cuda::backward_layer(chain.activations[i - 1], dz, weight, read_by_gradient(i - 1), wanted.biases[i - 1]);
+    // The branch reads outputs; pre-activations are read by the main stream alone.
+    if (!branch.reads()) spend(outputs.outputs[i - 1], spent);
+    spend(outputs.preactivations[i - 1], spent);
   }
   branch.join();
   return gradients;

@@ -35,18 +35,19 @@ __global__ void __launch_bounds__(kThreads)
   float sum = 0;
   if (column < p.columns) {
     const float bias = kForward && p.bias ? Storage<T>::widen(static_cast<const T*>(p.bias)[column]) : 0.f;
-    Activations::visit(p.activation.index, [&](auto act) {
+    InlinedActivations::visit(p.activation.index, [&](auto act) {
+      const Parameters<float> parameters = p.activation.parameters();
       for (int64_t r = row + threadIdx.x / kLanes; r < end; r += kRowStep) {
         const int64_t place = r * p.columns + column;
         float value = partials.parts[place];
         for (int part = 1; part < splits; ++part) value += partials.parts[part * p.rows * p.columns + place];
         if constexpr (kForward) {
-          value = act.forward(value + bias, float(p.activation.slope));
+          value = act.forward(value + bias, parameters);
         } else {
-          float y = 0;
+          float x = 0;
           if constexpr (!std::is_same_v<decltype(act), Identity>)
-            y = Storage<T>::widen(static_cast<const T*>(p.below)[r * p.below_stride + column]);
-          sum += value = act.gradient(value, y, float(p.activation.slope));
+            x = Storage<T>::widen(static_cast<const T*>(p.below)[r * p.below_stride + column]);
+          sum += value = act.gradient(value, x, parameters);
         }
         static_cast<T*>(p.c)[place] = Storage<T>::narrow(value);
       }

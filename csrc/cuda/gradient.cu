@@ -1,4 +1,4 @@
-// dz = dy ⊙ act'(y) and the bias gradient, the column sums of dz, in one pass. Each block takes a strip of columns and
+// dz = dy ⊙ act' and the bias gradient, the column sums of dz, in one pass. Each block takes a strip of columns and
 // a chunk of rows (gradient_plan.h). Sums run in a fixed order: down a thread's rows, then over the block's threads by
 // halving, then over the chunks in a second small kernel where there are several. Blocks never talk to each other: no
 // atomics, no counters to reset, no fences, nothing that two streams or two graph replays could share.
@@ -14,7 +14,12 @@ namespace fused_gan::cuda {
 namespace {
 
 // Rows that a thread asks for before it needs the first: enough bytes on their way to hide memory's latency.
-template <class T, int kWidth> constexpr int kInFlight = kWidth * sizeof(T) >= 8 ? 2 : 4;
+// The activations that products do not have inside need their registers for arithmetic.
+template <class T, int kWidth, bool kInlined>
+constexpr int kInFlight = (kWidth * sizeof(T) >= 8 ? 2 : 4) / (kInlined ? 1 : 2);
+// In float64 their arithmetic would spill with as many blocks as all others.
+template <class T, bool kInlined>
+constexpr int kResidentBlocks = GradientPlan::kResidentBlocks - (std::is_same_v<T, double> && !kInlined);
 constexpr int kPartialLanes = 8, kPartialRows = GradientPlan::kThreads / kPartialLanes;
 
 // sum[i] over the threads of a block that share a lane. Complete in the block's first row, threads [0, 2^lane_bits).
@@ -31,52 +36,52 @@ template <int kWidth, class A> __device__ void sum_over_rows(A (&sum)[kWidth], i
   }
 }
 
-// dy, y (rows, columns); dz (rows, columns), contiguous, or null; bias_gradient (columns) or null;
+// dy, kept (rows, columns); dz (rows, columns), contiguous, or null; bias_gradient (columns) or null;
 // partial (chunks, columns), used where there are several chunks. kWidth > 1: columns side by side, all of it aligned.
-template <class T, int kWidth>
-__global__ void __launch_bounds__(GradientPlan::kThreads, GradientPlan::kResidentBlocks)
-    gradient_kernel(Matrix dy, Matrix y, T* dz, T* bias_gradient, Wide<T>* partial, int64_t rows, int64_t columns,
-                    int64_t chunk_rows, int lane_bits, int activation, Wide<T> slope) {
+template <class T, int kWidth, bool kInlined>
+__global__ void __launch_bounds__(GradientPlan::kThreads, kResidentBlocks<T, kInlined>)
+    gradient_kernel(Matrix dy, Matrix kept, T* dz, T* bias_gradient, Wide<T>* partial, int64_t rows, int64_t columns,
+                    int64_t chunk_rows, int lane_bits, int activation, Parameters<Wide<T>> parameters) {
   const int lane = threadIdx.x & ((1 << lane_bits) - 1), row_step = blockDim.x >> lane_bits;
   const int64_t column = ((int64_t(blockIdx.x) << lane_bits) + lane) * kWidth;
   const int64_t end = min((blockIdx.y + 1) * chunk_rows, rows);
   int64_t row = blockIdx.y * chunk_rows + (threadIdx.x >> lane_bits);
   // Where this thread reads and writes, and how far it is to its next row.
   const T* upper = static_cast<const T*>(dy.data) + row * dy.row_stride + column * dy.column_stride;
-  const T* output = static_cast<const T*>(y.data) + row * y.row_stride + column * y.column_stride;
+  const T* read = static_cast<const T*>(kept.data) + row * kept.row_stride + column * kept.column_stride;
   T* result = dz + row * columns + column;
-  const int64_t upper_step = row_step * dy.row_stride, output_step = row_step * y.row_stride;
+  const int64_t upper_step = row_step * dy.row_stride, read_step = row_step * kept.row_stride;
   const int64_t result_step = row_step * columns;
   Wide<T> sum[kWidth] = {};
 
   if (column < columns) {
-    Activations::visit(activation, [&](auto act) {
-      constexpr bool kReadsOutput = !std::is_same_v<decltype(act), Identity>;
-      constexpr int kRows = kInFlight<T, kWidth>;
+    visit<kInlined>(activation, [&](auto act) {
+      constexpr bool kReads = !std::is_same_v<decltype(act), Identity>;
+      constexpr int kRows = kInFlight<T, kWidth, kInlined>;
       for (; row < end; row += kRows * row_step) {
-        Pack<T, kWidth> up[kRows], out[kRows];
+        Pack<T, kWidth> up[kRows], from[kRows];
 #pragma unroll
         for (int k = 0; k < kRows; ++k) {
           if (row + k * row_step >= end) continue;
           up[k] = Pack<T, kWidth>::load(upper + k * upper_step);
-          if constexpr (kReadsOutput) out[k] = Pack<T, kWidth>::load(output + k * output_step);
+          if constexpr (kReads) from[k] = Pack<T, kWidth>::load(read + k * read_step);
         }
 #pragma unroll
         for (int k = 0; k < kRows; ++k) {
           if (row + k * row_step >= end) continue;
-          Wide<T> dy_k[kWidth], y_k[kWidth] = {};
+          Wide<T> dy_k[kWidth], x_k[kWidth] = {};
           up[k].widen(dy_k);
-          if constexpr (kReadsOutput) out[k].widen(y_k);
+          if constexpr (kReads) from[k].widen(x_k);
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
-            dy_k[i] = act.gradient(dy_k[i], y_k[i], slope);
+            dy_k[i] = act.gradient(dy_k[i], x_k[i], parameters);
             sum[i] += dy_k[i];
           }
           up[k].narrow(dy_k);
           if (dz) up[k].store(result + k * result_step);
         }
         upper += kRows * upper_step;
-        output += kRows * output_step;
+        read += kRows * read_step;
         result += kRows * result_step;
       }
     });
@@ -110,7 +115,7 @@ template <class T> bool is_vectorisable(const GradientArguments& a) {
   const auto fits = [&](const Matrix& m) {
     return is_aligned(m.data) && m.column_stride == 1 && (a.rows == 1 || m.row_stride % kVector<T> == 0);
   };
-  return a.columns % kVector<T> == 0 && fits(a.dy) && (!a.y.data || fits(a.y)) && is_aligned(a.dz);
+  return a.columns % kVector<T> == 0 && fits(a.dy) && (!a.kept.data || fits(a.kept)) && is_aligned(a.dz);
 }
 
 template <class T> GradientPlan plan_for(const GradientArguments& a) {
@@ -131,12 +136,16 @@ cudaError_t gradient(const GradientArguments& a, void* workspace, cudaStream_t s
   return with_storage(a.dtype, [&](auto storage) {
     using T = decltype(storage);
     const GradientPlan plan = plan_for<T>(a);
-    const auto kernel = is_vectorisable<T>(a) ? gradient_kernel<T, kVector<T>> : gradient_kernel<T, 1>;
+    const bool vectors = is_vectorisable<T>(a);
+    const auto kernel = is_inlined(a.activation.index)
+                            ? vectors ? gradient_kernel<T, kVector<T>, true> : gradient_kernel<T, 1, true>
+                        : vectors ? gradient_kernel<T, kVector<T>, false>
+                                  : gradient_kernel<T, 1, false>;
     auto* bias_gradient = static_cast<T*>(a.bias_gradient);
     auto* partial = static_cast<Wide<T>*>(workspace);
     kernel<<<dim3(unsigned(plan.strips), unsigned(plan.chunks)), plan.threads, 0, stream>>>(
-        a.dy, a.y, static_cast<T*>(a.dz), bias_gradient, partial, a.rows, a.columns, plan.chunk_rows, plan.lane_bits,
-        a.activation.index, Wide<T>(a.activation.slope));
+        a.dy, a.kept, static_cast<T*>(a.dz), bias_gradient, partial, a.rows, a.columns, plan.chunk_rows, plan.lane_bits,
+        a.activation.index, a.activation.template parameters_in<Wide<T>>());
     cudaError_t error = cudaGetLastError();
     if (error == cudaSuccess && bias_gradient && plan.chunks > 1) {
       const int64_t blocks = (a.columns + kPartialLanes - 1) / kPartialLanes;

@@ -89,20 +89,64 @@ void run(const ProductArguments& p, Choice choice, const at::Tensor& result) {
                facts(choice.kernel).name, result);
 }
 
-bool is_identity(Activation act) { return Activations::kNames[act.index] == std::string_view(Identity::kName); }
-
-// torch's product, then one kernel in place.
-at::Tensor forward_in_two(Activation act, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
-  const bool changes = !is_identity(act);
-  // A product in 16 bits has to take the bias along: rounded before it, it would lose what the bias cancels.
-  const bool bias_in_product = bias.defined() && (!changes || at::isReducedFloatingType(x.scalar_type()));
-  at::Tensor y = bias_in_product ? at::addmm(bias, x, weight.t()) : at::mm(x, weight.t());
-  if (!changes) return y;
-  const at::Tensor late_bias = bias_in_product ? at::Tensor() : bias;
-  const ActivateArguments arguments{
-      dtype_of(y), act, mutable_data(y), data(late_bias), y.size(0), y.size(1), current_device().multiprocessors};
+// y = act(z + bias), y may be z
+void run_activate(Activation act, const at::Tensor& z, const at::Tensor& bias, const at::Tensor& y) {
+  const ActivateArguments arguments{dtype_of(z), act,       data(z),   mutable_data(y),
+                                    data(bias),  z.size(0), z.size(1), current_device().multiprocessors};
   check_launch(activate(arguments, c10::cuda::getCurrentCUDAStream()), "activate", y);
+}
+
+// act(x weightᵀ + bias) by a product of ours; undefined where the library's is the choice. act: an inlined one.
+at::Tensor forward_in_one(Activation act, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  if (x.scalar_type() == at::kDouble) return {};
+  ProductArguments p{};
+  p.direction = Direction::kForward;
+  p.activation = act;
+  p.a = data(x);
+  p.b = data(weight);
+  p.a_stride = row_stride(x);
+  p.b_stride = row_stride(weight);
+  p.bias = data(bias);
+  p.rows = x.size(0);
+  p.columns = weight.size(0);
+  p.depth = x.size(1);
+  p.precision = precision_of(x.scalar_type(), p.rows, p.columns, p.depth);
+  const Choice choice = choose(p, has_dense_rows(x) && has_dense_rows(weight), !is_identity(act));
+  if (choice.kernel == Kernel::kLibrary) return {};
+  const at::Tensor y = at::empty({p.rows, p.columns}, x.options());
+  p.c = mutable_data(y);
+  p.multiprocessors = current_device().multiprocessors;
+  run(p, choice, y);
   return y;
+}
+
+// dz of the layer below by a product of ours; undefined where the library's is the choice. act: an inlined one.
+LayerGradient backward_in_one(Activation act, const at::Tensor& dz, const at::Tensor& weight, const at::Tensor& kept,
+                              bool bias_wanted) {
+  if (dz.scalar_type() == at::kDouble) return {};
+  ProductArguments p{};
+  p.direction = Direction::kBackward;
+  p.activation = act;
+  p.a = data(dz);
+  p.b = data(weight);
+  p.a_stride = row_stride(dz);
+  p.b_stride = row_stride(weight);
+  p.rows = dz.size(0);
+  p.columns = weight.size(1);
+  p.depth = dz.size(1);
+  p.below = data(kept);
+  p.below_stride = kept.defined() ? row_stride(kept) : p.columns;
+  p.precision = precision_of(dz.scalar_type(), p.rows, p.columns, p.depth);
+  const bool readable = has_dense_rows(dz) && has_dense_rows(weight) && (!kept.defined() || has_dense_rows(kept));
+  const Choice choice = choose(p, readable, !is_identity(act) || bias_wanted);
+  if (choice.kernel == Kernel::kLibrary) return {};
+  const LayerGradient gradient{at::empty({p.rows, p.columns}, dz.options()),
+                               bias_wanted ? at::empty({p.columns}, dz.options()) : at::Tensor()};
+  p.c = mutable_data(gradient.dz);
+  p.bias_gradient = mutable_data(gradient.bias);
+  p.multiprocessors = current_device().multiprocessors;
+  run(p, choice, gradient.dz);
+  return gradient;
 }
 
 }  // namespace
@@ -116,34 +160,30 @@ Precision float32_precision(int64_t rows, int64_t columns, int64_t depth) {
   return wanted == at::Float32Precision::TF32 ? Precision::kTf32 : Precision::kFloat32;
 }
 
-at::Tensor forward_layer(Activation act, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+LayerOutput forward_layer(Activation act, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                          bool keeps) {
   const at::Tensor dense_bias = bias.defined() ? bias.contiguous() : bias;
-  if (x.scalar_type() == at::kDouble) return forward_in_two(act, x, weight, dense_bias);
-  ProductArguments p{};
-  p.direction = Direction::kForward;
-  p.activation = act;
-  p.a = data(x);
-  p.b = data(weight);
-  p.a_stride = row_stride(x);
-  p.b_stride = row_stride(weight);
-  p.bias = data(dense_bias);
-  p.rows = x.size(0);
-  p.columns = weight.size(0);
-  p.depth = x.size(1);
-  p.precision = precision_of(x.scalar_type(), p.rows, p.columns, p.depth);
-  const Choice choice = choose(p, has_dense_rows(x) && has_dense_rows(weight), !is_identity(act));
-  if (choice.kernel == Kernel::kLibrary) return forward_in_two(act, x, weight, dense_bias);
-  const at::Tensor y = at::empty({p.rows, p.columns}, x.options());
-  p.c = mutable_data(y);
-  p.multiprocessors = current_device().multiprocessors;
-  run(p, choice, y);
-  return y;
+  // Whether a product of ours may have act inside. Otherwise it leaves z, with the bias in it.
+  const bool inside = is_inlined(act.index) && !keeps;
+  at::Tensor z = forward_in_one(inside ? act : kIdentity, x, weight, dense_bias), late_bias;
+  if (inside && z.defined()) return {z, {}};
+  const bool follows = keeps || !is_identity(act);  // a pointwise kernel, which can add the bias
+  if (!z.defined()) {
+    // A product in 16 bits has to take the bias along: rounded before it, it would lose what the bias cancels.
+    const bool takes_bias = !follows || keeps || at::isReducedFloatingType(x.scalar_type());
+    z = takes_bias && dense_bias.defined() ? at::addmm(dense_bias, x, weight.t()) : at::mm(x, weight.t());
+    if (!takes_bias) late_bias = dense_bias;
+  }
+  if (!follows) return {z, {}};
+  const at::Tensor y = keeps ? at::empty_like(z) : z;
+  run_activate(act, z, late_bias, y);
+  return {y, keeps ? z : at::Tensor()};
 }
 
-LayerGradient gradient_layer(Activation act, const at::Tensor& upper, const at::Tensor& output, bool dz_wanted,
+LayerGradient gradient_layer(Activation act, const at::Tensor& upper, const at::Tensor& kept, bool dz_wanted,
                              bool bias_wanted) {
   const bool changes = !is_identity(act);  // otherwise dz is dy
-  const at::Tensor dy = as_readable_matrix(upper), y = changes ? as_readable_matrix(output) : at::Tensor();
+  const at::Tensor dy = as_readable_matrix(upper), read = changes ? as_readable_matrix(kept) : at::Tensor();
   const int64_t rows = dy.size(0), columns = dy.size(1);
   LayerGradient gradient{changes && dz_wanted ? at::empty({rows, columns}, dy.options()) : at::Tensor(),
                          bias_wanted ? at::empty({columns}, dy.options()) : at::Tensor()};
@@ -151,7 +191,7 @@ LayerGradient gradient_layer(Activation act, const at::Tensor& upper, const at::
     const GradientArguments arguments{dtype_of(dy),
                                       act,
                                       matrix(dy),
-                                      matrix(y),
+                                      matrix(read),
                                       mutable_data(gradient.dz),
                                       mutable_data(gradient.bias),
                                       rows,
@@ -166,34 +206,14 @@ LayerGradient gradient_layer(Activation act, const at::Tensor& upper, const at::
   return gradient;
 }
 
-LayerGradient backward_layer(Activation act, const at::Tensor& dz, const at::Tensor& weight, const at::Tensor& y,
+LayerGradient backward_layer(Activation act, const at::Tensor& dz, const at::Tensor& weight, const at::Tensor& kept,
                              bool bias_wanted) {
-  const bool changes = !is_identity(act);
-  const auto in_two = [&] { return gradient_layer(act, at::mm(dz, weight), y, true, bias_wanted); };
-  if (dz.scalar_type() == at::kDouble) return in_two();
-  ProductArguments p{};
-  p.direction = Direction::kBackward;
-  p.activation = act;
-  p.a = data(dz);
-  p.b = data(weight);
-  p.a_stride = row_stride(dz);
-  p.b_stride = row_stride(weight);
-  p.below = data(y);
-  p.below_stride = row_stride(y);
-  p.rows = dz.size(0);
-  p.columns = weight.size(1);
-  p.depth = dz.size(1);
-  p.precision = precision_of(dz.scalar_type(), p.rows, p.columns, p.depth);
-  const bool readable = has_dense_rows(dz) && has_dense_rows(weight) && has_dense_rows(y);
-  const Choice choice = choose(p, readable, changes || bias_wanted);
-  if (choice.kernel == Kernel::kLibrary) return in_two();
-  const LayerGradient gradient{at::empty({p.rows, p.columns}, dz.options()),
-                               bias_wanted ? at::empty({p.columns}, dz.options()) : at::Tensor()};
-  p.c = mutable_data(gradient.dz);
-  p.bias_gradient = mutable_data(gradient.bias);
-  p.multiprocessors = current_device().multiprocessors;
-  run(p, choice, gradient.dz);
-  return gradient;
+  // Whether a product of ours may have act's gradient inside. Otherwise it leaves dy of the layer below.
+  const bool inside = is_inlined(act.index);
+  const LayerGradient product =
+      inside ? backward_in_one(act, dz, weight, kept, bias_wanted) : backward_in_one(kIdentity, dz, weight, {}, false);
+  if (inside && product.dz.defined()) return product;
+  return gradient_layer(act, product.dz.defined() ? product.dz : at::mm(dz, weight), kept, true, bias_wanted);
 }
 
 }  // namespace fused_gan::cuda

@@ -17,22 +17,30 @@ struct Scope {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast{c10::autocast_dispatch_keyset};
 };
 
-// x (rows, in), weight (out, in), bias (out) or undefined -> act(x weightᵀ + bias) (rows, out), contiguous
-at::Tensor forward_layer(Activation act, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
+// (rows, out), contiguous
+struct LayerOutput {
+  at::Tensor y;
+  at::Tensor z;  // undefined where not asked for
+};
+
+// x (rows, in), weight (out, in), bias (out) or undefined -> z = x weightᵀ + bias, if it is to be kept, and y = act(z)
+LayerOutput forward_layer(Activation act, const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                          bool keeps);
 
 struct LayerGradient {
   at::Tensor dz;    // (rows, features), contiguous
   at::Tensor bias;  // (features); undefined where not asked for
 };
 
-// The end of a chain. dy, y (rows, out) -> dz = dy ⊙ act'(y), left undefined unless asked for; identity reads no y, and
-// its dz is dy.
-LayerGradient gradient_layer(Activation act, const at::Tensor& dy, const at::Tensor& y, bool dz_wanted,
+// `kept` is what the activation's gradient reads, the layer's y or z; undefined for identity, which reads neither.
+
+// The end of a chain. dy, kept (rows, out) -> dz = dy ⊙ act', left undefined unless asked for; of identity dz is dy.
+LayerGradient gradient_layer(Activation act, const at::Tensor& dy, const at::Tensor& kept, bool dz_wanted,
                              bool bias_wanted);
 
-// From one layer to the one below. dz (rows, out), weight (out, in), y of the layer below (rows, in), act the layer
-// below's -> dz of the layer below (rows, in).
-LayerGradient backward_layer(Activation act, const at::Tensor& dz, const at::Tensor& weight, const at::Tensor& y,
+// From one layer to the one below. dz (rows, out), weight (out, in); act and kept (rows, in) of the layer below -> dz
+// of the layer below (rows, in).
+LayerGradient backward_layer(Activation act, const at::Tensor& dz, const at::Tensor& weight, const at::Tensor& kept,
                              bool bias_wanted);
 
 }  // namespace fused_gan::cuda

@@ -257,8 +257,8 @@ __global__ void __launch_bounds__(Shape::kThreads, Product<kPrecision, kDirectio
       const auto pack = Pack<T, kWidth>::load(static_cast<const T*>(p.bias) + at);
       pack.widen(bias);
     }
-    Activations::visit(p.activation.index, [&](auto act) {
-      const float slope = float(p.activation.slope);
+    InlinedActivations::visit(p.activation.index, [&](auto act) {
+      const Parameters<float> parameters = p.activation.parameters();
       for (int r = first_row; r < Shape::kRows && row + r < p.rows; r += kRowStep) {
         float values[kWidth];
 #pragma unroll
@@ -280,16 +280,16 @@ __global__ void __launch_bounds__(Shape::kThreads, Product<kPrecision, kDirectio
         }
         if constexpr (P::kForward) {
 #pragma unroll
-          for (int i = 0; i < kWidth; ++i) values[i] = act.forward(values[i] + bias[i], slope);
+          for (int i = 0; i < kWidth; ++i) values[i] = act.forward(values[i] + bias[i], parameters);
         } else {
-          float y[kWidth] = {};
+          float x[kWidth] = {};
           if constexpr (!std::is_same_v<decltype(act), Identity>) {
             const auto pack = Pack<T, kWidth>::load(static_cast<const T*>(p.below) + (row + r) * p.below_stride + at);
-            pack.widen(y);
+            pack.widen(x);
           }
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
-            values[i] = act.gradient(values[i], y[i], slope);
+            values[i] = act.gradient(values[i], x[i], parameters);
             column_sums[i] += values[i];
           }
         }

@@ -19,25 +19,26 @@ struct Matrix {
   int64_t row_stride, column_stride;  // in elements
 };
 
-// z = act(z + bias) in place.
+// y = act(z + bias).
 struct ActivateArguments {
   Dtype dtype;
   Activation activation;
-  void* z;           // (rows, columns), contiguous
+  const void* z;     // (rows, columns), contiguous
+  void* y;           // the same, as far before a 16-byte boundary; may be z, and must not overlap it otherwise
   const void* bias;  // (columns) or null
   int64_t rows, columns;
   int multiprocessors;  // of the device, to spread the work over
 };
 cudaError_t activate(const ActivateArguments&, cudaStream_t);
 
-// dz = dy ⊙ act'(y) and bias_gradient = column sums of dz, each only where its pointer is not null, in one pass over
-// dy and y. The sums are taken before dz is rounded to its dtype, in an order that sizes, strides, alignment and
-// `multiprocessors` decide: equal calls give equal bits.
+// dz = dy ⊙ act' and bias_gradient = column sums of dz, each only where its pointer is not null, in one pass over dy
+// and what the activation's gradient reads. The sums are taken before dz is rounded to its dtype, in an order that
+// sizes, strides, alignment and `multiprocessors` decide: equal calls give equal bits.
 struct GradientArguments {
   Dtype dtype;
   Activation activation;
   Matrix dy;            // (rows, columns)
-  Matrix y;             // (rows, columns); identity reads none
+  Matrix kept;          // (rows, columns): y or z, as the activation says; identity reads none
   void* dz;             // (rows, columns), contiguous, or null
   void* bias_gradient;  // (columns) or null
   int64_t rows, columns;

@@ -72,6 +72,7 @@ int64_t product_workspace(const ProductArguments& p, Choice choice) {
 }
 
 cudaError_t product(const ProductArguments& p, Choice choice, void* workspace, cudaStream_t stream) {
+  if (!is_inlined(p.activation.index)) return cudaErrorInvalidValue;
   if (p.rows == 0 || p.columns == 0) {
     // Nothing to multiply; a bias gradient over no rows is zero.
     if (p.direction == Direction::kForward || !p.bias_gradient || p.columns == 0) return cudaSuccess;

@@ -21,21 +21,31 @@ constexpr int kPrecisions = 4;
 
 enum class Direction {
   kForward,   // y = act(x Wᵀ + bias)
-  kBackward,  // dz_below = (dz W) ⊙ act'(y_below), and its column sums, the gradient of the bias below
+  kBackward,  // dz_below = (dz W) ⊙ act'_below, and its column sums, the gradient of the bias below
 };
 constexpr int kDirections = 2;
+
+// One of InlinedActivations, none of which takes more than one number. With room for two among their arguments ptxas
+// gives some product kernels a third more registers.
+struct ProductActivation {
+  int index;
+  double parameter;
+
+  constexpr ProductActivation(Activation of = kIdentity) : index(of.index), parameter(of.parameters.first) {}
+  FUSED_GAN_FUNCTION Parameters<float> parameters() const { return {float(parameter), 0}; }
+};
 
 // c (rows, columns) = epilogue(a (rows, depth) · b). Rows of a, b and below lie `_stride` elements apart, and their
 // elements side by side.
 struct ProductArguments {
   Precision precision;
   Direction direction;
-  Activation activation;  // backward: of the layer below
-  const void* a;          // x, or dz
-  const void* b;          // W: forward (columns, depth), backward (depth, columns)
+  ProductActivation activation;  // backward: of the layer below
+  const void* a;                 // x, or dz
+  const void* b;                 // W: forward (columns, depth), backward (depth, columns)
   int64_t a_stride, b_stride;
   const void* bias;   // forward: (columns) or null
-  const void* below;  // backward: y of the layer below (rows, columns); identity makes nothing of it
+  const void* below;  // backward: what that activation's gradient reads (rows, columns); null for identity
   int64_t below_stride;
   void* c;              // (rows, columns), contiguous
   void* bias_gradient;  // backward: (columns) or null

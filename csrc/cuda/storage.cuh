@@ -76,6 +76,14 @@ template <class T, int kWidth> class alignas(kWidth * sizeof(T)) Pack {
   }
 };
 
+// Calls f(Act{}) with an activation that the product kernels have inside, or with one that they have not. A kernel for
+// both would need the registers of the latter also for the former.
+template <bool kInlined, class F> __device__ __forceinline__ void visit(int activation, F&& f) {
+  Activations::visit(activation, [&](auto act) {
+    if constexpr (kInlined == is_inlined(Activations::index_of<decltype(act)>())) f(act);
+  });
+}
+
 // Calls f(T{}) with the storage type of `dtype`.
 template <class F> auto with_storage(Dtype dtype, F&& f) {
   switch (dtype) {

@@ -22,35 +22,43 @@ namespace fused_gan::cuda::wgmma {
 
 namespace fusion = cutlass::epilogue::fusion;
 
-// From the list of activations to what CUTLASS's visitor trees call: for scalars and for arrays of them.
+// ProductActivation, on the device.
+struct Act {
+  int index;
+  float parameter;
+};
+
+// From the list of inlined activations to what CUTLASS's visitor trees call: for scalars and for arrays of them.
 template <class T> struct ActivationForward {
-  using Arguments = ActivationIn<float>;
-  CUTLASS_HOST_DEVICE T operator()(T z, const Arguments& a) const { return Activations::forward(a.index, z, a.slope); }
+  using Arguments = Act;
+  CUTLASS_HOST_DEVICE T operator()(T z, const Arguments& a) const {
+    return InlinedActivations::forward(a.index, z, {a.parameter, 0});
+  }
 };
 template <class T, int kCount> struct ActivationForward<cutlass::Array<T, kCount>> {
-  using Arguments = ActivationIn<float>;
+  using Arguments = Act;
   using Array = cutlass::Array<T, kCount>;
   CUTLASS_HOST_DEVICE Array operator()(Array z, const Arguments& a) const {
-    Activations::visit(a.index, [&](auto act) {
+    InlinedActivations::visit(a.index, [&](auto act) {
       CUTLASS_PRAGMA_UNROLL
-      for (int i = 0; i < kCount; ++i) z[i] = act.forward(z[i], a.slope);
+      for (int i = 0; i < kCount; ++i) z[i] = act.forward(z[i], {a.parameter, 0});
     });
     return z;
   }
 };
 template <class T> struct ActivationGradient {
-  using Arguments = ActivationIn<float>;
-  CUTLASS_HOST_DEVICE T operator()(T dy, T y, const Arguments& a) const {
-    return Activations::gradient(a.index, dy, y, a.slope);
+  using Arguments = Act;
+  CUTLASS_HOST_DEVICE T operator()(T dy, T x, const Arguments& a) const {
+    return InlinedActivations::gradient(a.index, dy, x, {a.parameter, 0});
   }
 };
 template <class T, int kCount> struct ActivationGradient<cutlass::Array<T, kCount>> {
-  using Arguments = ActivationIn<float>;
+  using Arguments = Act;
   using Array = cutlass::Array<T, kCount>;
-  CUTLASS_HOST_DEVICE Array operator()(Array dy, const Array& y, const Arguments& a) const {
-    Activations::visit(a.index, [&](auto act) {
+  CUTLASS_HOST_DEVICE Array operator()(Array dy, const Array& x, const Arguments& a) const {
+    InlinedActivations::visit(a.index, [&](auto act) {
       CUTLASS_PRAGMA_UNROLL
-      for (int i = 0; i < kCount; ++i) dy[i] = act.gradient(dy[i], y[i], a.slope);
+      for (int i = 0; i < kCount; ++i) dy[i] = act.gradient(dy[i], x[i], {a.parameter, 0});
     });
     return dy;
   }
@@ -110,11 +118,12 @@ struct Gemm {
   using Kernel = cutlass::gemm::kernel::GemmUniversal<cute::Shape<int, int, int, int>, Mainloop, Epilogue>;
 
   static typename Tree::Arguments tree_arguments(const ProductArguments& p, const Partials& partials) {
-    const ActivationIn<float> act{p.activation.index, float(p.activation.slope)};
+    const Act act{p.activation.index, float(p.activation.parameter)};
     if constexpr (kForward) {
       return {{{}, {static_cast<const Element*>(p.bias)}, {}}, act};
     } else {
-      return {{{}, {static_cast<const Element*>(p.below), Element(0), {p.below_stride, {}, {}}}, act}, {partials.sums}};
+      return {{{}, {static_cast<const Element*>(p.below ? p.below : p.c), Element(0), {p.below_stride, {}, {}}}, act},
+              {partials.sums}};
     }
   }
 
@@ -132,7 +141,10 @@ struct Gemm {
         {tree_arguments(p, partials), nullptr, {}, static_cast<Element*>(p.c), {p.columns, {}, {}}},
         {device, p.multiprocessors}};
     if (!Kernel::can_implement(arguments)) return cudaErrorInvalidValue;
-    const auto params = Kernel::to_underlying_arguments(arguments, /*workspace=*/nullptr);
+    auto params = Kernel::to_underlying_arguments(arguments, /*workspace=*/nullptr);
+    // Then nothing is copied. Drivers before 12.6 refuse to describe a null pointer to the copy engine, so the address
+    // above is another one, which is never used.
+    if constexpr (!kForward) params.epilogue.thread.op_0.op_1.use_default = !p.below;
 
     constexpr int kSharedBytes = Kernel::SharedStorageSize;
     static std::atomic<uint64_t> allowed = 0;  // requested once per device, one bit for each

@@ -7,6 +7,10 @@ import math
 from fused_gan.base.errors import require
 from fused_gan.ops.activations import ACTIVATIONS
 
+# Activations whose outputs go down to -1 (elu and celu come as near to -1 as one likes). The lowest of the others' is
+# -0.31, of mish, and real images of -1 would be out of reach.
+_REACHES_MINUS_ONE = ("identity", "leaky_relu", "tanh", "hardtanh", "elu", "selu", "celu")
+
 
 def require_positive(config: object, *names: str) -> None:
     """Raise `UserError` unless each field is a positive integer."""
@@ -42,7 +46,7 @@ def require_slope(config: object) -> None:
 
 def range_of(output_activation: str) -> tuple[float, float]:
     """Return (low, high) of images that a network with this last activation makes; real images are scaled to it."""
-    return (0.0, 1.0) if output_activation in ("sigmoid", "relu") else (-1.0, 1.0)
+    return (-1.0, 1.0) if output_activation in _REACHES_MINUS_ONE else (0.0, 1.0)
 
 
 def _is_positive(value: object) -> bool:

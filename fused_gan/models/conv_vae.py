@@ -19,7 +19,7 @@ from fused_gan.models.checks import range_of, require_activations, require_posit
 from fused_gan.models.layers import CropTo, PadTo, doubling, halving, padded_size
 from fused_gan.models.vae import VAENetwork
 from fused_gan.nn import FusedSequential
-from fused_gan.ops.activations import ACTIVATIONS
+from fused_gan.ops.activations import make_module, values_of
 
 MULTIPLE = 8  # three layers, each of which doubles or halves
 
@@ -42,11 +42,12 @@ class ConvVAEConfig:
     """Channels at full resolution; the layers have this, twice and four times as many."""
 
     activation: str = "relu"
-    """After each hidden layer: identity, relu, leaky_relu, tanh or sigmoid."""
+    """After each hidden layer: identity, relu, leaky_relu, tanh, sigmoid, relu6, hardtanh, hardsigmoid, elu, selu,
+    celu, softplus, gelu, gelu_tanh, silu or mish."""
 
     output_activation: str = "sigmoid"
-    """After the decoder's last layer, from the same list. The data is scaled to its range: [0, 1] for sigmoid and relu,
-    [-1, 1] for the others."""
+    """After the decoder's last layer, from the same list. The data is scaled to its range: [-1, 1] for identity,
+    leaky_relu, tanh, hardtanh, elu, selu and celu, [0, 1] for the others, which do not reach -1."""
 
     negative_slope: float = 0.01
     """Slope of leaky_relu below zero, at least 0."""
@@ -78,7 +79,7 @@ class ConvVAEConfig:
         )
         decoder = FusedSequential(
             nn.Linear(self.z_dim, features),
-            ACTIVATIONS[kind].module(slope),
+            make_module(kind, values_of(kind, slope)),
             nn.Unflatten(1, (4 * wide, height, width)),
             *doubling(4 * wide, 2 * wide, kind, slope, normalised=False),
             *doubling(2 * wide, wide, kind, slope, normalised=False),

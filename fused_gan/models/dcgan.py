@@ -21,7 +21,7 @@ from fused_gan.base.field_types import settle
 from fused_gan.models.checks import range_of, require_activations, require_positive, require_slope
 from fused_gan.models.layers import CropTo, PadTo, doubling, halving, padded_size
 from fused_gan.nn import FusedSequential
-from fused_gan.ops.activations import ACTIVATIONS
+from fused_gan.ops.activations import make_module, values_of
 
 MULTIPLE = 8  # three layers, each of which doubles or halves
 
@@ -44,14 +44,15 @@ class DCGANConfig:
     """Channels at full resolution; the layers have this, twice and four times as many."""
 
     activation: str = "relu"
-    """After each hidden layer of the generator: identity, relu, leaky_relu, tanh or sigmoid."""
+    """After each hidden layer of the generator: identity, relu, leaky_relu, tanh, sigmoid, relu6, hardtanh,
+    hardsigmoid, elu, selu, celu, softplus, gelu, gelu_tanh, silu or mish."""
 
     discriminator_activation: str = "leaky_relu"
     """After each hidden layer of the discriminator, from the same list."""
 
     output_activation: str = "tanh"
-    """After the generator's last layer, from the same list. The data is scaled to its range: [0, 1] for sigmoid and
-    relu, [-1, 1] for the others."""
+    """After the generator's last layer, from the same list. The data is scaled to its range: [-1, 1] for identity,
+    leaky_relu, tanh, hardtanh, elu, selu and celu, [0, 1] for the others, which do not reach -1."""
 
     negative_slope: float = 0.2
     """Slope of leaky_relu below zero, at least 0."""
@@ -127,7 +128,7 @@ class DCGANConfig:
 
 
 def _normalised(channels: int, activation: str, slope: float) -> list[nn.Module]:
-    return [nn.BatchNorm2d(channels), ACTIVATIONS[activation].module(slope)]
+    return [nn.BatchNorm2d(channels), make_module(activation, values_of(activation, slope))]
 
 
 def _initialised(network: nn.Module, deviation: float) -> nn.Module:

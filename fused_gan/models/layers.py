@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fused_gan.ops.activations import ACTIVATIONS
+from fused_gan.ops.activations import make_module, values_of
 
 
 def halving(inputs: int, outputs: int, activation: str, slope: float, normalised: bool) -> Iterator[nn.Module]:
@@ -16,7 +16,7 @@ def halving(inputs: int, outputs: int, activation: str, slope: float, normalised
     yield nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not normalised)  # BatchNorm would subtract a bias
     if normalised:
         yield nn.BatchNorm2d(outputs)
-    yield ACTIVATIONS[activation].module(slope)
+    yield make_module(activation, values_of(activation, slope))
 
 
 def doubling(inputs: int, outputs: int, activation: str, slope: float, normalised: bool) -> Iterator[nn.Module]:
@@ -24,7 +24,7 @@ def doubling(inputs: int, outputs: int, activation: str, slope: float, normalise
     yield nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=not normalised)
     if normalised:
         yield nn.BatchNorm2d(outputs)
-    yield ACTIVATIONS[activation].module(slope)
+    yield make_module(activation, values_of(activation, slope))
 
 
 class PadTo(nn.Module):

@@ -39,15 +39,16 @@ class MLPGANConfig:
     """Hidden layers of the discriminator, from the image to the logit."""
 
     activation: str = "leaky_relu"
-    """After each hidden layer of the generator: identity, relu, leaky_relu, tanh or sigmoid."""
+    """After each hidden layer of the generator: identity, relu, leaky_relu, tanh, sigmoid, relu6, hardtanh,
+    hardsigmoid, elu, selu, celu, softplus, gelu, gelu_tanh, silu or mish."""
 
     discriminator_activation: str = "leaky_relu"
     """After each hidden layer of the discriminator, from the same list. A leaky one leaves no unit without a gradient,
     and all that the generator learns comes through the discriminator's gradient."""
 
     output_activation: str = "tanh"
-    """After the generator's last layer, from the same list. The data is scaled to its range: [0, 1] for sigmoid and
-    relu, [-1, 1] for the others."""
+    """After the generator's last layer, from the same list. The data is scaled to its range: [-1, 1] for identity,
+    leaky_relu, tanh, hardtanh, elu, selu and celu, [0, 1] for the others, which do not reach -1."""
 
     negative_slope: float = 0.2
     """Slope of leaky_relu below zero, at least 0."""

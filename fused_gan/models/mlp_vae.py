@@ -37,11 +37,12 @@ class MLPVAEConfig:
     """Hidden layers of the encoder, from the image to the latent; the decoder has them the other way round."""
 
     activation: str = "relu"
-    """After each hidden layer: identity, relu, leaky_relu, tanh or sigmoid."""
+    """After each hidden layer: identity, relu, leaky_relu, tanh, sigmoid, relu6, hardtanh, hardsigmoid, elu, selu,
+    celu, softplus, gelu, gelu_tanh, silu or mish."""
 
     output_activation: str = "sigmoid"
-    """After the decoder's last layer, from the same list. The data is scaled to its range: [0, 1] for sigmoid and relu,
-    [-1, 1] for the others."""
+    """After the decoder's last layer, from the same list. The data is scaled to its range: [-1, 1] for identity,
+    leaky_relu, tanh, hardtanh, elu, selu and celu, [0, 1] for the others, which do not reach -1."""
 
     negative_slope: float = 0.01
     """Slope of leaky_relu below zero, at least 0."""

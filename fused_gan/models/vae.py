@@ -12,7 +12,7 @@ from fused_gan.base.seeds import stream_seed
 from fused_gan.base.torch_state import measuring
 from fused_gan.models.inference import evaluating
 from fused_gan.models.losses import bernoulli_nll, gaussian_nll, iwae_bound, kl_to_standard_normal
-from fused_gan.ops.activations import ACTIVATIONS
+from fused_gan.ops.activations import make_module, values_of
 
 
 class VAENetwork(nn.Module):
@@ -33,7 +33,7 @@ class VAENetwork(nn.Module):
         self.encoder = encoder
         self.decoder = decoder
         self.output_activation = output_activation
-        self.output = ACTIVATIONS[output_activation].module(negative_slope)
+        self.output = make_module(output_activation, values_of(output_activation, negative_slope))
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return μ and log σ² of q(z | x), each (B, z_dim), of images (B, C, H, W)."""

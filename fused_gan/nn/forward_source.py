@@ -15,18 +15,13 @@ from collections.abc import Callable, Iterator
 from types import BuiltinFunctionType, CellType, CodeType, FunctionType
 from typing import Any, NamedTuple, TypeVar
 
-import torch
 from torch import nn
-from torch.nn import functional as F
 
-from fused_gan.nn.layers import ACTIVATION_MODULES, is_slope, obstacle
+from fused_gan.nn.layers import obstacle
 from fused_gan.nn.sequential import is_watched
-from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
+from fused_gan.ops.activations import ACTIVATION_FUNCTIONS, Found, flattened, read_call, read_module
 from fused_gan.ops.functional import call_linear_act, is_supported
 
-ACTIVATION_FUNCTIONS: dict[Any, str] = {
-    getattr(home, name): name for name in ACTIVATIONS for home in (torch, F) if hasattr(home, name)
-}
 _CALL = "_fused_gan_call"  # the name under which a rewritten forward finds `call`
 _FUTURE = functools.reduce(
     int.__or__, (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
@@ -54,9 +49,9 @@ class Rewritten(NamedTuple):
 def call(activation: Any, linear: Any, input: Any, *args: Any, **kwargs: Any) -> Any:
     """Return ``activation(linear(input), *args, **kwargs)``, by one operator where the result is the same."""
     if type(linear) is nn.Linear and not is_watched() and is_supported(input) and obstacle(linear) is None:
-        name, slope = _name_and_slope(activation, args, kwargs)
-        if name != "identity":
-            return call_linear_act(input, linear.weight, linear.bias, name, slope)
+        found = _found(activation, args, kwargs)
+        if found is not None and found.activation != "identity":
+            return call_linear_act(input, linear.weight, linear.bias, found.activation, flattened([found]))
     return activation(linear(input), *args, **kwargs)
 
 
@@ -175,22 +170,20 @@ def _activation_call(outer: ast.Call, inner: Any) -> ActivationCall:
     return ActivationCall(outer.lineno, ast.unparse(outer.func), ast.unparse(inner.func))
 
 
-def _name_and_slope(activation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, float]:
-    """Return the operator's name for an activation, and the slope; "identity" where the operator has no name for it."""
-    slope: Any = 0.0
+def _found(activation: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Found | None:
+    """Return the activation that a call is, of a module or of a function; None where it has to be called itself."""
     if isinstance(activation, nn.Module):
         if args or kwargs or obstacle(activation) is not None:
-            return "identity", 0.0
-        return ACTIVATION_MODULES[type(activation)], vars(activation).get("negative_slope", 0.0)
-    if not isinstance(activation, (FunctionType, BuiltinFunctionType)):
-        return "identity", 0.0
-    name = ACTIVATION_FUNCTIONS.get(activation, "identity")
-    names = ("negative_slope", "inplace") if name == "leaky_relu" else ("inplace",)
-    given = dict(zip(names, args, strict=False)) | kwargs
-    if len(args) > len(names) or not given.keys() <= set(names):
-        return "identity", 0.0
-    slope = given.get("negative_slope", DEFAULT_NEGATIVE_SLOPE)
-    return (name, slope) if is_slope(slope) else ("identity", 0.0)
+            return None
+        found = read_module(activation)
+    elif isinstance(activation, (FunctionType, BuiltinFunctionType)):
+        read = read_call(activation, args, kwargs)
+        if read is None:
+            return None
+        found = read
+    else:
+        return None
+    return found if isinstance(found, Found) else None
 
 
 def _methods(node: ast.ClassDef, original: CodeType) -> Iterator[ast.FunctionDef]:

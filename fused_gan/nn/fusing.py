@@ -18,11 +18,11 @@ from typing import Any, Generic, NamedTuple
 from torch import nn
 
 from fused_gan.nn import forward_source
-from fused_gan.nn.forward_source import ACTIVATION_FUNCTIONS
-from fused_gan.nn.layers import ACTIVATION_MODULES, obstacle
+from fused_gan.nn.layers import obstacle
 from fused_gan.nn.linear import FusedLinear
 from fused_gan.nn.mlp import FusedMLP
 from fused_gan.nn.sequential import RECIPE, FusedSequential, LayerChain, Recipe, runs_children_in_order
+from fused_gan.ops.activations import ACTIVATION_FUNCTIONS, ACTIVATION_MODULES
 
 ORIGIN = "_fused_gan_origin"  # the attribute of a fused class that holds its `Origin`
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import NamedTuple
 
 from torch import nn
 from torch.nn.utils import parametrize
 
 from fused_gan.nn.linear import FusedLinear
-from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE
+from fused_gan.ops.activations import (
+    ACTIVATION_MODULES,
+    ACTIVATIONS,
+    Fault,
+    Found,
+    fault,
+    read_module,
+    values_of,
+)
 from fused_gan.ops.functional import PLAIN, is_plain
-
-# The classes of the modules that are fused, and the activation of each. Only `negative_slope` and `inplace` are read.
-ACTIVATION_MODULES = {type(row.module(DEFAULT_NEGATIVE_SLOPE)): name for name, row in ACTIVATIONS.items()}
 
 LINEARS = (nn.Linear, FusedLinear)
 
@@ -34,7 +38,7 @@ class Layer(NamedTuple):
 
     linear: nn.Module
     activation: str
-    negative_slope: float
+    parameters: tuple[float, ...]  # of the activation, in the order of its row in `ACTIVATIONS`
     module: nn.Module | None  # of the activation; None for a FusedLinear, and where no activation follows
     modules: list[nn.Module]  # all modules that the layer replaces, those that do nothing included
 
@@ -43,13 +47,45 @@ def obstacle(module: nn.Module) -> str | None:
     """Return why a Linear or an activation has to be called itself; None where it can be fused."""
     kind = type(module)
     if kind in LINEARS:
+        found = of_linear(module)
+        if isinstance(found, Fault):
+            return _reason(found)
         return _obstacle_of_calls(module) or _obstacle_of_parameters(module)
     if kind not in ACTIVATION_MODULES:
         wanted = "nn.Linear itself" if isinstance(module, LINEARS) else "among the activations that can be fused"
         return f"{kind.__name__} is not {wanted}"
-    if not is_slope(slope := vars(module).get("negative_slope", 0.0)):
-        return f"its negative_slope is {slope}: a number ≥ 0 is needed"
-    return _obstacle_of_calls(module)
+    found = read_module(module)
+    return _reason(found) if isinstance(found, Fault) else _obstacle_of_calls(module)
+
+
+def of_linear(linear: nn.Module) -> Found | Fault:
+    """Return the activation that a Linear itself applies, "identity" for an ``nn.Linear``, or what is wrong with it."""
+    if type(linear) is not FusedLinear:
+        return Found("identity", ())
+    name = linear.activation
+    if name not in ACTIVATIONS:
+        return Fault("activation", "a known name", name)
+    values = values_of(name, linear.negative_slope, vars(linear))
+    return fault(name, values) or Found(name, values)
+
+
+def watched_attributes(module: nn.Module) -> tuple[str, ...]:
+    """Return the attributes of a module, there or not, that decide what its layer computes, or whether it is fused."""
+    kind = type(module)
+    if kind is FusedLinear:
+        known = ACTIVATIONS.get(vars(module)["activation"])
+        return ("activation", *(known.parameters if known else ()))
+    names = ["training"] if kind is nn.Dropout else []
+    if "inplace" in vars(module):  # of any module: it may overwrite what a layer before it keeps
+        names.append("inplace")
+    for activation in ACTIVATION_MODULES.get(kind, ())[:1]:  # rows of one class have the same names
+        row = ACTIVATIONS[activation]
+        names += [*row.parameters, *row.fixed, *row.constants]
+    return tuple(names)
+
+
+def _reason(found: Fault) -> str:
+    return f"its {found.parameter} is {found.got!r}: {found.expected} is needed"
 
 
 def _obstacle_of_parameters(linear: nn.Module) -> str | None:
@@ -72,11 +108,6 @@ def _obstacle_of_parameters(linear: nn.Module) -> str | None:
 
 def _obstacle_of_calls(module: nn.Module) -> str | None:
     return "it has hooks, or a forward of its own" if is_customised(module) else None
-
-
-def is_slope(slope: object) -> bool:
-    """Whether the operators accept this negative_slope."""
-    return type(slope) in (float, int) and 0 <= slope < inf  # type: ignore[operator]
 
 
 def is_customised(module: nn.Module) -> bool:
@@ -108,36 +139,46 @@ def group_layers(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Modu
     for module in modules:
         last = items[-1] if items else None
         if isinstance(module, LINEARS) and obstacle(module) is None:
-            own = vars(module)
-            items.append(
-                Layer(module, own.get("activation", "identity"), own.get("negative_slope", 0.0), None, [module])
-            )
+            items.append(_layer(module, of_linear(module), None, [module]))
         elif isinstance(last, Layer) and does_nothing(module):
             last.modules.append(module)
         elif isinstance(last, Layer) and last.activation == "identity" and obstacle(module) is None:
-            name, slope = ACTIVATION_MODULES[type(module)], vars(module).get("negative_slope", 0.0)
-            items[-1] = Layer(last.linear, name, slope, module, [*last.modules, module])
+            items[-1] = _layer(last.linear, read_module(module), module, [*last.modules, module])
         else:
             items.append(module)
     return _split_leaky_relus(items, hooked)
 
 
+def _layer(linear: nn.Module, found: Found | Fault, module: nn.Module | None, modules: list[nn.Module]) -> Layer:
+    assert isinstance(found, Found)  # nothing is in the way, as `obstacle` has said
+    return Layer(linear, *found, module, modules)
+
+
+def keeps_output(layer: Layer) -> bool:
+    """Whether a fused layer keeps its output for the gradient where PyTorch's activation keeps its input.
+
+    The operators read the gradient of relu, tanh and sigmoid from the output as PyTorch does, and that of the others
+    from the pre-activation as PyTorch does, so nobody can overwrite it. leaky_relu is the exception: with a slope of at
+    least 0, the sign of its output is the sign of its input, and the operators keep the output alone.
+    """
+    return layer.activation == "leaky_relu" and layer.parameters[0] >= 0
+
+
 def _split_leaky_relus(items: list[Layer | nn.Module], hooked: bool) -> list[Layer | nn.Module]:
     """Return the items with each leaky_relu apart from its layer where a later module may overwrite its output.
 
-    A fused leaky_relu keeps its output for the gradient, PyTorch's keeps the input. (The other activations of PyTorch
-    keep their output too.)
+    See `keeps_output` for why this concerns leaky_relu alone.
     """
     found: list[Layer | nn.Module] = []
     for index, item in enumerate(items):
-        if isinstance(item, Layer) and item.activation == "leaky_relu" and item.module is not None:
+        if isinstance(item, Layer) and keeps_output(item) and item.module is not None:
             behind = behind_leaky_relu(items, index)
             # What follows a container that is called by itself may work in place. (Without hooks, the Sequential around
             # the container runs the container's children as its own.)
             leaves_the_container = index + 1 + len(behind) == len(items) and all(map(is_view, behind))
             if may_overwrite(behind) or (hooked and leaves_the_container):
                 place = item.modules.index(item.module)
-                found += [Layer(item.linear, "identity", 0.0, None, item.modules[:place]), *item.modules[place:]]
+                found += [Layer(item.linear, "identity", (), None, item.modules[:place]), *item.modules[place:]]
                 continue
         found.append(item)
     return found

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fused_gan.ops import linear_act
-from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE, find_activation, require_slope
+from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, check_parameters, find_activation
 
 
 class FusedLinear(nn.Module):
@@ -18,22 +18,27 @@ class FusedLinear(nn.Module):
 
     Args:
         in_features, out_features, bias, device, dtype: as for ``nn.Linear``.
-        activation: "identity", "relu", "leaky_relu", "tanh" or "sigmoid".
-        negative_slope: of leaky_relu, at least 0.
+        activation: a name in `fused_gan.ops.activations.ACTIVATIONS`, such as "relu", "gelu" or "softplus".
+        negative_slope: of leaky_relu, any finite number; ignored by the others.
+        **parameters: the other parameters of the activation, as for `fused_gan.linear_act`.
 
     Attributes:
         weight: the parameter (out_features, in_features).
         bias: the parameter (out_features,), or None.
+        activation, negative_slope: as given; they may be changed.
+        min_val, max_val, alpha, beta, threshold: those that the activation has; they may be changed.
 
     Shape:
         ``(..., in_features)`` to ``(..., out_features)``.
 
     Raises:
-        ValueError: the activation is unknown or the slope negative.
+        ValueError: the activation is unknown, does not have a parameter that is given, or a parameter is wrong.
+        TypeError: a keyword is unknown.
     """
 
     weight: Tensor
     bias: Tensor | None
+    negative_slope: float
 
     def __init__(
         self,
@@ -44,16 +49,18 @@ class FusedLinear(nn.Module):
         negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        **parameters: float,
     ) -> None:
         super().__init__()
-        find_activation(activation)
-        require_slope(negative_slope)
+        row = find_activation(activation)
+        check_parameters([activation], negative_slope, parameters)
         self.in_features, self.out_features = in_features, out_features
         self.weight = nn.Parameter(torch.empty(out_features, in_features, device=device, dtype=dtype))
         added = nn.Parameter(torch.empty(out_features, device=device, dtype=dtype)) if bias else None
         self.register_parameter("bias", added)
         self.activation = activation
-        self.negative_slope = negative_slope
+        for name, value in {**row.parameters, **parameters, "negative_slope": negative_slope}.items():
+            setattr(self, name, value)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -61,9 +68,14 @@ class FusedLinear(nn.Module):
         nn.Linear.reset_parameters(self)  # type: ignore[arg-type]  # it reads the two parameters alone
 
     def forward(self, input: Tensor) -> Tensor:
-        return linear_act(input, self.weight, self.bias, self.activation, self.negative_slope)
+        own = vars(self)
+        names = find_activation(self.activation).parameters
+        # A layer whose activation was changed may lack some; it has torch's defaults then.
+        given = {name: own[name] for name in names if name in own and name != "negative_slope"}
+        return linear_act(input, self.weight, self.bias, self.activation, self.negative_slope, **given)
 
     def extra_repr(self) -> str:
-        slope = f", negative_slope={self.negative_slope}" if self.activation == "leaky_relu" else ""
         sizes = f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
-        return f"{sizes}, activation={self.activation!r}{slope}"
+        names = ACTIVATIONS[self.activation].parameters if self.activation in ACTIVATIONS else ()
+        values = "".join(f", {name}={vars(self)[name]}" for name in names if name in vars(self))
+        return f"{sizes}, activation={self.activation!r}{values}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, overload
 
@@ -11,7 +11,14 @@ import torch
 from torch import nn
 
 from fused_gan.nn.sequential import FusedSequential
-from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, find_activation, require_slope
+from fused_gan.ops.activations import (
+    DEFAULT_NEGATIVE_SLOPE,
+    NONE_GIVEN,
+    check_parameters,
+    find_activation,
+    make_module,
+    values_of,
+)
 
 
 class FusedMLP(FusedSequential):
@@ -23,16 +30,18 @@ class FusedMLP(FusedSequential):
 
     Args:
         widths: features of the input, of each hidden layer, and of the output: at least two numbers.
-        activation: after each layer but the last: "identity", "relu", "leaky_relu", "tanh" or "sigmoid".
+        activation: after each layer but the last, a name in `fused_gan.ops.activations.ACTIVATIONS`.
         output_activation: after the last layer.
-        negative_slope: of every leaky_relu, at least 0.
+        negative_slope: of every leaky_relu, any finite number.
         bias, device, dtype: of every layer, as for ``nn.Linear``.
+        **parameters: as for `fused_gan.linear_act`, of every activation that has them.
 
     Shape:
         ``(..., widths[0])`` to ``(..., widths[-1])``.
 
     Raises:
-        ValueError: fewer than two widths, an unknown activation, or a negative slope.
+        ValueError: fewer than two widths, an unknown activation, a wrong parameter, or one that neither activation has.
+        TypeError: a keyword is unknown.
     """
 
     def __init__(
@@ -44,13 +53,14 @@ class FusedMLP(FusedSequential):
         bias: bool = True,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        **parameters: float,
     ) -> None:
         find_activation(activation)  # with two widths no layer has it
         find_activation(output_activation, "output_activation")
-        require_slope(negative_slope)
+        check_parameters([activation, output_activation], negative_slope, parameters)
         if not isinstance(widths, Sequence) or len(widths) < 2:
             raise ValueError(f"widths: expected at least two numbers (input and output), got {widths!r}")
-        super().__init__(*dense(widths, activation, output_activation, negative_slope, bias, device, dtype))
+        super().__init__(*dense(widths, activation, output_activation, negative_slope, bias, device, dtype, parameters))
 
     @overload
     def __getitem__(self, idx: slice) -> FusedSequential: ...
@@ -82,15 +92,19 @@ def dense(
     bias: bool = True,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    parameters: Mapping[str, float] = NONE_GIVEN,
 ) -> Iterator[nn.Module]:
-    """Yield the children of a `FusedMLP`: a Linear between each two `widths`, and the activation after each of them."""
+    """Yield the children of a `FusedMLP`: a Linear between each two `widths`, and the activation after each of them.
+
+    Args and errors as for `FusedMLP`, which checks them; `parameters` by name.
+    """
     last = len(widths) - 2
     for index, (inputs, outputs) in enumerate(pairwise(widths)):
         yield nn.Linear(inputs, outputs, bias, device, dtype)
         if index < last:
-            yield ACTIVATIONS[activation].module(negative_slope)
+            yield make_module(activation, values_of(activation, negative_slope, parameters))
         elif output_activation != "identity":
-            yield ACTIVATIONS[output_activation].module(negative_slope)
+            yield make_module(output_activation, values_of(output_activation, negative_slope, parameters))
 
 
 def _is_numbered(name: str, prefix: str) -> bool:

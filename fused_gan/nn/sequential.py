@@ -15,16 +15,17 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from fused_gan.nn.layers import (
-    ACTIVATION_MODULES,
     LINEARS,
     Layer,
     behind_leaky_relu,
     group_layers,
     is_customised,
     is_view,
+    keeps_output,
     may_overwrite,
+    watched_attributes,
 )
-from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE
+from fused_gan.ops.activations import ACTIVATION_MODULES, flattened
 from fused_gan.ops.functional import PLAIN, call_linear_act, call_mlp, is_intercepted, is_recorded, is_supported
 
 RECIPE = "_fused_gan_recipe"  # the attribute for a container's recipe, whose derivation takes longer than a small layer
@@ -59,9 +60,7 @@ class LayerChain:
         self.linears = [layer.linear for layer in layers]
         self.names = [layer.activation for layer in layers]
         self.modules = [module for layer in layers for module in layer.modules]
-        self.negative_slope = next(
-            (layer.negative_slope for layer in layers if layer.activation == "leaky_relu"), DEFAULT_NEGATIVE_SLOPE
-        )
+        self.parameters = flattened((layer.activation, layer.parameters) for layer in layers)
         self.fused = any(name != "identity" for name in self.names)  # PyTorch runs products without activations
 
     def __call__(self, input: Any) -> Any:
@@ -72,8 +71,8 @@ class LayerChain:
         weights: list[Any] = [linear._parameters["weight"] for linear in self.linears]
         biases = [linear._parameters["bias"] for linear in self.linears]
         if len(weights) == 1:
-            return call_linear_act(input, weights[0], biases[0], self.names[0], self.negative_slope)
-        return call_mlp(input, weights, biases, self.names, self.negative_slope)
+            return call_linear_act(input, weights[0], biases[0], self.names[0], self.parameters)
+        return call_mlp(input, weights, biases, self.names, self.parameters)
 
 
 Steps = list["LayerChain | nn.Module"]
@@ -100,10 +99,9 @@ class Recipe:
         self.plain = [vars(module) for module in read if not is_customised(module)]
         self.customised = [module for module in read if is_customised(module)]
         self.attributes = [
-            (vars(module), name, vars(module)[name])
+            (vars(module), name, vars(module).get(name))
             for module in self.leaves
-            for name in ("activation", "negative_slope", "inplace", *["training"] * (type(module) is nn.Dropout))
-            if name in vars(module)
+            for name in watched_attributes(module)
         ]
         self.linears = [(module, _parameters(module)) for module in read if isinstance(module, LINEARS)]
         self.behind: list[tuple[list[nn.Module], list[bool], bool]] = []  # each leaky_relu
@@ -127,7 +125,8 @@ class Recipe:
             ):
                 return False
         for own, name, value in self.attributes:
-            if own[name] is not value and own[name] != value:
+            now = own.get(name)  # a number, a string or a flag; a tensor is compared by identity alone
+            if now is not value and (type(now) is not type(value) or isinstance(now, Tensor) or now != value):
                 return False
         for linear, parameters in self.linears:
             if _parameters(linear) != parameters:
@@ -203,11 +202,11 @@ def leaves(container: nn.Sequential, nested: list[nn.Sequential], prefix: str = 
 
 
 def _chain_layers(items: list[Layer | nn.Module]) -> Steps:
-    """Return the steps: neighbouring layers with a common slope as one chain, other modules as they are."""
+    """Return the steps: neighbouring layers as one chain, other modules as they are."""
     found: Steps = []
     layers: list[Layer] = []
     for item in [*items, None]:
-        if layers and not (isinstance(item, Layer) and _share_slope([*layers, item])):
+        if layers and not isinstance(item, Layer):
             found.append(LayerChain(layers))
             layers = []
         if isinstance(item, Layer):
@@ -217,11 +216,6 @@ def _chain_layers(items: list[Layer | nn.Module]) -> Steps:
     return found
 
 
-def _share_slope(layers: list[Layer]) -> bool:
-    """Whether one operator, which has one slope, can run these layers."""
-    return len({layer.negative_slope for layer in layers if layer.activation == "leaky_relu"}) <= 1
-
-
 def _can_be_read(module: nn.Module) -> bool:
     """Whether a module of this class can be fused or left out instead of called."""
     kind = type(module)
@@ -229,4 +223,5 @@ def _can_be_read(module: nn.Module) -> bool:
 
 
 def _is_leaky_relu(item: Layer | nn.Module) -> bool:
-    return item.activation == "leaky_relu" if isinstance(item, Layer) else type(item) is nn.LeakyReLU
+    """Whether what comes next decides if a leaky_relu is fused."""
+    return keeps_output(item) if isinstance(item, Layer) else type(item) is nn.LeakyReLU

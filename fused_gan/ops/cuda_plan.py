@@ -36,7 +36,7 @@ class Product(NamedTuple):
     columns: int
     depth: int
     aligned: bool  # whether every row of every matrix begins at a multiple of 16 bytes
-    epilogue: bool  # whether there is an activation (backward: or a bias gradient)
+    epilogue: bool  # whether there is an activation that may be part of it (backward: or a bias gradient)
 
 
 def product(
@@ -48,7 +48,7 @@ def product(
         dtype: "bfloat16", "float16" or "float32".
         direction: "forward" (rows, depth) · (columns, depth)ᵀ, or "backward" (rows, depth) · (depth, columns).
         aligned: whether every row of every matrix begins at a multiple of 16 bytes.
-        epilogue: whether there is an activation (backward: or a bias gradient).
+        epilogue: whether there is an activation that may be part of it (backward: or a bias gradient).
     """
     precision = native.cuda_float32(rows, columns, depth) if dtype == "float32" else dtype
     return Product(precision, direction, rows, columns, depth, aligned, epilogue)
@@ -60,7 +60,7 @@ def is_aligned(dtype: str, *row_lengths: int) -> bool:
 
 
 def explain(dtype: str, shape: tuple[int, int, int], device: torch.device | str | None) -> tuple[str, str]:
-    """Return what to say of the forward and of the backward of a layer with an activation.
+    """Return what to say of the forward and of the backward of a layer whose activation may be part of its product.
 
     Raises:
         ValueError: this build has no CUDA kernels.
@@ -76,7 +76,8 @@ def explain(dtype: str, shape: tuple[int, int, int], device: torch.device | str 
     forward = product(dtype, "forward", samples, outputs, inputs, aligned)
     backward = product(dtype, "backward", samples, inputs, outputs, aligned)
     below = f"; within a chain, the product down to the layer below it: {explain_product(backward, facts)}"
-    return where + explain_product(forward, facts), where + top + below
+    others = "; an activation other than relu, leaky_relu, tanh and sigmoid is a kernel of its own"
+    return where + explain_product(forward, facts) + others, where + top + below + others
 
 
 def explain_product(what: Product, device: tuple[int, int]) -> str:

@@ -32,11 +32,11 @@ def linear_act(input: Shape, weight: Shape, *args: object, **kwargs: object) -> 
 
 def linear_act_backward(
     grad: Shape,
-    output: Shape | None,
+    kept: Shape | None,
     input: Shape | None,
     weight: Shape | None,
     activation: str,
-    negative_slope: float,
+    parameters: Sequence[float],
     wanted: Sequence[bool],
     **kwargs: object,
 ) -> int:
@@ -58,10 +58,11 @@ def mlp(input: Shape, weights: Sequence[Shape], *args: object, **kwargs: object)
 def mlp_backward(
     grad: Shape,
     outputs: Sequence[Shape],
+    preactivations: Sequence[Shape],
     input: Shape,
     weights: Sequence[Shape],
     activations: Sequence[str],
-    negative_slope: float,
+    parameters: Sequence[float],
     input_wanted: bool,
     weights_wanted: Sequence[bool],
     biases_wanted: Sequence[bool],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
 from fused_gan.ops import reference
-from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE
+from fused_gan.ops.activations import DEFAULT_NEGATIVE_SLOPE, shared_parameters
 from fused_gan.ops.library import DTYPES, FACTS
 
 PLAIN = (Tensor, nn.Parameter)
@@ -22,7 +23,7 @@ _DEVICES = ("cpu", "meta", "cuda") if FACTS["cuda"] else ("cpu", "meta")
 
 
 class ArgumentValueError(ValueError, RuntimeError):
-    """A shape, an activation or a slope is wrong. Stock raises RuntimeError for a wrong shape, so it is this too."""
+    """A shape, activation or parameter is wrong. Stock raises RuntimeError for a wrong shape, so it is this too."""
 
 
 class ArgumentTypeError(TypeError, RuntimeError):
@@ -81,6 +82,7 @@ def linear_act(
     bias: Tensor | None = None,
     activation: str = "relu",
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+    **parameters: float,
 ) -> Tensor:
     """Return ``activation(input @ weight.T + bias)``, computed by one operator and differentiable to any order.
 
@@ -92,20 +94,22 @@ def linear_act(
             float16, on CPU or CUDA.
         weight: ``(out_features, in_features)``, dtype and device of ``input``.
         bias: ``(out_features,)`` or None, dtype and device of ``input``.
-        activation: "identity", "relu", "leaky_relu", "tanh" or "sigmoid".
-        negative_slope: of leaky_relu, at least 0: the gradient is read from the output's sign.
+        activation: a name in `fused_gan.ops.activations.ACTIVATIONS`, such as "relu", "gelu" or "softplus".
+        negative_slope: of leaky_relu, any finite number; ignored by the others.
+        **parameters: the other parameters of the activation, by the names and with the defaults of its torch module:
+            ``min_val`` and ``max_val`` of hardtanh, ``alpha`` of elu and celu, ``beta`` and ``threshold`` of softplus.
 
     Returns:
         ``(..., out_features)``, contiguous, dtype and device of ``input``.
 
     Raises:
-        ValueError: a shape, the activation or the slope is wrong.
-        TypeError: a dtype is not supported, or dtypes differ (outside of autocast).
+        ValueError: a shape, the activation or a parameter is wrong, or the activation does not have the parameter.
+        TypeError: a dtype is not supported, or dtypes differ (outside of autocast); a keyword is unknown.
         RuntimeError: the tensors lie on different devices.
     """
     if _wants_stock(input, weight, bias):
-        return reference.linear_act(input, weight, bias, activation, negative_slope)
-    return call_linear_act(input, weight, bias, activation, negative_slope)
+        return reference.linear_act(input, weight, bias, activation, negative_slope, **parameters)
+    return call_linear_act(input, weight, bias, activation, _list((activation,), negative_slope, parameters))
 
 
 def mlp(
@@ -114,6 +118,7 @@ def mlp(
     biases: Sequence[Tensor | None],
     activations: Sequence[str],
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+    **parameters: float,
 ) -> Tensor:
     """Return the result of a chain of `linear_act`s, computed by one operator and differentiable to any order.
 
@@ -122,7 +127,8 @@ def mlp(
         weights: one ``(out_features, in_features)`` per layer; in_features is the out_features of the layer before.
         biases: one ``(out_features,)`` or None per layer; all parameters have the dtype and device of ``input``.
         activations: one name per layer.
-        negative_slope: of every leaky_relu, at least 0.
+        negative_slope: of every leaky_relu.
+        **parameters: as for `linear_act`, of every activation that has them.
 
     Returns:
         ``(..., out_features)`` of the last layer, contiguous, dtype and device of ``input``.
@@ -133,15 +139,20 @@ def mlp(
     if isinstance(activations, str):
         raise TypeError(f"activations: expected a sequence of names, one per layer, got the string {activations!r}")
     if _wants_stock(input, *weights, *biases):
-        return reference.mlp(input, weights, biases, activations, negative_slope)
-    return call_mlp(input, weights, biases, activations, negative_slope)
+        return reference.mlp(input, weights, biases, activations, negative_slope, **parameters)
+    return call_mlp(input, weights, biases, activations, _list(activations, negative_slope, parameters))
 
 
 def call_linear_act(
-    input: Tensor, weight: Tensor, bias: Tensor | None, activation: str, negative_slope: float
+    input: Tensor, weight: Tensor, bias: Tensor | None, activation: str, parameters: Sequence[float]
 ) -> Tensor:
-    """Return `linear_act` of plain tensors that nobody records."""
-    return _called(_linear_act, input, weight, bias, activation, negative_slope)
+    """Return `linear_act` of plain tensors that nobody records.
+
+    Args:
+        input, weight, bias, activation: as for `linear_act`.
+        parameters: two numbers for each layer (`fused_gan.ops.activations.flattened`), or none for the defaults.
+    """
+    return _called(_linear_act, input, weight, bias, activation, parameters)
 
 
 def call_mlp(
@@ -149,10 +160,33 @@ def call_mlp(
     weights: Sequence[Tensor],
     biases: Sequence[Tensor | None],
     activations: Sequence[str],
-    negative_slope: float,
+    parameters: Sequence[float],
 ) -> Tensor:
-    """Return `mlp` of plain tensors that nobody records."""
-    return _called(_mlp, input, weights, biases, activations, negative_slope)
+    """Return `mlp` of plain tensors that nobody records; `parameters` as for `call_linear_act`."""
+    return _called(_mlp, input, weights, biases, activations, parameters)
+
+
+def _list(activations: Sequence[str], negative_slope: float, given: Mapping[str, float]) -> Sequence[float]:
+    """Return the operators' `parameters`; a wrong one is an error of stock as well."""
+    if not given and type(negative_slope) is float and negative_slope == DEFAULT_NEGATIVE_SLOPE:
+        return ()  # the defaults, and the quickest way to say so
+    if is_dynamo_compiling():  # it raises errors of its own, and computes this once
+        return shared_parameters(activations, negative_slope, given)
+    try:
+        try:
+            return _remembered(tuple(activations), negative_slope, tuple(given.items()))
+        except TypeError:  # something has no hash, or a name is unknown
+            return shared_parameters(activations, negative_slope, given)
+    except ValueError as error:
+        raise ArgumentValueError(*error.args) from None
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _remembered(
+    activations: tuple[str, ...], negative_slope: float, given: tuple[tuple[str, float], ...]
+) -> tuple[float, ...]:
+    """Return `shared_parameters`, whose checks take longer than a small layer."""
+    return tuple(shared_parameters(activations, negative_slope, dict(given)))
 
 
 def _called(operator: Any, *args: Any) -> Tensor:

@@ -8,7 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fused_gan.ops.activations import ACTIVATIONS, DEFAULT_NEGATIVE_SLOPE, find_activation, require_slope
+from fused_gan.ops.activations import (
+    DEFAULT_NEGATIVE_SLOPE,
+    apply,
+    check_parameters,
+    find_activation,
+    make_module,
+    values_of,
+)
 
 
 def linear_act(
@@ -17,11 +24,12 @@ def linear_act(
     bias: Tensor | None = None,
     activation: str = "relu",
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+    **parameters: float,
 ) -> Tensor:
-    """Return ``activation(input @ weight.T + bias)`` by stock PyTorch; shapes as in `fused_gan.linear_act`."""
-    function = find_activation(activation).function
-    require_slope(negative_slope)
-    return function(F.linear(input, weight, bias), negative_slope)
+    """Return ``activation(input @ weight.T + bias)`` by stock PyTorch; arguments as in `fused_gan.linear_act`."""
+    find_activation(activation)
+    check_parameters([activation], negative_slope, parameters)
+    return apply(activation, F.linear(input, weight, bias), values_of(activation, negative_slope, parameters))
 
 
 def mlp(
@@ -30,10 +38,14 @@ def mlp(
     biases: Sequence[Tensor | None],
     activations: Sequence[str],
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+    **parameters: float,
 ) -> Tensor:
-    """Return the result of a chain of `linear_act`s by stock PyTorch; shapes as in `fused_gan.mlp`."""
+    """Return the result of a chain of `linear_act`s by stock PyTorch; arguments as in `fused_gan.mlp`."""
+    for activation in activations:
+        find_activation(activation)
+    check_parameters(activations, negative_slope, parameters)
     for weight, bias, activation in zip(weights, biases, activations, strict=True):
-        input = linear_act(input, weight, bias, activation, negative_slope)
+        input = apply(activation, F.linear(input, weight, bias), values_of(activation, negative_slope, parameters))
     return input
 
 
@@ -41,4 +53,5 @@ def stock_layers(layer: Any) -> nn.Sequential:
     """Return the stock layers that compute what a `FusedLinear` computes; they share its parameters."""
     linear = nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None, device="meta")
     linear.weight, linear.bias = layer.weight, layer.bias
-    return nn.Sequential(linear, ACTIVATIONS[layer.activation].module(layer.negative_slope))
+    values = values_of(layer.activation, layer.negative_slope, vars(layer))
+    return nn.Sequential(linear, make_module(layer.activation, values))

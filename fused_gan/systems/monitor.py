@@ -20,7 +20,7 @@ from fused_gan.base.seeds import stream_seed
 from fused_gan.base.torch_state import measuring
 from fused_gan.models.inference import evaluating
 from fused_gan.models.losses import kl_to_standard_normal
-from fused_gan.nn.layers import ACTIVATION_MODULES
+from fused_gan.ops.activations import ACTIVATION_MODULES
 from fused_gan.systems.gan import GAN
 from fused_gan.systems.vae import VAE
 
@@ -315,8 +315,8 @@ class Units:
 
 def _activation(module: nn.Module) -> str | None:
     """Return the activation that a module applies, or None if its units cannot be dead, negative or saturated."""
-    name = ACTIVATION_MODULES.get(type(module))
-    return name if name in ("relu", "leaky_relu", *_FLAT) else None
+    names = ACTIVATION_MODULES.get(type(module), ())
+    return next((name for name in names if name in ("relu", "leaky_relu", *_FLAT)), None)
 
 
 def as_json(look: Look, verdicts: list[Verdict]) -> dict[str, Any]:

@@ -21,17 +21,18 @@ class Operands(NamedTuple):
     def run(self, direction: str, weight_gradient: bool) -> None:
         """Run the operator that does the product and as little else as it can; backward may add the weight gradient."""
         if direction == "forward":
-            torch.ops.fused_gan.linear_act(self.a, self.b, self.bias, "leaky_relu", 0.2)
+            torch.ops.fused_gan.linear_act(self.a, self.b, self.bias, "leaky_relu", [0.2, 0.0])
             return
         # The upper layer's step in a chain of two. Of the lower layer only the bias gradient is computed.
         rows, columns = self.below.shape
         torch.ops.fused_gan.mlp_backward(
             self.a,
             [self.below],
+            [],
             self.below.new_empty(rows, 1),
             [self.below.new_empty(columns, 1), self.b],
             ["leaky_relu", "identity"],
-            0.2,
+            [0.2, 0.0, 0.0, 0.0],
             False,
             [False, weight_gradient],
             [True, False],

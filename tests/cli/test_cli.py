@@ -99,7 +99,10 @@ def test_divergence_ends_in_one_line(tmp_path: Path, patches: Path, capsys: pyte
     ("options", "message"),
     [
         (["--steps", "0"], "steps: expected a positive integer, got 0"),
-        (["--activation", "gelu"], "activation: expected one of identity, relu, leaky_relu, tanh, sigmoid, got 'gelu'"),
+        (
+            ["--activation", "swish"],
+            "activation: expected one of identity, relu, leaky_relu, tanh, sigmoid, relu6, hardtanh",
+        ),
         (["--z-dim", "-3"], "z_dim: expected a positive integer, got -3"),
         (["--device", "tpu"], "device: expected auto, cpu, cuda or cuda:N, got 'tpu'"),
         (["--data", "no-such"], "data: 'no-such' is not a file, a folder or one of mnist-5k"),

@@ -40,7 +40,7 @@ def main() -> None:
     assert torch._C._dispatch_has_kernel_for_dispatch_key("fused_gan::linear_act", "AutocastCUDA")
 
     x, weight, bias = torch.randn(5, 3), torch.randn(4, 3), torch.randn(4)
-    ours = torch.ops.fused_gan.linear_act(x, weight, bias, "tanh", 0.01)
+    ours = torch.ops.fused_gan.linear_act(x, weight, bias, "tanh")
     torch.testing.assert_close(ours, torch.tanh(torch.nn.functional.linear(x, weight, bias)))
 
     check_plan()

@@ -37,9 +37,11 @@ def label(symbol: str) -> str:
     ):
         precision, direction, rows, columns, access = (int(number) for number in found.groups())
         return f"mma {PRECISIONS[precision]} {DIRECTIONS[direction]} {rows}x{columns}, {access} bytes an access"
-    if found := re.search(r"(\w+)_kernel<(\w+)(?:, (\w+))?>", symbol):
-        name, element, option = found.groups()
-        return f"{name} {ELEMENTS[element]}{f', {option}' if option else ''}"
+    if found := re.search(r"(\w+)_kernel<(\w+)((?:, \w+)*)>", symbol):
+        name, element, options = found.groups()
+        if name in ("activate", "gradient"):  # each for the activations that products have inside, and for the others
+            options = options.replace(", true", "").replace(", false", ", other activations")
+        return f"{name} {ELEMENTS[element]}{options}"
     raise ValueError(f"a kernel without a name for people: {symbol[:300]}")
 
 

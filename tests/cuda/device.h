@@ -82,6 +82,11 @@ class Generator {
     for (int i = 0; i < 4; ++i) sum += Real(bits() >> 11) * 0x1p-53L - 0.5L;
     return reference::Type<T>::round(2 * sum);
   }
+  // One in four of them far out, where activations saturate.
+  template <class T> T wide_value() {
+    const T near = value<T>();
+    return bits() % 4 ? near : reference::Type<T>::round(8 * reference::Type<T>::widen(near));
+  }
   template <class T> std::vector<T> values(int64_t count, int special_every = 0) {
     std::vector<T> result(count);
     for (T& value : result) value = this->value<T>(special_every);

@@ -9,6 +9,8 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <numbers>
+#include <set>
 #include <stdexcept>
 #include <string>
 
@@ -18,6 +20,7 @@ namespace reference {
 
 using Real = long double;
 using fused_gan::cuda::Dtype;
+using Numbers = fused_gan::Parameters<double>;
 
 // Of a storage type: its epsilon and largest number, those of the type it is computed in, and `tiny`, an absolute error
 // that may always occur: the smallest normal number of the arithmetic, or the smallest step of the type if larger.
@@ -57,29 +60,89 @@ template <> struct Type<__half> {
 
 template <class T> using Arithmetic = Type<typename Type<T>::Arithmetic>;
 
+// A number as the arithmetic of T holds it: rounded, and infinite above the largest.
+template <class T> Real held(Real value) { return Arithmetic<T>::widen(Arithmetic<T>::round(value)); }
+
+inline Real sigmoid(Real z) { return z >= 0 ? 1 / (1 + std::exp(-z)) : std::exp(z) / (1 + std::exp(z)); }
+inline Real softplus(Real z) { return std::max<Real>(z, 0) + std::log1p(std::exp(-std::abs(z))); }
+inline Real normal_cdf(Real z) { return std::erfc(-z / std::sqrt(Real(2))) / 2; }
+inline Real normal_density(Real z) { return std::exp(-z * z / 2) / std::sqrt(2 * std::numbers::pi_v<Real>); }
+inline Real clamp(Real z, Real low, Real high) { return z < low ? low : z > high ? high : z; }
+inline Real expm1_below(Real z, Real scale, Real alpha) { return z > 0 ? z : scale * std::expm1(z / alpha); }
+
+// selu's constants, and those of the tanh form of gelu.
+constexpr Real kScale = 1.0507009873554804934193349852946L, kAlpha = 1.6732632423543772848170429916717L;
+constexpr Real kInner = 0.79788456080286535587989211986876L, kCube = 0.044715L;
+
 // What torch computes for each activation, NaN and Inf included.
-inline Real forward(const std::string& name, Real z, Real slope) {
+inline Real forward(const std::string& name, Real z, Numbers p) {
   if (name == "identity") return z;
   if (name == "relu") return z > 0 || std::isnan(z) ? z : 0;
-  if (name == "leaky_relu") return z > 0 ? z : z * slope;
+  if (name == "leaky_relu") return z > 0 ? z : z * p.first;
   if (name == "tanh") return std::tanh(z);
-  if (name == "sigmoid") return z >= 0 ? 1 / (1 + std::exp(-z)) : std::exp(z) / (1 + std::exp(z));
+  if (name == "sigmoid") return sigmoid(z);
+  if (name == "relu6") return clamp(z, 0, 6);
+  if (name == "hardtanh") return clamp(z, p.first, p.second);
+  if (name == "hardsigmoid") return clamp(z + 3, 0, 6) / 6;
+  if (name == "elu") return expm1_below(z, p.first, 1);
+  if (name == "selu") return kScale * expm1_below(z, kAlpha, 1);
+  if (name == "celu") return expm1_below(z, p.first, p.first);
+  if (name == "softplus") return z * p.first > p.second ? z : softplus(z * p.first) / p.first;
+  if (name == "gelu") return z * normal_cdf(z);
+  if (name == "gelu_tanh") return z * sigmoid(2 * kInner * (z + kCube * z * z * z));
+  if (name == "silu") return z * sigmoid(z);
+  if (name == "mish") return z * std::tanh(softplus(z));
   throw std::logic_error("the reference has no activation '" + name + "'");
 }
 
-// Its gradient from the output.
-inline Real gradient(const std::string& name, Real dy, Real y, Real slope) {
+// Whether its gradient reads the pre-activation, not the output.
+inline bool reads_input(const std::string& name, Numbers p) {
+  const bool reads_output = name == "relu" || name == "tanh" || name == "sigmoid";
+  return name != "identity" && !reads_output && (name != "leaky_relu" || p.first < 0);
+}
+
+// Its gradient from the output, or from the pre-activation.
+template <class T> Real gradient(const std::string& name, Real dy, Real x, Numbers p) {
+  const auto inside = [&](Real low, Real high) { return x > low && x < high ? dy : 0; };
   if (name == "identity") return dy;
-  if (name == "relu") return y <= 0 ? 0 : dy;
-  if (name == "leaky_relu") return y > 0 ? dy : dy * slope;
-  if (name == "tanh") return dy * (1 - y * y);
-  if (name == "sigmoid") return dy * (1 - y) * y;
+  if (name == "relu") return x <= 0 ? 0 : dy;
+  if (name == "leaky_relu") return x > 0 ? dy : dy * p.first;
+  if (name == "tanh") return dy * (1 - x * x);
+  if (name == "sigmoid") return dy * (1 - x) * x;
+  if (name == "relu6") return inside(0, 6);
+  if (name == "hardtanh") return inside(p.first, p.second);
+  if (name == "hardsigmoid") return inside(-3, 3) / 6;
+  if (name == "elu") return x > 0 ? dy : held<T>(dy * p.first) * std::exp(x);
+  if (name == "selu") return x > 0 ? dy * kScale : held<T>(dy * kScale * kAlpha) * std::exp(x);
+  if (name == "celu") return x > 0 ? dy : dy * std::exp(x / p.first);
+  if (name == "softplus") return x * p.first > p.second ? dy : dy * sigmoid(x * p.first);
+  if (name == "gelu") return dy * (normal_cdf(x) + x * normal_density(x));
+  if (name == "gelu_tanh") {
+    const Real s = sigmoid(2 * kInner * (x + kCube * x * x * x)), slope = held<T>(1 + 3 * kCube * x * x);
+    return dy * (s + x * (s * (1 - s)) * 2 * kInner * slope);
+  }
+  if (name == "silu") return dy * sigmoid(x) * (1 + x * sigmoid(-x));
+  if (name == "mish") {
+    const Real t = std::tanh(softplus(x));
+    return dy * (t + x * (sigmoid(x) * (1 - t * t)));
+  }
   throw std::logic_error("the reference has no activation '" + name + "'");
 }
 
-// What any arithmetic, torch's too, loses where 1 - y² or 1 - y cancels, in units of its epsilon.
-inline Real cancellation(const std::string& name, Real dy) {
-  return (name == "tanh" || name == "sigmoid") && std::isfinite(dy) ? std::abs(dy) : 0;
+// What any arithmetic, torch's too, loses where terms cancel, and where exp is asked of a rounded number, in units of
+// its epsilon. y and dz: what comes out.
+inline Real lost_forward(const std::string& name, Real z, Real y, Numbers p) {
+  Real lost = 0;
+  if (name == "gelu" || name == "gelu_tanh") lost = std::abs(z);
+  if (name == "softplus") lost = std::abs(z * p.first * y);
+  return std::isfinite(lost) ? lost : 0;
+}
+inline Real lost_gradient(const std::string& name, Real dy, Real x, Real dz, Numbers p) {
+  static const std::set<std::string> kCancel = {"tanh", "sigmoid", "gelu", "gelu_tanh", "silu", "mish"};
+  Real lost = kCancel.count(name) ? std::abs(dy) : 0;
+  if (name == "softplus") lost = std::abs(x * p.first * dz);
+  if (name == "celu" && x < 0) lost = std::abs(x / p.first * dz);
+  return std::isfinite(lost) ? lost : 0;
 }
 
 // What a kernel may and does get wrong over a tensor: the tolerance rule,

@@ -16,7 +16,6 @@ using namespace fused_gan::cuda;
 using reference::Real;
 using reference::Type;
 
-constexpr double kSlope = 0.2;
 constexpr int kSpecialEvery = 9;
 constexpr std::array kMultiprocessors = {132, 1};  // of an H100, and so few that blocks loop
 
@@ -29,39 +28,72 @@ void report(const std::string& verdict, const std::string& what) {
   if (++failures <= 20) std::printf("FAILED %s: %s\n", what.c_str(), verdict.c_str());
 }
 
+// An activation and parameters other than its defaults, where it takes any; and once more those that take another way
+// through the formulas.
+struct Act {
+  Activation activation;
+  std::string name() const { return Activations::kNames[activation.index]; }
+  std::string text() const {
+    const auto [first, second] = activation.parameters;
+    return name() + " (" + std::to_string(first) + ", " + std::to_string(second) + ")";
+  }
+};
+template <class A> Act act(double first = 0, double second = 0) {
+  return {{Activations::index_of<A>(), {first, second}}};
+}
+std::vector<Act> all_activations() {
+  std::vector<Act> all;
+  for (int index = 0; index < Activations::kCount; ++index) {
+    Parameters<double> parameters{};
+    if (index == Activations::index_of<LeakyRelu>()) parameters = {0.2, 0};
+    if (index == Activations::index_of<Hardtanh>()) parameters = {-0.625, 1.25};
+    if (index == Activations::index_of<Elu>()) parameters = {0.8125, 0};
+    if (index == Activations::index_of<Celu>()) parameters = {0.75, 0};
+    if (index == Activations::index_of<Softplus>()) parameters = {1.75, 2.5};
+    all.push_back({{index, parameters}});
+  }
+  for (const Act& more : {act<LeakyRelu>(-0.3), act<Elu>(-0.5), act<Softplus>(1, 20), act<Softplus>(-0.75, 20)})
+    all.push_back(more);
+  return all;
+}
+
 struct Shape {
   int64_t rows, columns;
   std::string text() const { return std::to_string(rows) + " x " + std::to_string(columns); }
 };
 
-// ---- z = act(z + bias) ---------------------------------------------------------------------------------------------
+// ---- y = act(z + bias) ---------------------------------------------------------------------------------------------
 template <class T>
-void test_activate(int index, Shape shape, int64_t offset, bool with_bias, int special_every, int multiprocessors) {
-  const std::string name = Activations::kNames[index];
+void test_activate(const Act& act, Shape shape, int64_t offset, bool with_bias, bool in_place, int special_every,
+                   int multiprocessors) {
+  const auto [index, parameters] = act.activation;
   Generator generator(index * 1000 + shape.rows * 31 + shape.columns);
-  const auto z = generator.values<T>(shape.rows * shape.columns, special_every);
+  std::vector<T> z(shape.rows * shape.columns);
+  for (T& value : z) value = special_every ? generator.value<T>(special_every) : generator.wide_value<T>();
   const auto bias = generator.values<T>(with_bias ? shape.columns : 0, special_every);
-  DeviceArray<T> z_device(z, offset), bias_device(bias, offset % 2);
-  check(activate({Type<T>::kDtype,
-                  {index, kSlope},
-                  z_device.data(),
-                  bias_device.data(),
-                  shape.rows,
-                  shape.columns,
-                  multiprocessors},
+  DeviceArray<T> z_device(z, offset), bias_device(bias, offset % 2), other(in_place ? 0 : z.size(), offset);
+  const DeviceArray<T>& y_device = in_place ? z_device : other;
+  check(activate({Type<T>::kDtype, act.activation, z_device.data(), y_device.data(), bias_device.data(), shape.rows,
+                  shape.columns, multiprocessors},
                  nullptr),
         "activate");
   check(cudaDeviceSynchronize(), "activate");
 
-  const auto y = z_device.values();
+  const auto y = y_device.values();
   reference::Comparison<T> comparison;
   for (size_t i = 0; i < z.size(); ++i) {
     Real sum = Type<T>::widen(z[i]);
-    if (with_bias) sum += Type<T>::widen(bias[i % shape.columns]);
-    comparison.add(y[i], reference::forward(name, sum, kSlope), 0);
+    if (with_bias) sum = reference::held<T>(sum + Type<T>::widen(bias[i % shape.columns]));
+    const Real truth = reference::forward(act.name(), sum, parameters);
+    comparison.add(y[i], truth,
+                   reference::Arithmetic<T>::kEpsilon * reference::lost_forward(act.name(), sum, truth, parameters));
   }
-  report(comparison.verdict(), std::string("activate ") + Type<T>::kName + " " + name + " " + shape.text() +
-                                   " offset " + std::to_string(offset) + (with_bias ? " bias" : ""));
+  const std::string what = std::string("activate ") + Type<T>::kName + " " + act.text() + " " + shape.text() +
+                           " offset " + std::to_string(offset) + (with_bias ? " bias" : "") +
+                           (in_place ? " in place" : "");
+  report(comparison.verdict(), what);
+  if (!in_place && !z.empty() && std::memcmp(z_device.values().data(), z.data(), z.size() * sizeof(T)))
+    report("z was written to", what);
 }
 
 // ---- dz and the bias gradient --------------------------------------------------------------------------------------
@@ -117,19 +149,21 @@ template <class T> class Operand {
 };
 
 template <class T>
-void test_gradient(int index, Shape shape, const Layout& dy_layout, const Layout& y_layout, bool with_dz,
+void test_gradient(const Act& act, Shape shape, const Layout& dy_layout, const Layout& kept_layout, bool with_dz,
                    bool with_sums, int special_every, int multiprocessors) {
   using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
-  const std::string name = Activations::kNames[index];
+  const std::string name = act.name();
+  const auto [index, parameters] = act.activation;
   Generator generator(index * 1000 + shape.rows * 31 + shape.columns);
-  const bool reads_output = name != "identity";
+  const bool reads = name != "identity", reads_input = reference::reads_input(name, parameters);
   const Operand<T> dy(shape, dy_layout, [&] { return generator.value<T>(special_every); });
-  const Operand<T> y(reads_output ? shape : Shape{0, 0}, y_layout, [&] {
-    return Type<T>::round(reference::forward(name, Type<T>::widen(generator.value<T>(special_every)), kSlope));
+  const Operand<T> kept(reads ? shape : Shape{0, 0}, kept_layout, [&] {
+    const T z = special_every ? generator.value<T>(special_every) : generator.wide_value<T>();
+    return reads_input ? z : Type<T>::round(reference::forward(name, Type<T>::widen(z), parameters));
   });
   DeviceArray<T> dz(with_dz ? shape.rows * shape.columns : 0), sums(with_sums ? shape.columns : 0);
-  const GradientArguments arguments{Type<T>::kDtype, {index, kSlope}, dy.matrix(),   y.matrix(),     dz.data(),
-                                    sums.data(),     shape.rows,      shape.columns, multiprocessors};
+  const GradientArguments arguments{Type<T>::kDtype, act.activation, dy.matrix(),   kept.matrix(),  dz.data(),
+                                    sums.data(),     shape.rows,     shape.columns, multiprocessors};
   DeviceArray<Wide> workspace(gradient_workspace(arguments));
   check(gradient(arguments, workspace.data(), nullptr), "gradient");
   check(cudaDeviceSynchronize(), "gradient");
@@ -139,20 +173,22 @@ void test_gradient(int index, Shape shape, const Layout& dy_layout, const Layout
   for (int64_t c = 0; c < shape.columns; ++c) {
     Real sum = 0, magnitude = 0, lost = 0;
     for (int64_t r = 0; r < shape.rows; ++r) {
-      const Real truth = reference::gradient(name, dy.at(r, c), reads_output ? y.at(r, c) : 0, kSlope);
-      const Real cancelled = reference::cancellation(name, dy.at(r, c));
+      const Real x = reads ? kept.at(r, c) : 0;
+      const Real truth = reference::gradient<T>(name, dy.at(r, c), x, parameters);
+      const Real lost_here = reference::lost_gradient(name, dy.at(r, c), x, truth, parameters);
       if (with_dz)
-        dz_comparison.add(dz_values[r * shape.columns + c], truth, cancelled * reference::Arithmetic<T>::kEpsilon);
+        dz_comparison.add(dz_values[r * shape.columns + c], truth, lost_here * reference::Arithmetic<T>::kEpsilon);
       sum += truth;
       magnitude += std::isfinite(truth) ? std::abs(truth) : 0;
-      lost += cancelled;
+      lost += lost_here;
     }
     // Where partial sums may overflow, the order of summation decides what comes out.
     if (with_sums && magnitude < reference::Arithmetic<T>::kLargest)
       sum_comparison.add(sum_values[c], sum, (4 * magnitude + lost) * reference::Arithmetic<T>::kEpsilon);
   }
-  const std::string what = std::string(Type<T>::kName) + " " + name + " " + shape.text() + ", dy " + dy_layout.name +
-                           ", y " + y_layout.name + ", multiprocessors " + std::to_string(multiprocessors);
+  const std::string what = std::string(Type<T>::kName) + " " + act.text() + " " + shape.text() + ", dy " +
+                           dy_layout.name + ", kept " + kept_layout.name + ", multiprocessors " +
+                           std::to_string(multiprocessors);
   if (with_dz) report(dz_comparison.verdict(), "gradient, dz: " + what);
   if (with_sums) report(sum_comparison.verdict(), "gradient, bias: " + what);
 
@@ -166,51 +202,83 @@ void test_gradient(int index, Shape shape, const Layout& dy_layout, const Layout
 
 // What a slow tool, which looks at every access, has time for.
 template <class T> void test_few() {
-  const int tanh = 3;
+  const Act tanh = act<Tanh>(), gelu = act<Gelu>();
   for (const Shape shape : {Shape{5, 3}, {33, 257}})
-    for (const int64_t offset : {0, 1}) test_activate<T>(tanh, shape, offset, true, 0, 132);
-  for (const Layout& layout : kLayouts)
+    for (const int64_t offset : {0, 1}) {
+      test_activate<T>(tanh, shape, offset, true, true, 0, 132);
+      test_activate<T>(gelu, shape, offset, false, false, 0, 132);
+    }
+  for (const Layout& layout : kLayouts) {
     test_gradient<T>(tanh, {21, 32}, layout, layout, true, true, kSpecialEvery, 132);
+    test_gradient<T>(gelu, {21, 32}, layout, layout, true, true, kSpecialEvery, 132);
+  }
   test_gradient<T>(tanh, {2100, 16}, kLayouts[0], kLayouts[0], true, true, 0, 132);
 }
 
-// Offsets beyond 2³¹ elements in dy and y: 16 bytes at a time, and one element at a time.
+// Offsets beyond 2³¹ elements in dy and kept: 16 bytes at a time, and one element at a time.
 template <class T> void test_far() {
-  const int tanh = 3;
   const DeviceArray<T> memory(far_apart::kElements + far_apart::kRows);
   const Shape shape{far_apart::kRows, 72};
-  for (const int64_t odd : {0, 1}) {
-    Layout dy{"far", far_apart::kStride - shape.columns + odd, 0, false, false, false, memory.data()}, y = dy;
-    y.memory = memory.data() + far_apart::kPlace;
-    test_gradient<T>(tanh, shape, dy, y, true, true, 0, 132);
+  for (const Act& activation : {act<Tanh>(), act<Gelu>()})
+    for (const int64_t odd : {0, 1}) {
+      Layout dy{"far", far_apart::kStride - shape.columns + odd, 0, false, false, false, memory.data()}, kept = dy;
+      kept.memory = memory.data() + far_apart::kPlace;
+      test_gradient<T>(activation, shape, dy, kept, true, true, 0, 132);
+    }
+}
+
+// Every way through the kernels, for an activation of each kind: it reads nothing, y or z, and is inlined or not.
+template <class T> void test_shapes(const Act& act) {
+  constexpr Layout kPlain = kLayouts[0];
+  for (const int multiprocessors : kMultiprocessors) {
+    for (const Shape shape : {Shape{1, 1}, {1, 7}, {5, 3}, {0, 8}, {8, 0}, {33, 257}, {16, 1024}})
+      for (const int64_t offset : {0, 1, 3})
+        for (const bool with_bias : {false, true})
+          for (const bool in_place : {false, true})
+            test_activate<T>(act, shape, offset, with_bias, in_place, 0, multiprocessors);
+    for (const Shape shape : {Shape{1, 1}, {7, 5}, {0, 8}, {8, 0}, {64, 100}, {13, 257}, {200, 48}, {3, 2000}})
+      test_gradient<T>(act, shape, kPlain, kPlain, true, true, 0, multiprocessors);
+    // Enough rows for several chunks, whose partial sums a second kernel adds.
+    for (const Shape shape : {Shape{2049, 1}, {2100, 16}, {2500, 5}})
+      test_gradient<T>(act, shape, kPlain, kPlain, true, true, 0, multiprocessors);
+  }
+  for (const Layout& layout : kLayouts) {
+    for (const Shape shape : {Shape{1, 16}, {21, 32}, {9, 11}}) {
+      test_gradient<T>(act, shape, layout, kPlain, true, true, 0, 132);
+      test_gradient<T>(act, shape, kPlain, layout, true, false, 0, 132);
+      test_gradient<T>(act, shape, layout, layout, false, true, 0, 132);
+    }
+    test_gradient<T>(act, {26, 24}, layout, kPlain, true, true, kSpecialEvery, 132);
   }
 }
 
-template <class T> void test_dtype() {
+// Every formula: with vectors and without, and what NaN and Inf become.
+template <class T> void test_formula(const Act& act) {
   constexpr Layout kPlain = kLayouts[0];
-  for (int index = 0; index < Activations::kCount; ++index) {
-    for (const int multiprocessors : kMultiprocessors) {
-      for (const Shape shape : {Shape{1, 1}, {1, 7}, {5, 3}, {0, 8}, {8, 0}, {33, 257}, {16, 1024}})
-        for (const int64_t offset : {0, 1, 3})
-          for (const bool with_bias : {false, true})
-            test_activate<T>(index, shape, offset, with_bias, 0, multiprocessors);
-      for (const Shape shape : {Shape{1, 1}, {7, 5}, {0, 8}, {8, 0}, {64, 100}, {13, 257}, {200, 48}, {3, 2000}})
-        test_gradient<T>(index, shape, kPlain, kPlain, true, true, 0, multiprocessors);
-      // Enough rows for several chunks, whose partial sums a second kernel adds.
-      for (const Shape shape : {Shape{2049, 1}, {2100, 16}, {2500, 5}})
-        test_gradient<T>(index, shape, kPlain, kPlain, true, true, 0, multiprocessors);
-    }
-    test_activate<T>(index, {19, 37}, 0, false, kSpecialEvery, 132);
-    test_activate<T>(index, {19, 37}, 0, true, kSpecialEvery, 132);
-    for (const Layout& layout : kLayouts) {
-      for (const Shape shape : {Shape{1, 16}, {21, 32}, {9, 11}}) {
-        test_gradient<T>(index, shape, layout, kPlain, true, true, 0, 132);
-        test_gradient<T>(index, shape, kPlain, layout, true, false, 0, 132);
-        test_gradient<T>(index, shape, layout, layout, false, true, 0, 132);
-      }
-      test_gradient<T>(index, {26, 24}, layout, kPlain, true, true, kSpecialEvery, 132);
-    }
+  for (const bool in_place : {false, true}) {
+    for (const Shape shape : {Shape{33, 257}, {64, 96}})
+      for (const bool with_bias : {false, true})
+        test_activate<T>(act, shape, in_place ? 1 : 0, with_bias, in_place, 0, 132);
+    for (const bool with_bias : {false, true})
+      test_activate<T>(act, {19, 37}, 0, with_bias, in_place, kSpecialEvery, 132);
   }
+  for (const Shape shape : {Shape{13, 257}, {200, 48}, {2100, 4}})
+    test_gradient<T>(act, shape, kPlain, kPlain, true, true, 0, 132);
+  for (const Shape shape : {Shape{26, 24}, {26, 25}})
+    test_gradient<T>(act, shape, kPlain, kPlain, true, true, kSpecialEvery, 132);
+}
+
+template <class T> void test_misplaced() {
+  const DeviceArray<T> z(16), y(17, 1);
+  const cudaError_t error = activate({Type<T>::kDtype, kIdentity, z.data(), y.data(), nullptr, 4, 4, 132}, nullptr);
+  report(error == cudaErrorInvalidValue ? "" : "was not refused", "activate, z and y at other places");
+}
+
+template <class T> void test_dtype() {
+  for (const Act& kind : {act<Identity>(), act<LeakyRelu>(0.2), act<Tanh>(), act<Softplus>(1.75, 2.5)})
+    test_shapes<T>(kind);
+  for (const Act& each : all_activations()) test_formula<T>(each);
+  test_misplaced<T>();
 }
 
 // ---- the plan ------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ using namespace fused_gan::cuda;
 using reference::Real;
 using reference::Type;
 
-constexpr double kSlope = 0.2;
+constexpr Parameters<double> kParameters{0.2, 0};  // leaky_relu's slope
 constexpr int kSpecialEvery = 61;
 
 int64_t comparisons = 0, failures = 0;
@@ -116,13 +116,26 @@ template <Precision kPrecision, Direction kDirection> void test(const KernelFact
                      place(1));
   const Operand<T> bias(kForward && c.with_bias ? 1 : 0, c.columns, 0, c.offset, [&] { return value(0); });
   const Operand<T> below(
-      kForward ? 0 : c.rows, c.columns, c.gap, c.offset,
-      [&] { return Type<T>::round(reference::forward(name, Type<T>::widen(operand()), kSlope)); }, place(2));
+      reads_below ? c.rows : 0, c.columns, c.gap, c.offset,
+      [&] { return Type<T>::round(reference::forward(name, Type<T>::widen(operand()), kParameters)); }, place(2));
   DeviceArray<T> result(c.rows * c.columns, c.offset), sums(!kForward && c.with_bias ? c.columns : 0);
 
-  const ProductArguments arguments{
-      kPrecision,   kDirection,     {index, kSlope}, a.data(),    b.data(), a.stride(), b.stride(), bias.data(),
-      below.data(), below.stride(), result.data(),   sums.data(), c.rows,   c.columns,  c.depth,    132};
+  const ProductArguments arguments{kPrecision,
+                                   kDirection,
+                                   ProductActivation({index, kParameters}),
+                                   a.data(),
+                                   b.data(),
+                                   a.stride(),
+                                   b.stride(),
+                                   bias.data(),
+                                   below.data(),
+                                   below.stride(),
+                                   result.data(),
+                                   sums.data(),
+                                   c.rows,
+                                   c.columns,
+                                   c.depth,
+                                   132};
   const Choice choice{kernel.kernel, useful_splits(c.depth, c.splits, kPrecision)};
   DeviceArray<char> workspace(product_workspace(arguments, choice));
   const std::string what =
@@ -151,12 +164,13 @@ template <Precision kPrecision, Direction kDirection> void test(const KernelFact
       // What rounding the factors costs, and one rounding of a sum as large as its terms together.
       Real slack = size * (Traits<kPrecision>::kFactorError + kEpsilon), truth;
       if constexpr (kForward) {
-        truth = reference::forward(name, sum, kSlope);
+        truth = reference::forward(name, sum, kParameters);
       } else {
         const Real y = reads_below ? below.at(row, column) : 0;
-        truth = reference::gradient(name, sum, y, kSlope);
-        const Real factor = std::abs(reference::gradient(name, 1, y, kSlope));
-        slack = (std::isfinite(factor) ? slack * factor : 0) + kEpsilon * reference::cancellation(name, sum);
+        truth = reference::gradient<T>(name, sum, y, kParameters);
+        const Real factor = std::abs(reference::gradient<T>(name, 1, y, kParameters));
+        slack = (std::isfinite(factor) ? slack * factor : 0) +
+                kEpsilon * reference::lost_gradient(name, sum, y, truth, kParameters);
       }
       // Where partial sums may overflow, their order decides what comes out.
       const bool certain = size < 0x1p126L;
@@ -193,14 +207,33 @@ template <Precision kPrecision, Direction kDirection> void test_far(const Kernel
     test<kPrecision, kDirection>(kernel, tanh, {kSize, kSize, kSize, kGap + 1, 1, 1, true, 0, memory});
 }
 
+// An activation that the kernels do not have inside is refused, not left out.
+template <Precision kPrecision, Direction kDirection> void test_refusal(const KernelFacts& kernel) {
+  using T = typename Traits<kPrecision>::T;
+  const DeviceArray<T> memory(64);
+  ProductArguments p{};
+  p.precision = kPrecision;
+  p.direction = kDirection;
+  p.a = p.b = p.below = memory.data();
+  p.c = memory.data();
+  p.a_stride = p.b_stride = p.below_stride = p.rows = p.columns = p.depth = 8;
+  p.multiprocessors = 132;
+  for (int index = InlinedActivations::kCount; index < Activations::kCount; ++index) {
+    p.activation = ProductActivation({index, {}});
+    report(product(p, {kernel.kernel}, nullptr, nullptr) == cudaErrorInvalidValue ? "" : "was not refused",
+           std::string(kernel.name) + " " + Activations::kNames[index]);
+  }
+}
+
 // A wide element is aligned in multiples of 4, a 16-bit one of 8: these cases keep to 8.
 template <Precision kPrecision, Direction kDirection> void test_kernel(const KernelFacts& kernel) {
-  for (int index = 0; index < Activations::kCount; ++index) {
+  for (int index = 0; index < InlinedActivations::kCount; ++index) {
     test<kPrecision, kDirection>(kernel, index, {40, 72, 40});
     test<kPrecision, kDirection>(kernel, index, {24, 40, 72, 8, 0, 1, false, kSpecialEvery});
     if (kernel.splits) test<kPrecision, kDirection>(kernel, index, {40, 48, 200, 0, 0, 3});
     if (!kernel.aligned) test<kPrecision, kDirection>(kernel, index, {13, 27, 33, 3, 1});
   }
+  test_refusal<kPrecision, kDirection>(kernel);
   const int relu = 1, tanh = 3;
   // Whole tiles, more than one of them in each direction, one row, one column, a depth of more stages than fly at once.
   test<kPrecision, kDirection>(kernel, relu, {kernel.rows, kernel.columns, 64});

@@ -11,7 +11,22 @@ from torch import Tensor
 from fused_gan.ops.activations import ACTIVATIONS
 
 ACTIVATION_NAMES = list(ACTIVATIONS)
-CURVED = [name for name in ACTIVATION_NAMES if name in ("tanh", "sigmoid")]  # whose second derivative is not zero
+# One activation for each way through the operators: nothing read by its gradient, its output, or its pre-activation;
+# compiled into the kernels or called by them; with parameters or none. What does not depend on the formula goes through
+# these, what does through all.
+WAYS = ["identity", "relu", "leaky_relu", "tanh", "softplus", "gelu"]
+STRAIGHT = ["identity", "relu", "leaky_relu", "relu6", "hardtanh", "hardsigmoid"]
+CURVED = [name for name in ACTIVATION_NAMES if name not in STRAIGHT]  # whose second derivative is not zero
+# Parameters other than the defaults.
+PARAMETERS: dict[str, tuple[str, dict[str, float]]] = {
+    "leaky_relu, negative slope": ("leaky_relu", {"negative_slope": -0.3}),
+    "hardtanh, other bounds": ("hardtanh", {"min_val": -0.5, "max_val": 0.75}),
+    "elu, alpha 1.3": ("elu", {"alpha": 1.3}),
+    "elu, negative alpha": ("elu", {"alpha": -0.5}),
+    "celu, alpha 0.7": ("celu", {"alpha": 0.7}),
+    "softplus, beta 2 and threshold 1": ("softplus", {"beta": 2.0, "threshold": 1.0}),
+    "softplus, negative beta": ("softplus", {"beta": -0.75}),
+}
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 SLOPES = [0.0, 0.01, 0.2, 1.0, 1.7]
 SUBSETS = [(i, w, b) for i in (True, False) for w in (True, False) for b in (True, False)]  # who requires a gradient

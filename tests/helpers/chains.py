@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 import fused_gan
-from fused_gan.ops import reference
-from helpers.tolerance import assert_all_as_close_as_stock
+from helpers.tolerance import assert_all_as_close_as_stock, operators
 
 SLOPE = 0.2
 
@@ -26,6 +25,8 @@ CHAINS = {
     "odd widths": Chain((33, 17, 5, 70), ("tanh", "sigmoid", "relu")),
     "a bottleneck": Chain((20, 3, 2, 600, 1), ("sigmoid", "identity", "leaky_relu", "tanh")),
     "one layer": Chain((32, 64), ("relu",)),
+    "pre-activations": Chain((48, 130, 70, 90, 21), ("gelu", "tanh", "softplus", "silu")),
+    "a scale": Chain((40, 200, 1), ("elu", "softplus")),
     "no features between": Chain((5, 0, 4), ("tanh", "tanh")),
 }
 
@@ -34,7 +35,7 @@ def layer_by_layer(
     input: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor | None], activations: Sequence[str], slope: float
 ) -> Tensor:
     for weight, bias, activation in zip(weights, biases, activations, strict=True):
-        input = reference.linear_act(input, weight, bias, activation, slope)
+        input = operators(activation, slope)[1](input, weight, bias)
     return input
 
 

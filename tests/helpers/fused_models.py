@@ -69,7 +69,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], list[list[str]]]] = {
         lambda: nn.Sequential(
             nn.Linear(5, 8), nn.LeakyReLU(0.2), nn.Linear(8, 7), nn.Tanh(), nn.Linear(7, 3), nn.LeakyReLU(0.1)
         ),
-        [["leaky_relu", "tanh"], LEAKY],
+        [["leaky_relu", "tanh", "leaky_relu"]],
     ),
     "nested": (
         lambda: nn.Sequential(

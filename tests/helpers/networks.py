@@ -19,13 +19,13 @@ def recorded() -> Iterator[list[list[str]]]:
     """The activations of each operator that runs, in order."""
     ran: list[list[str]] = []
 
-    def linear_act(input, weight, bias, activation, slope):  # type: ignore[no-untyped-def]
+    def linear_act(input, weight, bias, activation, parameters):  # type: ignore[no-untyped-def]
         ran.append([activation])
-        return real_linear_act(input, weight, bias, activation, slope)
+        return real_linear_act(input, weight, bias, activation, parameters)
 
-    def mlp(input, weights, biases, activations, slope):  # type: ignore[no-untyped-def]
+    def mlp(input, weights, biases, activations, parameters):  # type: ignore[no-untyped-def]
         ran.append(list(activations))
-        return real_mlp(input, weights, biases, activations, slope)
+        return real_mlp(input, weights, biases, activations, parameters)
 
     real_linear_act, real_mlp = functional._linear_act, functional._mlp
     with (
@@ -53,12 +53,20 @@ def step(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return results | {name: buffer.clone() for name, buffer in model.named_buffers()}
 
 
-def assert_same_step(fused: nn.Module, stock: nn.Module, x: Tensor) -> None:
-    """Both in float64, where two orders of summation are the same but for the last digits."""
+# Whose gradients in float64 PyTorch 2.13 computes with a constant (1/6, or 1 / alpha) that it rounded to float32.
+ROUNDED_IN_STOCK = ("hardsigmoid", "celu")
+
+
+def assert_same_step(fused: nn.Module, stock: nn.Module, x: Tensor, *activations: str) -> None:
+    """Both in float64, where two orders of summation are the same but for the last digits.
+
+    With one of `ROUNDED_IN_STOCK` among the activations, the same but for the last digits of float32.
+    """
+    rtol, atol = (1e-5, 1e-7) if set(activations) & set(ROUNDED_IN_STOCK) else (1e-9, 1e-11)
     ours, theirs = step(copy.deepcopy(fused), x), step(copy.deepcopy(stock), x)
     assert ours.keys() == theirs.keys()
     for name, result in ours.items():
-        torch.testing.assert_close(result, theirs[name], rtol=1e-9, atol=1e-11, msg=lambda t, n=name: f"{n}: {t}")
+        torch.testing.assert_close(result, theirs[name], rtol=rtol, atol=atol, msg=lambda t, n=name: f"{n}: {t}")
 
 
 @contextmanager

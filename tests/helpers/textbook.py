@@ -159,7 +159,7 @@ class WideChain:
         x = x.reshape(len(x), -1)
         for index, layer in enumerate(self.layers):
             weight, bias = self._weights[2 * index : 2 * index + 2]
-            y, derivative = wide_activation(layer.activation, x @ weight.T + bias, layer.negative_slope)
+            y, derivative = wide_activation(layer.activation, x @ weight.T + bias, (*layer.parameters, 0.0)[0])
             kept += [x, derivative]
             x = y
         return x, kept

@@ -138,7 +138,7 @@ def test_every_activation_is_an_option(preset: str, activation: str) -> None:
     model = small(preset, activation=activation).model
     classes = 3 if preset == "cgan" else 0
     network = build_sampling_network(model, (1, 8, 8), classes)
-    wanted = type(ACTIVATIONS[activation].module(0.2))
+    wanted = ACTIVATIONS[activation].module
     assert any(type(layer) is wanted for layer in network.modules())
     assert not fusion_report(network).left or preset in ("dcgan", "conv-vae")
     assert build_sampling_network(small(preset, output_activation="identity").model, (1, 8, 8), classes) is not None
@@ -156,7 +156,7 @@ def test_padding_is_undone_by_cropping(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("config", "field", "value"),
     [
-        (DCGANConfig, "width", 0), (DCGANConfig, "initial_deviation", -1.0), (DCGANConfig, "activation", "gelu"),
+        (DCGANConfig, "width", 0), (DCGANConfig, "initial_deviation", -1.0), (DCGANConfig, "activation", "swish"),
         (WGANConfig, "network", "transformer"), (WGANConfig, "width", 1.5), (CGANConfig, "label_dim", 0),
         (MLPVAEConfig, "widths", [0]), (MLPVAEConfig, "z_dim", True), (ConvVAEConfig, "negative_slope", -0.1),
         (ConvVAEConfig, "output_activation", "softmax"),

@@ -16,7 +16,7 @@ from torch import nn
 from fused_gan.nn import FusedLinear, FusedMLP, FusedSequential
 from fused_gan.nn.fusing import fuse, unfuse
 from fused_gan.nn.fusion_report import fusion_report
-from fused_gan.ops.activations import ACTIVATIONS
+from fused_gan.ops.activations import ACTIVATIONS, make_module, values_of
 from helpers.fused_models import MODELS, RELU, every_make, every_model, x
 from helpers.networks import assert_same_step, operators_run, step
 from helpers.tolerance import assert_all_as_close_as_stock
@@ -46,9 +46,9 @@ def test_within_the_tolerance_rule(make: Callable[[], nn.Module], dtype: torch.d
 
 @pytest.mark.parametrize("activation", [name for name in ACTIVATIONS if name != "identity"])
 def test_every_activation_of_the_list(activation: str) -> None:
-    stock = nn.Sequential(nn.Linear(5, 4), ACTIVATIONS[activation].module(0.3)).double()
+    stock = nn.Sequential(nn.Linear(5, 4), make_module(activation, values_of(activation, 0.3))).double()
     assert operators_run(fuse(stock), x().double()) == [[activation]]
-    assert_same_step(fuse(stock), stock, x().double())
+    assert_same_step(fuse(stock), stock, x().double(), activation)
 
 
 def test_dropout_of_eval_mode_does_not_end_a_chain() -> None:
@@ -269,25 +269,30 @@ def test_moves_and_casts_after_fusing() -> None:
 
 def test_report() -> None:
     model = nn.Sequential(
-        nn.Linear(5, 5), nn.ReLU(), nn.Sequential(nn.Linear(5, 5), nn.Tanh()), nn.Linear(5, 5), nn.GELU(), nn.Softmax()
+        nn.Linear(5, 5),
+        nn.ReLU(),
+        nn.Sequential(nn.Linear(5, 5), nn.Tanh()),
+        nn.Linear(5, 5),
+        nn.Hardswish(),
+        nn.Softmax(),
     )
     before, after = fusion_report(model), fusion_report(fuse(model))
     assert [(site.what, site.fused) for site in after] == [
         ("0 Linear → 1 ReLU", True),
         ("2.0 Linear → 2.1 Tanh", True),
-        ("3 Linear → 4 GELU", False),
+        ("3 Linear → 4 Hardswish", False),
     ]
     assert not before.fused
     assert {site.reason for site in before} == {
         "fuse() does it",
-        "GELU is not among the activations that can be fused",
+        "Hardswish is not among the activations that can be fused",
     }
     assert len(after.left) == 1
     assert str(after).splitlines() == [
         "2 of 3 Linear + activation fused",
         "FusedSequential: 0 Linear → 1 ReLU: fused",
         "FusedSequential: 2.0 Linear → 2.1 Tanh: fused",
-        "FusedSequential: 3 Linear → 4 GELU: not fused: GELU is not among the activations that can be fused",
+        "FusedSequential: 3 Linear → 4 Hardswish: not fused: Hardswish is not among the activations that can be fused",
     ]
 
 

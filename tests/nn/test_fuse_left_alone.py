@@ -209,24 +209,22 @@ def test_layer_compiled_by_itself() -> None:
 # ---- activations --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("slope", [-0.1, float("nan"), float("inf"), torch.tensor(0.2)], ids=str)
+@pytest.mark.parametrize("slope", [float("nan"), float("inf"), True, torch.tensor(0.2)], ids=str)
 def test_slope_that_the_operator_does_not_take(slope: float) -> None:
     fused = fuse(network(nn.Linear(5, 5), nn.LeakyReLU(slope)))
     assert operators_run(fused, x()) == AROUND
-    assert "a number ≥ 0 is needed" in reasons(fused)
-    if slope == -0.1:
-        assert_left_alone(network(nn.Linear(5, 5), nn.LeakyReLU(slope)), "negative_slope is -0.1")
+    assert "a finite number is needed" in reasons(fused)
 
 
-def test_slope_made_negative_after_fusing() -> None:
+def test_slope_made_infinite_after_fusing() -> None:
     fused = fuse(network(nn.Linear(5, 5), nn.LeakyReLU(0.2)))
     fused(x())
-    fused[4].negative_slope = -0.5
+    fused[4].negative_slope = float("inf")
     assert operators_run(fused, x()) == AROUND
-    assert_same_step(fused, nn.Sequential(*copy.deepcopy(fused)), x())
+    assert "its negative_slope is inf: a finite number is needed" in reasons(fused)
 
 
-@pytest.mark.parametrize("activation", [nn.GELU, nn.ELU, nn.ReLU6, nn.SiLU, nn.Softplus, nn.PReLU, nn.Hardtanh])
+@pytest.mark.parametrize("activation", [nn.PReLU, nn.Hardswish, nn.LogSigmoid, nn.Softsign, nn.Softmax, nn.Tanhshrink])
 def test_other_activation(activation: type[nn.Module]) -> None:
     assert_left_alone(network(nn.Linear(5, 5), activation()), f"{activation.__name__} is not among the activations")
 
@@ -361,4 +359,4 @@ def test_weights_that_are_plain_attributes() -> None:
 
 def test_report_counts_no_attention_as_an_activation() -> None:
     assert len(fusion_report(nn.Sequential(nn.Linear(4, 4), nn.MultiheadAttention(4, 1)))) == 0
-    assert len(fusion_report(nn.Sequential(nn.Linear(4, 4), nn.GELU()))) == 1
+    assert len(fusion_report(nn.Sequential(nn.Linear(4, 4), nn.Hardswish()))) == 1

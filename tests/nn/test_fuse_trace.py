@@ -235,16 +235,16 @@ class Neighbours(Base):
 
     def __init__(self) -> None:
         super().__init__()
-        self.norm, self.bend = nn.LayerNorm(5).double(), nn.GELU()
+        self.norm, self.bend = nn.LayerNorm(5).double(), nn.Hardswish()
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.norm(x))
         x = self.bend(self.fc(x))
-        x = F.gelu(self.fc(x))
+        x = F.hardswish(self.fc(x))
         y = self.fc(x)
         z = torch.tanh(y)
         x = torch.sigmoid(torch.relu(x) + y + z)
-        return F.leaky_relu(self.fc(x), -0.1)
+        return F.leaky_relu(self.fc(x), True)
 
 
 def test_what_looks_alike() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import fully_shard
 
 from fused_gan.nn import FusedMLP, FusedSequential
-from fused_gan.ops.activations import ACTIVATIONS
+from fused_gan.ops.activations import ACTIVATIONS, make_module, values_of
 from helpers.networks import assert_same_step, one_process, operators_run, recorded
 
 WIDTHS = [5, 8, 7, 3]
@@ -20,7 +21,7 @@ WIDTHS = [5, 8, 7, 3]
 def stock_mlp(activation: str = "relu", output_activation: str = "identity", slope: float = 0.01) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i, name in enumerate([activation, activation, output_activation]):
-        layers += [nn.Linear(WIDTHS[i], WIDTHS[i + 1]), ACTIVATIONS[name].module(slope)]
+        layers += [nn.Linear(WIDTHS[i], WIDTHS[i + 1]), make_module(name, values_of(name, slope))]
     return nn.Sequential(*layers[:-1] if output_activation == "identity" else layers)
 
 
@@ -106,17 +107,45 @@ def test_parameters_reach_every_layer() -> None:
     [
         (([],), "widths: expected at least two numbers"),
         (([4],), "widths"),
-        (([4, 3], "relu", "gelu"), "activation: expected one of 'identity'.* got 'gelu'"),
-        (([4, 3, 2], "gelu"), "^activation: expected one of 'identity'.* got 'gelu'"),
-        (([4, 2], "gelu"), "^activation: expected one of 'identity'.* got 'gelu'"),
-        (([4, 3, 2], "relu", "gelu"), "^output_activation: expected one of 'identity'.* got 'gelu'"),
+        (([4, 3], "relu", "swish"), "activation: expected one of 'identity'.* got 'swish'"),
+        (([4, 3, 2], "swish"), "^activation: expected one of 'identity'.* got 'swish'"),
+        (([4, 2], "swish"), "^activation: expected one of 'identity'.* got 'swish'"),
+        (([4, 3, 2], "relu", "swish"), "^output_activation: expected one of 'identity'.* got 'swish'"),
         ((5,), "widths: expected at least two numbers .* got 5"),
-        (([4, 3], "relu", "relu", -0.1), "negative_slope: expected a number ≥ 0, got -0.1"),
+        (([4, 3], "relu", "relu", float("inf")), "^negative_slope: expected a finite number, got inf"),
     ],
 )
 def test_bad_arguments(arguments: tuple[object, ...], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         FusedMLP(*arguments)  # type: ignore[arg-type]
+
+
+def test_parameters_of_either_activation() -> None:
+    model = FusedMLP(WIDTHS, "softplus", "elu", beta=2.0, threshold=1.0, alpha=0.5, dtype=torch.float64)
+    assert [(layer.beta, layer.threshold) for layer in model[1:5:2]] == [(2.0, 1.0)] * 2
+    assert model[5].alpha == 0.5
+    inputs = x().double()
+    assert operators_run(model, inputs) == [["softplus", "softplus", "elu"]]
+    assert_same_step(model, nn.Sequential(*copy.deepcopy(model)), inputs)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"alpha": 2.0}, ValueError, "^alpha: expected no value without 'elu' or 'celu' among .*'relu'.*, got 2.0$"),
+        ({"activation": "elu", "beta": 2.0}, ValueError, "^beta: expected no value without 'softplus' among .*'elu'"),
+        ({"activation": "celu", "alpha": 0}, ValueError, "^alpha: expected a finite number other than 0, got 0$"),
+        (
+            {"output_activation": "hardtanh", "min_val": 2},
+            ValueError,
+            r"^min_val: expected at most max_val \(1.0\), got 2",
+        ),
+        ({"alpa": 2.0}, TypeError, "^alpa: expected one of the parameters negative_slope, .*alpha.*, got an unknown"),
+    ],
+)
+def test_parameters_that_are_refused(given: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        FusedMLP(WIDTHS, **given)
 
 
 def test_a_bias_that_broadcasts() -> None:
@@ -183,7 +212,7 @@ def test_a_hook_changes_the_output() -> None:
 def test_layers_replaced() -> None:
     model, inputs = FusedMLP(WIDTHS, "tanh").double(), x().double()
     model(inputs)
-    model[2] = nn.Sequential(nn.Linear(8, 7), nn.GELU()).double()
+    model[2] = nn.Sequential(nn.Linear(8, 7), nn.Hardswish()).double()
     assert_same_step(model, nn.Sequential(*(copy.deepcopy(layer) for layer in model)), inputs)
     del model[4]
     assert model(inputs).shape == (6, 7)
@@ -208,7 +237,7 @@ def test_slopes_that_differ() -> None:
     model, inputs = FusedMLP(WIDTHS, "leaky_relu", "leaky_relu", 0.2).double(), x().double()
     model(inputs)
     model[3].negative_slope = 0.7
-    assert operators_run(model, inputs) == [["leaky_relu"], ["leaky_relu"], ["leaky_relu"]]
+    assert operators_run(model, inputs) == [["leaky_relu", "leaky_relu", "leaky_relu"]]
     assert_same_step(model, nn.Sequential(*copy.deepcopy(model)), inputs)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from fused_gan.ops.activations import ACTIVATIONS
 from fused_gan.ops.reference import stock_layers
 from helpers.cases import ACTIVATION_NAMES, SLOPES, arguments
 from helpers.cases import Shape as ShapeOf
+from helpers.networks import ROUNDED_IN_STOCK
 from helpers.tolerance import assert_all_as_close_as_stock
 
 every_activation = pytest.mark.parametrize("activation", ACTIVATION_NAMES)
@@ -113,9 +115,15 @@ def test_state_dict_loads_with_weights_only() -> None:
 
 @every_activation
 def test_repr(activation: str) -> None:
-    slope = ", negative_slope=0.2" if activation == "leaky_relu" else ""
+    added = {
+        "leaky_relu": ", negative_slope=0.2",
+        "hardtanh": ", min_val=-1.0, max_val=1.0",
+        "elu": ", alpha=1.0",
+        "celu": ", alpha=1.0",
+        "softplus": ", beta=1.0, threshold=20.0",
+    }.get(activation, "")
     layer = FusedLinear(4, 5, activation=activation, negative_slope=0.2)
-    assert repr(layer) == f"FusedLinear(in_features=4, out_features=5, bias=True, activation='{activation}'{slope})"
+    assert repr(layer) == f"FusedLinear(in_features=4, out_features=5, bias=True, activation='{activation}'{added})"
 
 
 @pytest.mark.parametrize("slope", SLOPES)
@@ -123,6 +131,62 @@ def test_slope_is_handed_on(slope: float) -> None:
     layer = FusedLinear(1, 1, bias=False, activation="leaky_relu", negative_slope=slope)
     nn.init.ones_(layer.weight)
     assert layer(torch.tensor([-2.0])).item() == pytest.approx(-2 * slope)
+
+
+PARAMETERS: dict[str, dict[str, float]] = {
+    "hardtanh": {"min_val": -0.3, "max_val": 0.4},
+    "elu": {"alpha": -0.7},
+    "celu": {"alpha": 0.6},
+    "softplus": {"beta": 3.0, "threshold": 0.5},
+}
+
+
+@pytest.mark.parametrize("activation", PARAMETERS)
+def test_parameters_are_handed_on_and_may_change(activation: str) -> None:
+    layer = FusedLinear(4, 5, activation=activation, dtype=torch.float64, **PARAMETERS[activation])
+    stock, inputs = stock_layers(layer), torch.randn(50, 4, dtype=torch.float64)
+    for name, value in PARAMETERS[activation].items():
+        assert getattr(layer, name) == getattr(stock[1], name) == value
+        torch.testing.assert_close(layer(inputs), stock(inputs))
+        for model in (layer, stock[1]):
+            setattr(model, name, value + 0.1)
+        torch.testing.assert_close(layer(inputs), stock(inputs))
+    for twin in (copy.deepcopy(layer), through_pickle(layer), through_a_file(layer)):
+        assert torch.equal(twin(inputs), layer(inputs))
+
+
+def test_an_activation_that_is_changed_has_torchs_defaults() -> None:
+    layer, inputs = FusedLinear(4, 5, dtype=torch.float64), torch.randn(50, 4, dtype=torch.float64)
+    layer.activation = "softplus"
+    z = nn.functional.linear(inputs, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(inputs), nn.functional.softplus(z))
+    layer.beta = 3
+    torch.testing.assert_close(layer(inputs), nn.functional.softplus(z, 3))
+    layer.beta = float("nan")
+    with pytest.raises(ValueError, match=r"^beta: expected a finite number, got nan$"):
+        layer(inputs)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "says"),
+    [
+        ({"activation": "gelu", "alpha": 1.0}, ValueError, "^alpha: expected no value without 'elu' or 'celu' among"),
+        ({"activation": "elu", "alpha": "1"}, ValueError, "^alpha: expected a finite number, got '1'$"),
+        ({"activation": "elu", "alpha": True}, ValueError, "^alpha: expected a finite number, got True$"),
+        ({"activation": "elu", "alpha": 10**400}, ValueError, "^alpha: expected a finite number, got 1000"),
+        ({"activation": "celu", "alpha": 0.0}, ValueError, "^alpha: expected a finite number other than 0, got 0.0$"),
+        ({"activation": "softplus", "beta": 0}, ValueError, "^beta: expected a finite number other than 0, got 0$"),
+        (
+            {"activation": "hardtanh", "max_val": -2},
+            ValueError,
+            r"^min_val: expected at most max_val \(-2\), got -1.0$",
+        ),
+        ({"activation": "elu", "slope": 1.0}, TypeError, "^slope: expected one of the parameters negative_slope, .*"),
+    ],
+)
+def test_parameters_that_are_refused(given: dict[str, Any], error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        FusedLinear(4, 5, **given)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
@@ -162,22 +226,24 @@ def test_functional_call() -> None:
 
 @pytest.mark.parametrize(
     ("optimizer", "rate"),
-    [(torch.optim.SGD, 1.0), (torch.optim.Adam, 0.01), (torch.optim.AdamW, 0.01)],
+    [(torch.optim.SGD, 0.3), (torch.optim.Adam, 0.01), (torch.optim.AdamW, 0.01)],
     ids=["SGD", "Adam", "AdamW"],
 )
-def test_fifty_training_steps_in_float64(optimizer: type, rate: float, device: torch.device) -> None:
-    """A network of every activation learns step by step what the same stock network learns."""
-    widths = [6, 16, 12, 10, 8, 3]
+@pytest.mark.parametrize("first", range(0, len(ACTIVATIONS), 5))
+def test_fifty_training_steps_in_float64(first: int, optimizer: type, rate: float, device: torch.device) -> None:
+    """Networks of every activation learn step by step what the same stock networks learn."""
+    names = ["identity", *list(reversed(ACTIVATIONS))[first : first + 5]][::-1]
+    widths = [6, *(16 - 2 * i for i in range(len(names) - 1)), 3]
     fused = nn.Sequential(
         *(
             FusedLinear(i, o, activation=name, negative_slope=0.2, dtype=torch.float64, device=device)
-            for i, o, name in zip(widths[:-1], widths[1:], reversed(ACTIVATIONS), strict=True)
+            for i, o, name in zip(widths[:-1], widths[1:], names, strict=True)
         )
     )
     stock = copy.deepcopy(nn.Sequential(*(stock_layers(layer) for layer in fused)))
     x = torch.randn(32, 6, dtype=torch.float64, device=device)
     target = x[:, :3].sin()
-    losses = []
+    losses, at_first = [], (fused(x) - target).square().mean().item()
     for network in (fused, stock):
         steps = optimizer(network.parameters(), lr=rate)
         for _ in range(50):
@@ -186,6 +252,7 @@ def test_fifty_training_steps_in_float64(optimizer: type, rate: float, device: t
             loss.backward()
             steps.step()
         losses.append(loss)
-    assert losses[0] < 0.9 * target.square().mean()
+    assert losses[0] < 0.9 * at_first
+    tolerance = {"rtol": 1e-5, "atol": 1e-6} if set(names) & set(ROUNDED_IN_STOCK) else {"rtol": 1e-9, "atol": 1e-11}
     for ours, theirs in zip(fused.parameters(), stock.parameters(), strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(ours, theirs, **tolerance)

@@ -1,4 +1,4 @@
-"""tanh and sigmoid are at most twice as far from the truth as stock's, in units of the last place."""
+"""Activations are at most twice as far from the truth as stock's, in units of the last place."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ COUNT = 20_000
 # Without fused multiply-add, as the portable kernels may have to do, each step rounds once more.
 TIMES_STOCK = 2.2 if fused_gan.build_info()["cpu_capability"] == "portable" else 2
 EXTRA = 0.51  # of a unit: what rounding the exact value costs, so that stock's luck where all is 1 is no standard
+# Stock's e^x - 1 is nearly always the nearest number. Around 0, gelu's cdf lies below 1/2, whose units are half as
+# large.
+EXTRAS = {"elu": 1.3, "selu": 1.3, "celu": 1.3, "gelu": 3.7}
 
 
 def units_off(result: Tensor, truth: np.ndarray) -> np.ndarray:
@@ -41,15 +44,16 @@ def test_error_in_units_of_the_last_place(
     bounds: tuple[float, float], activation: str, dtype: torch.dtype, device: torch.device
 ) -> None:
     z = torch.empty(COUNT, dtype=torch.float64).uniform_(*bounds).to(device, dtype)
-    truth, _ = wide_activation(activation, wide(z), 0)
+    truth, _ = wide_activation(activation, wide(z))
     ours, stock = (units_off(activated(operator, z)[0], truth) for operator in operators(activation))
-    assert ours.max() <= max(TIMES_STOCK * stock.max(), EXTRA), f"max {ours.max():.2f} units, stock {stock.max():.2f}"
+    allowed = max(TIMES_STOCK * stock.max(), EXTRAS.get(activation, EXTRA))
+    assert ours.max() <= allowed, f"max {ours.max():.2f} units, stock {stock.max():.2f}"
     rms, stock_rms = (float(np.sqrt(np.mean(np.square(units)))) for units in (ours, stock))
     assert rms <= max(TIMES_STOCK * stock_rms, EXTRA / 3), f"rms {rms:.3f} units, stock {stock_rms:.3f}"
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("activation", CURVED)
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
 def test_monotone_and_bounded(activation: str, dtype: torch.dtype, device: torch.device) -> None:
     """Neighbouring steps of a fine grid never go down by more than a unit, also over the seams, and never pass 1."""
     y = activated(operators(activation)[0], torch.linspace(-40, 40, 200_001, dtype=dtype, device=device))[0]

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from fused_gan import FusedLinear
 from fused_gan.ops.reference import stock_layers
-from helpers.cases import ACTIVATION_NAMES, DTYPES, Shape, arguments
+from helpers.cases import DTYPES, WAYS, Shape, arguments
 from helpers.tolerance import assert_all_as_close_as_stock, first_order, leaves, operators
 
 SMALL = Shape((30,), 14, 15)
 HALVES = [torch.bfloat16, torch.float16]
-every_activation = pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+every_activation = pytest.mark.parametrize("activation", WAYS)
 every_half = pytest.mark.parametrize("half", HALVES, ids=["bfloat16", "float16"])
 
 

@@ -18,12 +18,19 @@ ACTIVATIONS = {
     "curved": ("tanh", "sigmoid", "tanh"),
     "straight": ("relu", "identity", "relu"),
     "open": ("identity", "tanh", "identity"),
+    "pre-activations": ("gelu", "softplus", "silu"),
+    "both": ("mish", "relu", "elu"),
 }
 MODULES: dict[str, type[nn.Module]] = {
     "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid,
     "relu": nn.ReLU,
     "identity": nn.Identity,
+    "gelu": nn.GELU,
+    "softplus": nn.Softplus,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+    "elu": nn.ELU,
 }
 every_chain = pytest.mark.parametrize("names", ACTIVATIONS.values(), ids=ACTIVATIONS)
 # Which of (input, weights, biases) want a gradient.
@@ -240,7 +247,7 @@ def test_operators_called_directly_obey_no_autocast(device: torch.device) -> Non
     x, w = torch.randn(3, 4, device=device), torch.randn(5, 4, device=device)
     with torch.autocast(device.type, torch.bfloat16):
         for input in (x, x.clone().requires_grad_()):
-            (y,) = torch.ops.fused_gan.mlp_forward(input, [w], [None], ["relu"], 0.01)
+            (y,) = torch.ops.fused_gan.mlp_forward(input, [w], [None], ["relu"], [], [True], [False])
             assert y.dtype == torch.float32
 
 
@@ -249,9 +256,9 @@ def test_kernels_run_where_nothing_is_differentiated() -> None:
     x, w, dy = torch.randn(3, 4), torch.randn(5, 4), torch.randn(3, 5)
     y = torch.ops.fused_gan.linear_act(x, w, None, "relu")
     calls = {
-        "linear_act_backward": (dy, y, x, w, "relu", 0.01, [True] * 3),
-        "mlp_backward": (dy, [y], x, [w], ["relu"], 0.01, True, [True], [True]),
-        "mlp_forward": (x, [w], [None], ["relu"], 0.01),
+        "linear_act_backward": (dy, y, x, w, "relu", [], [True] * 3),
+        "mlp_backward": (dy, [y], [], x, [w], ["relu"], [], True, [True], [True]),
+        "mlp_forward": (x, [w], [None], ["relu"], [], [True], [False]),
     }
     for name, arguments in calls.items():
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from fused_gan import FusedLinear, FusedMLP
-from helpers.cases import ACTIVATION_NAMES, SUBSETS, Shape, arguments
+from helpers.cases import SUBSETS, WAYS, Shape, arguments
 from helpers.tolerance import assert_all_as_close_as_stock, first_order, operators
 
 SMALL = Shape((6,), 4, 5)
-every_activation = pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+every_activation = pytest.mark.parametrize("activation", WAYS)
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
-from helpers.cases import ACTIVATION_NAMES, CURVED, LAYOUTS, SHAPES, SUBSETS, Arguments, Layouts, Shape, arguments
+from helpers.cases import ACTIVATION_NAMES, CURVED, LAYOUTS, SHAPES, SUBSETS, WAYS, Arguments, Layouts, Shape, arguments
 from helpers.tolerance import (
     assert_all_as_close_as_stock,
     assert_equivalent,
@@ -21,6 +21,7 @@ from helpers.tolerance import (
 
 SMALL = Shape((3,), 4, 5)
 every_activation = pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+every_way = pytest.mark.parametrize("activation", WAYS)
 every_subset = pytest.mark.parametrize(
     "wanted", SUBSETS, ids=["+".join(compress(("input", "weight", "bias"), subset)) or "none" for subset in SUBSETS]
 )
@@ -51,20 +52,20 @@ def test_gradcheck_through_three_layers(activation: str, device: torch.device) -
 
 
 @every_subset
-@every_activation
+@every_way
 def test_first_order_of_every_subset(activation: str, wanted: tuple[bool, bool, bool], device: torch.device) -> None:
     assert_equivalent(first_order, arguments(SHAPES["4-D, many rows"], device=device), activation, wanted=wanted)
 
 
 @every_subset
-@every_activation
+@every_way
 def test_second_order_of_every_subset(activation: str, wanted: tuple[bool, bool, bool], device: torch.device) -> None:
     if not any(wanted):
         pytest.skip("nothing to differentiate")
     assert_equivalent(gradient_penalty, arguments(SHAPES["4-D, many rows"], device=device), activation, wanted=wanted)
 
 
-@every_activation
+@every_way
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("name", [name for name in SHAPES if name not in ("deep", "wide", "tall", "shared by threads")])
 def test_second_order_of_every_shape(name: str, dtype: torch.dtype, activation: str, device: torch.device) -> None:
@@ -105,6 +106,18 @@ def test_gradients_of_the_gradients_incoming_side(activation: str, device: torch
         dx, dw, db = torch.autograd.grad(operator(x, w, b), (x, w, b), dy, create_graph=True)
         results.append(torch.autograd.grad(dx.sum() + dw.square().sum() + db.prod(), dy)[0])
     assert torch.allclose(*results, rtol=1e-12)
+
+
+def test_gelu_tanh_of_large_float16_numbers(device: torch.device) -> None:
+    """Their squares are no float16 numbers; the gradient that is differentiated again is the plain one all the same."""
+    z = torch.tensor([[257.0], [-300.0], [1.5]], dtype=torch.float16, device=device).requires_grad_()
+    one = torch.ones(1, 1, dtype=torch.float16, device=device)
+    y = operators("gelu_tanh")[0](z, one, None)
+    plain, differentiable = (
+        torch.autograd.grad(y.sum(), z, retain_graph=True, create_graph=create)[0] for create in (False, True)
+    )
+    torch.testing.assert_close(plain[:2].flatten().tolist(), [1.0, 0.0])
+    torch.testing.assert_close(differentiable.detach(), plain)
 
 
 def test_backward_twice_through_a_retained_graph(device: torch.device) -> None:

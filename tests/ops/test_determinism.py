@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from helpers.cases import ACTIVATION_NAMES, DTYPES, SHAPES, Shape, arguments
+from helpers.cases import DTYPES, SHAPES, WAYS, Shape, arguments
 from helpers.tolerance import Results, assert_equivalent, first_order, operators
 
 THREADS = [1, 2, 3, 5]
@@ -19,7 +19,7 @@ def same_bits(one: Results, other: Results) -> bool:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
-@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+@pytest.mark.parametrize("activation", WAYS)
 def test_bias_gradient_is_reproducible(activation: str, dtype: torch.dtype, device: torch.device) -> None:
     args = arguments(Shape((3000,), 8, 70), dtype, device)
     gradients = [first_order(operators(activation)[0], args)["gradient of bias"] for _ in range(5)]
@@ -60,7 +60,7 @@ def test_a_batch_of_one_of_its_rows_changes_no_other_row(device: torch.device) -
     assert torch.equal(spoiled[others], y[others])
 
 
-@pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+@pytest.mark.parametrize("activation", WAYS)
 def test_deterministic_algorithms(activation: str, device: torch.device) -> None:
     args = arguments(SHAPES["shared by threads"], device=device)
     plain = first_order(operators(activation)[0], args)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers.cases import ACTIVATION_NAMES, DTYPES, SHAPES, SUBSETS, Shape, arguments
+from helpers.cases import DTYPES, SHAPES, SUBSETS, WAYS, Shape, arguments
 from helpers.tolerance import first_order, leaves, operators
 
 OPERATORS = torch.ops.fused_gan
 SMALL = Shape((3,), 4, 5)
-every_activation = pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+every_activation = pytest.mark.parametrize("activation", WAYS)
 
 
 @every_activation
@@ -22,13 +22,13 @@ every_activation = pytest.mark.parametrize("activation", ACTIVATION_NAMES)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_opcheck(bias: bool, name: str, activation: str, device: torch.device) -> None:
     tensors = leaves(arguments(SHAPES[name], device=device, bias=bias))
-    torch.library.opcheck(OPERATORS.linear_act.default, (*tensors, activation, 0.2))
+    torch.library.opcheck(OPERATORS.linear_act.default, (*tensors, activation, [0.2, 2.0]))
 
 
 @pytest.mark.parametrize("wanted", SUBSETS, ids=str)
 def test_opcheck_of_every_subset(wanted: tuple[bool, bool, bool], device: torch.device) -> None:
     tensors = leaves(arguments(SMALL, device=device), wanted)
-    torch.library.opcheck(OPERATORS.linear_act.default, (*tensors, "tanh", 0.2))
+    torch.library.opcheck(OPERATORS.linear_act.default, (*tensors, "tanh", []))
 
 
 @every_activation
@@ -38,18 +38,18 @@ def test_opcheck_of_backward(
     wanted: tuple[bool, bool, bool], dtype: torch.dtype, activation: str, device: torch.device
 ) -> None:
     args = arguments(SHAPES["4-D"], dtype, device)
-    output = None if activation == "identity" else operators(activation)[1](*args[:3])
+    output = None if activation == "identity" else operators(activation)[1](*args[:3])  # in place of z too: a shape
     torch.library.opcheck(
         OPERATORS.linear_act_backward.default,
-        (args.grad, output, args.input, args.weight, activation, 0.2, list(wanted)),
+        (args.grad, output, args.input, args.weight, activation, [], list(wanted)),
         test_utils=("test_schema", "test_faketensor"),  # it has no derivative of its own: autograd.cpp has
     )
 
 
 def test_schemas_keep_the_promised_names_and_defaults() -> None:
     arguments_of = {a.name: a.default_value for a in OPERATORS.linear_act.default._schema.arguments}
-    assert list(arguments_of) == ["input", "weight", "bias", "activation", "negative_slope"]
-    assert arguments_of["negative_slope"] == 0.01
+    assert list(arguments_of) == ["input", "weight", "bias", "activation", "parameters"]
+    assert arguments_of["parameters"] == []
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -93,18 +93,21 @@ def test_one_operator_forward_and_one_backward(activation: str, device: torch.de
         y = operators(activation)[0](*leaves(args))
         y.backward(args.grad)
     ours = [name for name in log.names if name.startswith("fused_gan::")]
-    assert ours == ["fused_gan::linear_act", "fused_gan::linear_act_backward"]
+    if activation in ("softplus", "gelu"):  # which keep their pre-activations, as a chain's layers do
+        assert ours == ["fused_gan::mlp_forward", "fused_gan::mlp_backward"]
+    else:
+        assert ours == ["fused_gan::linear_act", "fused_gan::linear_act_backward"]
     assert not {"aten::linear", "aten::addmm", "aten::mm", "aten::relu"} & set(log.names)
 
 
-def chain_leaves(device: torch.device) -> tuple[Tensor, list[Tensor], list[Tensor], list[str], float]:
+def chain_leaves(device: torch.device) -> tuple[Tensor, list[Tensor], list[Tensor], list[str], list[float]]:
     """The arguments of a chain of two layers, each tensor differentiable."""
     draw = torch.Generator().manual_seed(0)
 
     def leaf(*shape: int) -> Tensor:
         return torch.randn(shape, generator=draw).to(device).requires_grad_()
 
-    return leaf(3, 4), [leaf(5, 4), leaf(2, 5)], [leaf(5), leaf(2)], ["tanh", "relu"], 0.01
+    return leaf(3, 4), [leaf(5, 4), leaf(2, 5)], [leaf(5), leaf(2)], ["tanh", "gelu"], []
 
 
 def test_what_watches_operators_sees_those_within_a_chain(device: torch.device) -> None:
@@ -177,7 +180,7 @@ def test_two_python_threads(device: torch.device) -> None:
     """At the same time: no state is shared."""
     from concurrent.futures import ThreadPoolExecutor
 
-    cases = [(name, arguments(SHAPES["shared by threads"], device=device)) for name in ACTIVATION_NAMES]
+    cases = [(name, arguments(SHAPES["shared by threads"], device=device)) for name in WAYS]
     one_by_one = [first_order(operators(name)[0], args) for name, args in cases]
     with ThreadPoolExecutor(len(cases)) as pool:
         together = list(pool.map(lambda case: first_order(operators(case[0])[0], case[1]), cases))

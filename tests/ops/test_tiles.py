@@ -64,7 +64,13 @@ def results() -> dict[str, Tensor]:
         weights = [(torch.randn(b, a) * a**-0.5).to(dtype) for a, b in pairwise(widths)]
         for rows in (5, 70, 600):
             output = torch.ops.fused_gan.mlp_forward(
-                torch.randn(rows, 37).to(dtype), weights, [None] * 3, ["relu", "leaky_relu", "identity"], 0.2
+                torch.randn(rows, 37).to(dtype),
+                weights,
+                [None] * 3,
+                ["relu", "leaky_relu", "hardtanh"],
+                [0.0, 0.0, 0.2, 0.0, -0.5, 0.75],
+                [True] * 3,
+                [False, True, True],
             )
             found |= {f"{dtype} chain {rows} {i}": y for i, y in enumerate(output)}
     x, w = any_bits(torch.bfloat16, 64, 96), any_bits(torch.bfloat16, 64, 96)

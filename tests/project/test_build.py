@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import json
 import math
 import shutil
@@ -33,13 +34,18 @@ def test_both_lists_of_activations_agree() -> None:
 @pytest.mark.parametrize("name", ACTIVATION_NAMES)
 def test_function_and_module_of_an_activation_agree(name: str) -> None:
     z = torch.linspace(-3, 3, 101)
-    function, module = activations.ACTIVATIONS[name]
-    assert torch.equal(function(z, 0.3), module(0.3)(z))
+    values = activations.values_of(name, 0.3)
+    assert torch.equal(activations.apply(name, z, values), activations.make_module(name, values)(z))
+
+
+def test_both_sides_have_the_same_parameters() -> None:
+    ours = tuple(tuple(row.parameters.items()) for row in activations.ACTIVATIONS.values())
+    assert ours == _C.activation_parameters
+    assert max(map(len, ours)) <= activations.PER_LAYER
 
 
 def test_default_slope_is_one_number() -> None:
-    schema = {a.name: a.default_value for a in torch.ops.fused_gan.linear_act.default._schema.arguments}
-    assert schema["negative_slope"] == activations.DEFAULT_NEGATIVE_SLOPE == nn.LeakyReLU().negative_slope
+    assert inspect.signature(fused_gan.linear_act).parameters["negative_slope"].default == nn.LeakyReLU().negative_slope
 
 
 # ---- facts ----------------------------------------------------------------------------------------------------------

@@ -214,7 +214,7 @@ def test_a_training_field_out_of_range_is_named(field: str, value: Any) -> None:
     ("field", "value"),
     [
         ("z_dim", 0), ("z_dim", "9"), ("generator_widths", (3, 0)), ("discriminator_widths", (1.5,)),
-        ("activation", "gelu"), ("discriminator_activation", ""), ("output_activation", "softmax"),
+        ("activation", "swish"), ("discriminator_activation", ""), ("output_activation", "softmax"),
         ("negative_slope", -0.1), ("negative_slope", float("inf")),
     ],
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -224,7 +225,7 @@ def test_help_explains_every_option(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for option in ("--z-dim", "--lr", "--betas", "--seed", "--device", "--out", "--ema-decay", "--threads", "--data"):
         assert option in text
-    words = text.replace(",", " ").split()
+    words = re.findall(r"\w+", text)
     assert set(ACTIVATIONS) <= set(words), "the help lists the activations that there are"
 
 

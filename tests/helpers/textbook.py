@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from fused_gan.base.seeds import stream_seed
 from fused_gan.nn.layers import Layer, group_layers
+from fused_gan.ops.activations import ACTIVATIONS
 from fused_gan.training import GAN, VAE
 from helpers.tolerance import wide, wide_activation
 
@@ -159,7 +160,8 @@ class WideChain:
         x = x.reshape(len(x), -1)
         for index, layer in enumerate(self.layers):
             weight, bias = self._weights[2 * index : 2 * index + 2]
-            y, derivative = wide_activation(layer.activation, x @ weight.T + bias, (*layer.parameters, 0.0)[0])
+            parameters = dict(zip(ACTIVATIONS[layer.activation].parameters, layer.parameters, strict=True))
+            y, derivative = wide_activation(layer.activation, x @ weight.T + bias, parameters)
             kept += [x, derivative]
             x = y
         return x, kept

@@ -68,10 +68,12 @@ class FusedLinear(nn.Module):
         nn.Linear.reset_parameters(self)  # type: ignore[arg-type]  # it reads the two parameters alone
 
     def forward(self, input: Tensor) -> Tensor:
-        own = vars(self)
         names = find_activation(self.activation).parameters
-        # A layer whose activation was changed may lack some; it has torch's defaults then.
-        given = {name: own[name] for name in names if name in own and name != "negative_slope"}
+        given: dict[str, float] = {}
+        if names and "negative_slope" not in names:
+            own = vars(self)
+            # A layer whose activation was changed may lack some; it has torch's defaults then.
+            given = {name: own[name] for name in names if name in own}
         return linear_act(input, self.weight, self.bias, self.activation, self.negative_slope, **given)
 
     def extra_repr(self) -> str:

@@ -138,7 +138,7 @@ template <class S> FUSED_GAN_FUNCTION Vec<typename Storage<S>::Compute> load_som
   if (count == kLanes) return Storage<S>::load(from);
 #ifdef FUSED_GAN_AVX512
   if constexpr (sizeof(S) >= 4) return masked_load(from, (1u << count) - 1);
-  else return Storage<S>::widened(masked_load(&from->bits, (1u << count) - 1));
+  else return Storage<S>::widened(masked_load(reinterpret_cast<const uint16_t*>(from), (1u << count) - 1));
 #endif
   S buffer[kLanes] = {};
   for (int64_t i = 0; i < count; ++i) buffer[i] = from[i];
@@ -149,7 +149,7 @@ template <class S> FUSED_GAN_FUNCTION void store_some(S* to, Vec<typename Storag
   if (count == kLanes) return Storage<S>::store(to, v);
 #ifdef FUSED_GAN_AVX512
   if constexpr (sizeof(S) >= 4) return masked_store(to, v, (1u << count) - 1);
-  else return masked_store(&to->bits, Storage<S>::rounded(v), (1u << count) - 1);
+  else return masked_store(reinterpret_cast<uint16_t*>(to), Storage<S>::rounded(v), (1u << count) - 1);
 #endif
   S buffer[kLanes];
   Storage<S>::store(buffer, v);

@@ -84,7 +84,8 @@ template <class T> FUSED_GAN_FUNCTION Vec<T> expm1_of(Vec<T> x) {
   return bit_cast<Vec<T>>(bit_cast<VecBits<T>>(tail * power_of_two<T>(n)) | sign);  // only -0 lacks its sign
 }
 
-// The parts with one tail = e^r - 1, where sums with it round little anyway.
+// The same with e^r - 1 as one number, rounded as tanh and sigmoid have always had it: another rounding of r would
+// change the last bits of runs that are resumed.
 template <class T> struct ExpPieces {
   VecBits<T> n;
   Vec<T> tail;

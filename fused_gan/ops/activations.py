@@ -196,8 +196,6 @@ def shared_parameters(activations: Sequence[str], negative_slope: Any, given: Ma
     Raises:
         TypeError, ValueError: as `check_parameters`; an activation is unknown.
     """
-    if not given and type(negative_slope) is float and negative_slope == DEFAULT_NEGATIVE_SLOPE:
-        return []  # of names that are unknown, too; the operator names them
     for activation in activations:
         find_activation(activation)
     check_parameters(activations, negative_slope, given)

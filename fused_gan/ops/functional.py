@@ -169,7 +169,7 @@ def call_mlp(
 def _list(activations: Sequence[str], negative_slope: float, given: Mapping[str, float]) -> Sequence[float]:
     """Return the operators' `parameters`; a wrong one is an error of stock as well."""
     if not given and type(negative_slope) is float and negative_slope == DEFAULT_NEGATIVE_SLOPE:
-        return ()  # the defaults, and the quickest way to say so
+        return ()  # the defaults, and the quickest way to say so; an unknown name is refused by the operator
     if is_dynamo_compiling():  # it raises errors of its own, and computes this once
         return shared_parameters(activations, negative_slope, given)
     try:

@@ -4,87 +4,117 @@
 #include <type_traits>
 
 #include "../activations.h"
+#include "alignment.h"
 #include "product.h"
 #include "storage.cuh"
 
 namespace fused_gan::cuda {
 namespace {
 
-constexpr int kLanes = 32, kRowStep = 8, kThreads = kLanes * kRowStep;  // a block's columns, and rows at a time
-constexpr int kBlockRows = 64;
+// A block's rows and columns. 8 columns are the 32 bytes that memory moves at once, and make many blocks of few rows.
+constexpr int kBlockRows = 64, kBlockColumns = 8, kThreads = 128;
 
-// The sum over the threads of a block that share a lane, complete in threads [0, kLanes).
-__device__ float sum_over_rows(float sum) {
-  __shared__ float shared[kThreads];
-  shared[threadIdx.x] = sum;
+// sum[i] over the threads of a block that share a lane, complete in threads [0, lanes).
+template <int kWidth> __device__ void sum_over_rows(float (&sum)[kWidth], int lanes) {
+  __shared__ float shared[kWidth][kThreads];
 #pragma unroll
-  for (int half = kThreads / 2; half >= kLanes; half /= 2) {
+  for (int i = 0; i < kWidth; ++i) shared[i][threadIdx.x] = sum[i];
+  for (int half = kThreads / 2; half >= lanes; half /= 2) {
     __syncthreads();
-    if (threadIdx.x < half) shared[threadIdx.x] = sum += shared[threadIdx.x + half];
+    if (threadIdx.x >= half) continue;
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) shared[i][threadIdx.x] = sum[i] += shared[i][threadIdx.x + half];
   }
-  return sum;
 }
 
-// parts (splits, rows, columns) -> c (rows, columns); backward: the column sums of each block's rows.
-template <class T, bool kForward>
+// parts (splits, rows, columns) -> c (rows, columns); backward: the column sums of each block's rows. kWidth > 1:
+// columns side by side, all of it aligned.
+template <class T, int kWidth, bool kForward>
 __global__ void __launch_bounds__(kThreads)
     finish_kernel(const ProductArguments p, const Partials partials, int splits) {
-  const unsigned blocks_across = unsigned((p.columns + kLanes - 1) / kLanes), block_row = blockIdx.x / blocks_across;
-  const int64_t column = int64_t(blockIdx.x % blocks_across) * kLanes + threadIdx.x % kLanes;
+  constexpr int kLanes = kBlockColumns / kWidth, kRowStep = kThreads / kLanes;
+  const unsigned blocks_across = unsigned((p.columns + kBlockColumns - 1) / kBlockColumns);
+  const unsigned block_row = blockIdx.x / blocks_across;
+  const int64_t column = int64_t(blockIdx.x % blocks_across) * kBlockColumns + threadIdx.x % kLanes * kWidth;
   const int64_t row = int64_t(block_row) * kBlockRows, end = min(row + kBlockRows, p.rows);
-  float sum = 0;
+  float sum[kWidth] = {};
   if (column < p.columns) {
-    const float bias = kForward && p.bias ? Storage<T>::widen(static_cast<const T*>(p.bias)[column]) : 0.f;
+    float bias[kWidth] = {};
+    if (kForward && p.bias) Pack<T, kWidth>::load(static_cast<const T*>(p.bias) + column).widen(bias);
     InlinedActivations::visit(p.activation.index, [&](auto act) {
+      constexpr bool kReads = !kForward && !std::is_same_v<decltype(act), Identity>;
       const Parameters<float> parameters = p.activation.parameters();
       for (int64_t r = row + threadIdx.x / kLanes; r < end; r += kRowStep) {
         const int64_t place = r * p.columns + column;
-        float value = partials.parts[place];
-        for (int part = 1; part < splits; ++part) value += partials.parts[part * p.rows * p.columns + place];
-        if constexpr (kForward) {
-          value = act.forward(value + bias, parameters);
-        } else {
-          float x = 0;
-          if constexpr (!std::is_same_v<decltype(act), Identity>)
-            x = Storage<T>::widen(static_cast<const T*>(p.below)[r * p.below_stride + column]);
-          sum += value = act.gradient(value, x, parameters);
+        Pack<T, kWidth> from, to;
+        if constexpr (kReads)
+          from = Pack<T, kWidth>::load(static_cast<const T*>(p.below) + r * p.below_stride + column);
+        float values[kWidth] = {}, x[kWidth] = {};
+#pragma unroll 4
+        for (int part = 0; part < splits; ++part) {
+          float of_part[kWidth];
+          Pack<float, kWidth>::load(partials.parts + part * p.rows * p.columns + place).widen(of_part);
+#pragma unroll
+          for (int i = 0; i < kWidth; ++i) values[i] = part ? values[i] + of_part[i] : of_part[i];
         }
-        static_cast<T*>(p.c)[place] = Storage<T>::narrow(value);
+        if constexpr (kReads) from.widen(x);
+#pragma unroll
+        for (int i = 0; i < kWidth; ++i) {
+          if constexpr (kForward) values[i] = act.forward(values[i] + bias[i], parameters);
+          else sum[i] += values[i] = act.gradient(values[i], x[i], parameters);
+        }
+        to.narrow(values);
+        to.store(static_cast<T*>(p.c) + place);
       }
     });
   }
   if constexpr (!kForward) {
     if (!p.bias_gradient) return;
-    sum = sum_over_rows(sum);
+    sum_over_rows(sum, kLanes);
     if (threadIdx.x >= kLanes || column >= p.columns) return;
-    if (partials.sums) partials.sums[block_row * partials.sum_stride + column] = sum;
-    else static_cast<T*>(p.bias_gradient)[column] = Storage<T>::narrow(sum);
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) {
+      if (partials.sums) partials.sums[block_row * partials.sum_stride + column + i] = sum[i];
+      else static_cast<T*>(p.bias_gradient)[column + i] = Storage<T>::narrow(sum[i]);
+    }
   }
 }
+
+constexpr int kSumLanes = 32;  // columns of a block that adds column sums
 
 // bias_gradient (columns) = column sums of sums (tiles, columns).
 template <class T>
 __global__ void __launch_bounds__(kThreads)
     sums_kernel(const float* sums, int64_t tiles, int64_t sum_stride, int64_t columns, T* bias_gradient) {
-  const int64_t column = int64_t(blockIdx.x) * kLanes + threadIdx.x % kLanes;
-  float sum = 0;
+  const int64_t column = int64_t(blockIdx.x) * kSumLanes + threadIdx.x % kSumLanes;
+  float sum[1] = {};
   if (column < columns)
-    for (int64_t tile = threadIdx.x / kLanes; tile < tiles; tile += kRowStep) sum += sums[tile * sum_stride + column];
-  sum = sum_over_rows(sum);
-  if (threadIdx.x < kLanes && column < columns) bias_gradient[column] = Storage<T>::narrow(sum);
+    for (int64_t tile = threadIdx.x / kSumLanes; tile < tiles; tile += kThreads / kSumLanes)
+      sum[0] += sums[tile * sum_stride + column];
+  sum_over_rows(sum, kSumLanes);
+  if (threadIdx.x < kSumLanes && column < columns) bias_gradient[column] = Storage<T>::narrow(sum[0]);
 }
 
-unsigned column_blocks(int64_t columns) { return unsigned((columns + kLanes - 1) / kLanes); }
+unsigned blocks_of(int64_t count, int64_t size) { return unsigned((count + size - 1) / size); }
+
+// Whether threads may move four columns at a time.
+bool is_vectorisable(const ProductArguments& p) {
+  return p.columns % 4 == 0 && is_aligned(p.c) && is_aligned(p.bias) && is_aligned(p.below) &&
+         (!p.below || p.below_stride % 4 == 0);
+}
 
 }  // namespace
 
 int64_t finish_row_blocks(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
 
 cudaError_t finish_product(const ProductArguments& p, int splits, const Partials& partials, cudaStream_t stream) {
-  const unsigned blocks = column_blocks(p.columns) * unsigned(finish_row_blocks(p.rows));
+  const unsigned blocks = blocks_of(p.columns, kBlockColumns) * unsigned(finish_row_blocks(p.rows));
   const auto launch = [&](auto storage) {
     using T = decltype(storage);
-    const auto kernel = p.direction == Direction::kForward ? finish_kernel<T, true> : finish_kernel<T, false>;
+    const bool forward = p.direction == Direction::kForward;
+    const auto kernel = is_vectorisable(p) ? forward ? finish_kernel<T, 4, true> : finish_kernel<T, 4, false>
+                        : forward          ? finish_kernel<T, 1, true>
+                                           : finish_kernel<T, 1, false>;
     kernel<<<blocks, kThreads, 0, stream>>>(p, partials, splits);
     return cudaGetLastError();
   };
@@ -105,8 +135,8 @@ cudaError_t finish_sums(Dtype dtype, const float* sums, int64_t tiles, int64_t s
     if constexpr (std::is_same_v<T, double>) {
       return cudaErrorInvalidValue;  // no product of ours sums in float64
     } else {
-      sums_kernel<<<column_blocks(columns), kThreads, 0, stream>>>(sums, tiles, sum_stride, columns,
-                                                                   static_cast<T*>(bias_gradient));
+      sums_kernel<<<blocks_of(columns, kSumLanes), kThreads, 0, stream>>>(sums, tiles, sum_stride, columns,
+                                                                          static_cast<T*>(bias_gradient));
       return cudaGetLastError();
     }
   });

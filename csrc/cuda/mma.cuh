@@ -13,15 +13,16 @@ namespace fused_gan::cuda::mma {
 __device__ inline uint32_t shared_address(const void* pointer) { return uint32_t(__cvta_generic_to_shared(pointer)); }
 
 // Copies kBytes into shared memory, which arrive at the latest when their group is waited for; the bytes from `valid`
-// on are zero. Two bytes, which no asynchronous copy moves, go through a register.
+// on are zero.
 template <int kBytes> __device__ void copy_async(uint32_t to, const void* from, int valid) {
   if constexpr (kBytes == 16)
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
-  else if constexpr (kBytes == 4)
-    asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from), "r"(valid) : "memory");
   else
-    asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(valid ? *static_cast<const uint16_t*>(from) : uint16_t(0))
+    asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(to), "l"(from), "n"(kBytes), "r"(valid)
                  : "memory");
+}
+__device__ inline void store_shared(uint32_t to, uint16_t value) {
+  asm volatile("st.shared.u16 [%0], %1;" ::"r"(to), "h"(value) : "memory");
 }
 __device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Until at most kPending groups of this thread are on their way.
@@ -107,17 +108,21 @@ template <> struct Arithmetic<Precision::kTf32> {
   }
 };
 // Each factor is big + small; small · small is below float32's precision. Tensor cores truncate as they add, so partial
-// sums are promoted into float32 registers, which round, before that shows (docs/design/cuda.md).
+// sums are promoted into float32 registers, which round, before that shows (docs/design/cuda.md). A factor is
+// multiplied by 2³⁰ before, so that the small half even of the smallest number is a normal one; a sum is divided by 2⁶⁰
+// at the end.
 template <> struct Arithmetic<Precision::kFloat32> {
   using Element = float;
   static constexpr bool kPromotes = true;
+  static constexpr float kScale = 0x1p30f, kInverseOfBoth = 0x1p-60f;
   template <int kWords> struct Fragment {
     uint32_t big[kWords], small[kWords];
     __device__ void prepare(const uint32_t (&loaded)[kWords]) {
 #pragma unroll
       for (int i = 0; i < kWords; ++i) {
-        big[i] = to_tf32(loaded[i]) & 0xffffe000;  // as it is to be subtracted
-        small[i] = to_tf32(__float_as_uint(__uint_as_float(loaded[i]) - __uint_as_float(big[i])));
+        const float scaled = __uint_as_float(loaded[i]) * kScale;
+        big[i] = to_tf32(__float_as_uint(scaled)) & 0xffffe000;  // as it is to be subtracted
+        small[i] = to_tf32(__float_as_uint(scaled - __uint_as_float(big[i])));
       }
     }
   };

@@ -8,62 +8,10 @@
 
 #include "../activations.h"
 #include "kernel_facts.h"
-#include "mma.cuh"
+#include "mma_operands.cuh"
 #include "storage.cuh"
 
 namespace fused_gan::cuda::mma {
-
-constexpr int kStageBytes = 128;  // of the depth, in one stage of a K-major operand: eight chunks of 16 bytes
-
-// Where an operand's elements lie in shared memory: rows of kRowBytes, whose chunks of 16 bytes are permuted so that
-// the eight rows that a fragment load touches fall into different banks.
-template <int kRowBytes_> struct RowsOfDepth {  // (rows or columns of c, depth)
-  static constexpr int kRowBytes = kRowBytes_;
-  static_assert(kRowBytes == 128);
-  __device__ static uint32_t offset(int row, int byte) { return row * kRowBytes + (byte ^ (row % 8 * 16)); }
-};
-template <int kRowBytes_, int kElementBytes> struct RowsOfColumns {  // (depth, columns of c)
-  static constexpr int kRowBytes = kRowBytes_;
-  __device__ static uint32_t offset(int row, int byte) {
-    // 16-bit elements are read eight rows at a time (ldmatrix), 32-bit ones by lanes of four rows × eight columns.
-    const int turn = kElementBytes == 4 ? row % 4 * 2 : kRowBytes == 64 ? row / 2 % 4 : row % 8;
-    return row * kRowBytes + (byte ^ (turn * 16));
-  }
-};
-
-// One thread's share of copying a tile of kRows rows, kAccess bytes at a time. Outside of the matrix it writes zeros.
-template <class T, class Layout, int kRows, int kThreads, int kAccess> class TileCopy {
-  static constexpr int kPerRow = Layout::kRowBytes / kAccess, kRowStep = kThreads / kPerRow;
-  static_assert(kThreads % kPerRow == 0 && kRows % kRowStep == 0);
-  const T* from_;
-  int64_t stride_, rows_left_, columns_left_;
-  int row_, byte_;
-
- public:
-  // matrix (rows, columns), rows `stride` elements apart; the tile begins at (row, column).
-  __device__ TileCopy(const void* matrix, int64_t stride, int64_t row, int64_t rows, int64_t column, int64_t columns)
-      : stride_(stride), row_(threadIdx.x / kPerRow), byte_(threadIdx.x % kPerRow * kAccess) {
-    rows_left_ = rows - row - row_;
-    column += byte_ / int(sizeof(T));
-    columns_left_ = columns - column;
-    from_ = static_cast<const T*>(matrix) + (row + row_) * stride + column;
-  }
-  __device__ void start(uint32_t stage) const {
-    const int valid = int(min(max(columns_left_, int64_t(0)) * int64_t(sizeof(T)), int64_t(kAccess)));
-#pragma unroll
-    for (int i = 0; i < kRows / kRowStep; ++i)
-      copy_async<kAccess>(stage + Layout::offset(row_ + i * kRowStep, byte_), from_ + i * kRowStep * stride_,
-                          i * kRowStep < rows_left_ ? valid : 0);
-  }
-  __device__ void advance_columns(int count) {
-    from_ += count;
-    columns_left_ -= count;
-  }
-  __device__ void advance_rows(int count) {
-    from_ += count * stride_;
-    rows_left_ -= count;
-  }
-};
 
 // A block's tile of c, its warps side by side on it, and the stages in flight.
 template <int kRows_, int kColumns_, int kWarpRows_, int kWarpColumns_, int kStages_> struct TileShape {
@@ -159,12 +107,14 @@ template <Precision kPrecision, Direction kDirection, class Shape, int kAccess> 
       sum = fmaf(float(a[k]), float(kForward ? b[column * p.b_stride + k] : b[k * p.b_stride + column]), sum);
     return sum;
   }
-  // Whether splitting the factors in two may have spoiled a sum. The split turns an infinity into NaN and the largest
-  // numbers into infinities, and it loses the second half of a tiny number. Such a sum is not finite, or tiny itself.
-  __device__ static bool is_doubtful(float sum) {
-    const float size = fabsf(sum);
-    return !(size <= 0x1.fffffep127f) || (size < 0x1p-100f && size > 0);
+  // What the products with promoted sums leave scaled, divided again.
+  __device__ static float unscaled(float sum) {
+    if constexpr (Math::kPromotes) return sum * Math::kInverseOfBoth;
+    else return sum;
   }
+  // Whether scaling and splitting the factors may have spoiled a sum: they turn an infinity into NaN, and numbers and
+  // sums from about 2⁶⁸ on into infinities.
+  __device__ static bool is_doubtful(float sum) { return Math::kPromotes && !(fabsf(sum) <= 0x1.fffffep127f); }
 };
 
 // c (rows, columns) or its parts, as ProductArguments and Partials say; depth_part: a multiple of a stage's depth.
@@ -235,6 +185,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Product<kPrecision, kDirectio
 
   // The sums as a matrix of rows.
   float* tile = reinterpret_cast<float*>(shared);
+  bool doubtful = false;
 #pragma unroll
   for (int i = 0; i < P::kTilesDown; ++i)
 #pragma unroll
@@ -243,65 +194,89 @@ __global__ void __launch_bounds__(Shape::kThreads, Product<kPrecision, kDirectio
       for (int half = 0; half < 2; ++half) {
         float* to = tile + (warp_row + i * 16 + half * 8 + lane / 4) * Shape::kEpilogueStride + warp_column + j * 8 +
                     lane % 4 * 2;
-        *reinterpret_cast<float2*>(to) = make_float2(sums[i][j][half * 2], sums[i][j][half * 2 + 1]);
+        const float left = P::unscaled(sums[i][j][half * 2]), right = P::unscaled(sums[i][j][half * 2 + 1]);
+        doubtful = doubtful || P::is_doubtful(left) || P::is_doubtful(right);
+        *reinterpret_cast<float2*>(to) = make_float2(left, right);
       }
-  __syncthreads();
+  if (P::Math::kPromotes ? __syncthreads_or(doubtful) : (__syncthreads(), false)) {
+    for (int i = threadIdx.x; i < Shape::kRows * Shape::kColumns; i += Shape::kThreads) {
+      const int r = i / Shape::kColumns, c = i % Shape::kColumns;
+      float& sum = tile[r * Shape::kEpilogueStride + c];
+      if (P::is_doubtful(sum) && row + r < p.rows && column + c < p.columns)
+        sum = P::plain_sum(p, row + r, column + c, begin, end);
+    }
+    __syncthreads();
+  }
 
   constexpr int kLanes = Shape::kColumns / kWidth, kRowStep = Shape::kThreads / kLanes;
   const int first_row = threadIdx.x / kLanes, tile_at = threadIdx.x % kLanes * kWidth;
   const int64_t at = column + tile_at;
+  const auto sums_of = [&](int r, float (&values)[kWidth]) {
+#pragma unroll
+    for (int i = 0; i < kWidth; ++i) values[i] = tile[r * Shape::kEpilogueStride + tile_at + i];
+  };
+  const int64_t rows_left = p.rows - row;
+  if (partials.parts) {
+    if (at >= p.columns) return;
+    for (int r = first_row; r < Shape::kRows && r < rows_left; r += kRowStep) {
+      float values[kWidth];
+      sums_of(r, values);
+      float* to = partials.parts + blockIdx.y * p.rows * p.columns + (row + r) * p.columns + at;
+#pragma unroll
+      for (int i = 0; i < kWidth; i += kWidth > 1 ? 4 : 1) {
+        if constexpr (kWidth > 1)
+          *reinterpret_cast<float4*>(to + i) = make_float4(values[i], values[i + 1], values[i + 2], values[i + 3]);
+        else to[i] = values[i];
+      }
+    }
+    return;
+  }
+
+  // Rows whose y a thread asks for before it needs the first. (As stores may change what is read later, the compiler
+  // keeps the order of a load and a store.)
+  constexpr int kTrips = Shape::kRows / kRowStep, kInFlight = P::kForward ? 1 : std::min(kTrips, 8);
   float column_sums[kWidth] = {};
   if (at < p.columns) {
     float bias[kWidth] = {};
-    if (P::kForward && p.bias && !partials.parts) {
+    if (P::kForward && p.bias) {
       const auto pack = Pack<T, kWidth>::load(static_cast<const T*>(p.bias) + at);
       pack.widen(bias);
     }
     InlinedActivations::visit(p.activation.index, [&](auto act) {
+      constexpr bool kReads = !P::kForward && !std::is_same_v<decltype(act), Identity>;
       const Parameters<float> parameters = p.activation.parameters();
-      for (int r = first_row; r < Shape::kRows && row + r < p.rows; r += kRowStep) {
-        float values[kWidth];
+      const T* below = static_cast<const T*>(p.below) + row * p.below_stride + at;
+      T* result = static_cast<T*>(p.c) + row * p.columns + at;
+      for (int first = first_row; first < Shape::kRows && first < rows_left; first += kInFlight * kRowStep) {
+        Pack<T, kWidth> from[kInFlight];
+        if constexpr (kReads) {
 #pragma unroll
-        for (int i = 0; i < kWidth; ++i) {
-          values[i] = tile[r * Shape::kEpilogueStride + tile_at + i];
-          if constexpr (P::Math::kPromotes)
-            if (P::is_doubtful(values[i])) values[i] = P::plain_sum(p, row + r, at + i, begin, end);
+          for (int k = 0; k < kInFlight; ++k)
+            if (const int r = first + k * kRowStep; r < rows_left)
+              from[k] = Pack<T, kWidth>::load(below + r * p.below_stride);
         }
-        const int64_t place = (row + r) * p.columns + at;
-        if (partials.parts) {
-          float* to = partials.parts + blockIdx.y * p.rows * p.columns + place;
 #pragma unroll
-          for (int i = 0; i < kWidth; i += kWidth > 1 ? 4 : 1) {
-            if constexpr (kWidth > 1)
-              *reinterpret_cast<float4*>(to + i) = make_float4(values[i], values[i + 1], values[i + 2], values[i + 3]);
-            else to[i] = values[i];
-          }
-          continue;
-        }
-        if constexpr (P::kForward) {
-#pragma unroll
-          for (int i = 0; i < kWidth; ++i) values[i] = act.forward(values[i] + bias[i], parameters);
-        } else {
-          float x[kWidth] = {};
-          if constexpr (!std::is_same_v<decltype(act), Identity>) {
-            const auto pack = Pack<T, kWidth>::load(static_cast<const T*>(p.below) + (row + r) * p.below_stride + at);
-            pack.widen(x);
-          }
+        for (int k = 0; k < kInFlight; ++k) {
+          const int r = first + k * kRowStep;
+          if (r >= rows_left) continue;
+          float values[kWidth], x[kWidth] = {};
+          sums_of(r, values);
+          if constexpr (kReads) from[k].widen(x);
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
-            values[i] = act.gradient(values[i], x[i], parameters);
-            column_sums[i] += values[i];
+            if constexpr (P::kForward) values[i] = act.forward(values[i] + bias[i], parameters);
+            else column_sums[i] += values[i] = act.gradient(values[i], x[i], parameters);
           }
+          Pack<T, kWidth> pack;
+          pack.narrow(values);
+          pack.store(result + r * p.columns);
         }
-        Pack<T, kWidth> pack;
-        pack.narrow(values);
-        pack.store(static_cast<T*>(p.c) + place);
       }
     });
   }
 
   if constexpr (!P::kForward) {
-    if (!p.bias_gradient || partials.parts) return;
+    if (!p.bias_gradient) return;
     // Over the threads that share columns, by halving.
     __syncthreads();
 #pragma unroll

@@ -28,7 +28,7 @@ class StudyCommand:
     """
 
     study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")] = ""
-    """gan-activations or vae-activations."""
+    """gan-activations, gan-smooth-activations, vae-activations or vae-smooth-activations."""
 
     config: Path | None = None
     """JSON file of a study of your own, in the place of STUDY. docs/study.md describes it."""

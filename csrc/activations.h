@@ -3,64 +3,19 @@
 //
 // T is float or double, or a vector of them (cpu/vec.h): comparisons then select lane by lane. A gradient reads what
 // that of PyTorch's module reads when it does not work in place, so it is as exact. LeakyReLU is the exception: it
-// reads the output, which the next layer keeps anyway, where the sign of the output tells that of z. Where PyTorch
-// selects, these select too and never multiply by 0 or 1, so NaN and Inf propagate as in PyTorch. To add an activation:
-// one struct and one name in `Activations` here, its form in ATen's operators in aten_forms.h (a missing one does not
-// compile), and one row in fused_gan/ops/activations.py (a test misses it).
+// reads the output, which the next layer keeps anyway, where the sign of the output tells that of z and nobody else can
+// overwrite it (its struct says who says so). Where PyTorch selects, these select too and never multiply by 0 or 1, so
+// NaN and Inf propagate as in PyTorch. To add an activation: one struct and one name in `Activations` here, its form in
+// ATen's operators in aten_forms.h (a missing one does not compile), and one row in fused_gan/ops/activations.py (a
+// test misses it).
 #pragma once
 
-#include <cmath>
+#include <limits>
 #include <type_traits>
 
-#ifdef __CUDACC__
-#define FUSED_GAN_FUNCTION __host__ __device__ __forceinline__
-#else
-#define FUSED_GAN_FUNCTION inline __attribute__((always_inline))
-#endif
+#include "activation_math.h"
 
 namespace fused_gan {
-
-// What an activation may need of the standard normal distribution.
-template <class T> struct Normal {
-  T cdf, density;
-};
-
-// The functions that activations need beyond arithmetic, and the type of a constant. cpu/isa.h specialises them for
-// vectors. log1p is asked for 0 ≤ x ≤ 1 alone.
-template <class T> struct Math;
-template <> struct Math<float> {
-  using Scalar = float;
-  FUSED_GAN_FUNCTION static float tanh(float z) { return ::tanhf(z); }
-  FUSED_GAN_FUNCTION static float sigmoid(float z) { return 1.f / (1.f + ::expf(-z)); }
-  FUSED_GAN_FUNCTION static float exp(float x) { return ::expf(x); }
-  FUSED_GAN_FUNCTION static float expm1(float x) { return ::expm1f(x); }
-  FUSED_GAN_FUNCTION static float log1p(float x) { return ::log1pf(x); }
-  FUSED_GAN_FUNCTION static Normal<float> normal(float z) {
-    return {0.5f * ::erfcf(z * -0.70710678f), 0.39894228f * ::expf(z * z * -0.5f)};
-  }
-};
-template <> struct Math<double> {
-  using Scalar = double;
-  FUSED_GAN_FUNCTION static double tanh(double z) { return ::tanh(z); }
-  FUSED_GAN_FUNCTION static double sigmoid(double z) { return 1. / (1. + ::exp(-z)); }
-  FUSED_GAN_FUNCTION static double exp(double x) { return ::exp(x); }
-  FUSED_GAN_FUNCTION static double expm1(double x) { return ::expm1(x); }
-  FUSED_GAN_FUNCTION static double log1p(double x) { return ::log1p(x); }
-  FUSED_GAN_FUNCTION static Normal<double> normal(double z) {
-    return {0.5 * ::erfc(z * -0.70710678118654752), 0.39894228040143268 * ::exp(z * z * -0.5)};
-  }
-};
-template <class T> using Scalar = typename Math<T>::Scalar;
-template <class T> FUSED_GAN_FUNCTION T constant(double value) { return T{} + Scalar<T>(value); }
-
-// 1 / (1 + e^-x) and 1 minus that, neither of which cancels.
-template <class T> struct Logistic {
-  T value, rest;
-};
-template <class T> FUSED_GAN_FUNCTION Logistic<T> logistic(T x) {
-  const T e = Math<T>::exp(x > T{} ? -x : x), large = 1 / (1 + e), small = e * large;
-  return {x > T{} ? large : small, x > T{} ? small : large};
-}
 
 // The numbers that an activation takes beside z. Which they are say the structs' kParameters.
 template <class T> struct Parameters {
@@ -91,11 +46,14 @@ struct Relu : Parameterless<Reads::kOutput> {
   template <class T> FUSED_GAN_FUNCTION static T gradient(T dy, T y, Parameters<T>) { return y <= T{} ? T{} : dy; }
 };
 
+// The second number is not 0 where somebody may overwrite the output. Then the gradient reads z.
 struct LeakyRelu {
   static constexpr const char* kName = "leaky_relu";
   static constexpr int kCount = 1;
   static constexpr Parameter kParameters[2] = {{"negative_slope", 0.01}};
-  static constexpr Reads reads(Parameters<double> p) { return p.first >= 0 ? Reads::kOutput : Reads::kInput; }
+  static constexpr Reads reads(Parameters<double> p) {
+    return p.first >= 0 && p.second == 0 ? Reads::kOutput : Reads::kInput;
+  }
   template <class T> FUSED_GAN_FUNCTION static T forward(T z, Parameters<T> p) { return z > T{} ? z : z * p.first; }
   template <class T> FUSED_GAN_FUNCTION static T gradient(T dy, T x, Parameters<T> p) {
     return x > T{} ? dy : dy * p.first;
@@ -265,6 +223,35 @@ struct Mish : Parameterless<Reads::kInput> {
   }
 };
 
+// What StyleGAN's layers have behind an activation: y = clamp(gain a, -limit, limit), a = forward(z, parameters).
+template <class T> struct Scale {
+  T gain, limit;
+};
+inline constexpr Scale<double> kUnscaled{1, std::numeric_limits<double>::infinity()};
+
+// An activation with a gain and a limit behind it. The gradient reads z, whatever that of the activation alone reads;
+// but for identity with a gain alone, where z may be any number.
+template <class Act> struct Scaled {
+  // Whether the activation's own gradient reads its output, which is then computed again.
+  static constexpr bool kOfOutput = std::is_base_of_v<Parameterless<Reads::kOutput>, Act>;
+
+  template <class T> FUSED_GAN_FUNCTION static T forward(T z, Parameters<T> p, Scale<T> s) {
+    return clamped(Act::forward(z, p) * s.gain, -s.limit, s.limit);
+  }
+  template <class T> FUSED_GAN_FUNCTION static T gradient(T dy, T z, Parameters<T> p, Scale<T> s) {
+    const T a = Act::forward(z, p);
+    const T da = within(dy, a * s.gain, s.limit) * s.gain;
+    return Act::gradient(da, kOfOutput ? a : z, p);
+  }
+
+ private:
+  // dy where |scaled| ≤ limit, at NaN 0, as torch.clamp has it; without a limit dy everywhere.
+  template <class T> FUSED_GAN_FUNCTION static T within(T dy, T scaled, T limit) {
+    const T above = scaled >= -limit ? dy : T{}, both = scaled <= limit ? above : T{};
+    return limit > constant<T>(std::numeric_limits<Scalar<T>>::max()) ? dy : both;
+  }
+};
+
 // An activation's index is its place in the list. No index is written out anywhere.
 template <class... Acts> struct ActivationList {
   static constexpr int kCount = sizeof...(Acts);
@@ -308,24 +295,44 @@ using Activations = ActivationList<Identity, Relu, LeakyRelu, Tanh, Sigmoid, Rel
 using InlinedActivations = ActivationList<Identity, Relu, LeakyRelu, Tanh, Sigmoid>;
 FUSED_GAN_FUNCTION constexpr bool is_inlined(int index) { return index < InlinedActivations::kCount; }
 
-// A layer's activation as kernels take it. T: the type of the parameters.
-template <class T> struct ActivationIn {
+// A layer's activation, with what stands behind it.
+struct Activation {
   int index;  // into Activations
-  Parameters<T> parameters;
+  Parameters<double> parameters;
+  Scale<double> scale = kUnscaled;
 
-  template <class U> FUSED_GAN_FUNCTION Parameters<U> parameters_in() const {
-    return {U(parameters.first), U(parameters.second)};
+  // Everything but the index, as lists hold it.
+  static constexpr int kNumbers = 4;
+  static Activation of(int index, const double* numbers) {
+    return {index, {numbers[0], numbers[1]}, {numbers[2], numbers[3]}};
   }
+  void write_numbers(double* to) const {
+    const double numbers[kNumbers] = {parameters.first, parameters.second, scale.gain, scale.limit};
+    for (int i = 0; i < kNumbers; ++i) to[i] = numbers[i];
+  }
+
+  template <class T> FUSED_GAN_FUNCTION Parameters<T> parameters_in() const {
+    return {T(parameters.first), T(parameters.second)};
+  }
+  template <class T> FUSED_GAN_FUNCTION Scale<T> scale_in() const { return {T(scale.gain), T(scale.limit)}; }
 };
-using Activation = ActivationIn<double>;
 inline constexpr Activation kIdentity{Activations::index_of<Identity>(), {}};
+
+inline bool is_scaled(const Activation& activation) {
+  return activation.scale.gain != kUnscaled.gain || activation.scale.limit != kUnscaled.limit;
+}
+inline bool is_inlined(const Activation& activation) { return is_inlined(activation.index) && !is_scaled(activation); }
+inline bool is_identity(const Activation& activation) {
+  return activation.index == kIdentity.index && !is_scaled(activation);
+}
 
 inline Reads reads(const Activation& activation) {
   Reads found = Reads::kNothing;
   Activations::visit(activation.index, [&](auto act) { found = decltype(act)::reads(activation.parameters); });
-  return found;
+  const bool gain_alone = found == Reads::kNothing && activation.scale.limit == kUnscaled.limit;
+  return is_scaled(activation) && !gain_alone ? Reads::kInput : found;
 }
+inline bool reads_nothing(const Activation& activation) { return reads(activation) == Reads::kNothing; }
 inline bool reads_input(const Activation& activation) { return reads(activation) == Reads::kInput; }
-inline bool is_identity(const Activation& activation) { return activation.index == kIdentity.index; }
 
 }  // namespace fused_gan

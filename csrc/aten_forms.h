@@ -28,7 +28,7 @@ template <> struct Aten<Relu> {
 template <> struct Aten<LeakyRelu> {
   static at::Tensor forward(const at::Tensor& z, Numbers p) { return at::leaky_relu(z, p.first); }
   static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& x, Numbers p) {
-    return at::leaky_relu_backward(dy, x, p.first, LeakyRelu::reads(p) == Reads::kOutput);
+    return at::leaky_relu_backward(dy, x, p.first, /*self_is_result=*/false);  // which, with a slope ≥ 0, is the same
   }
 };
 template <> struct Aten<Tanh> {
@@ -109,15 +109,37 @@ template <> struct Aten<Mish> {
   }
 };
 
+// The same of an activation with a gain and a limit behind it.
+template <class Act> struct Aten<Scaled<Act>> {
+  static at::Tensor forward(const at::Tensor& z, Numbers p, Scale<double> s) {
+    const at::Tensor y = Aten<Act>::forward(z, p) * s.gain;
+    return s.limit == kUnscaled.limit ? y : at::clamp(y, -s.limit, s.limit);
+  }
+  static at::Tensor gradient(const at::Tensor& dy, const at::Tensor& z, Numbers p, Scale<double> s) {
+    constexpr bool kOfOutput = Scaled<Act>::kOfOutput;
+    const at::Tensor x = kOfOutput || s.limit != kUnscaled.limit ? Aten<Act>::forward(z, p) : z;
+    at::Tensor da = dy;
+    if (s.limit != kUnscaled.limit) da = at::where((x * s.gain).abs() <= s.limit, dy, at::zeros({}, dy.options()));
+    return Aten<Act>::gradient(da * s.gain, kOfOutput ? x : z, p);
+  }
+};
+
 inline at::Tensor aten_forward(const Activation& activation, const at::Tensor& z) {
   at::Tensor y;
-  Activations::visit(activation.index, [&](auto act) { y = Aten<decltype(act)>::forward(z, activation.parameters); });
+  Activations::visit(activation.index, [&](auto act) {
+    using Act = decltype(act);
+    y = is_scaled(activation) ? Aten<Scaled<Act>>::forward(z, activation.parameters, activation.scale)
+                              : Aten<Act>::forward(z, activation.parameters);
+  });
   return y;
 }
 inline at::Tensor aten_gradient(const Activation& activation, const at::Tensor& dy, const at::Tensor& kept) {
   at::Tensor dz;
-  Activations::visit(activation.index,
-                     [&](auto act) { dz = Aten<decltype(act)>::gradient(dy, kept, activation.parameters); });
+  Activations::visit(activation.index, [&](auto act) {
+    using Act = decltype(act);
+    dz = is_scaled(activation) ? Aten<Scaled<Act>>::gradient(dy, kept, activation.parameters, activation.scale)
+                               : Aten<Act>::gradient(dy, kept, activation.parameters);
+  });
   return dz;
 }
 

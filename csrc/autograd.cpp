@@ -58,7 +58,7 @@ class LinearAct : public torch::autograd::Function<LinearAct> {
     at::AutoDispatchBelowADInplaceOrView below;
     at::Tensor output = linear_act(input, weight, bias, activation);
     context->save_for_backward({keep(weight.requires_grad(), input), keep(input.requires_grad(), weight),
-                                keep(!is_identity(activation), output)});
+                                keep(!reads_nothing(activation), output)});
     remember(context, {activation});
     context->saved_data["has_bias"] = bias && bias->defined();
     return output;
@@ -77,17 +77,17 @@ class LinearAct : public torch::autograd::Function<LinearAct> {
 
   // Activations in a form that a context can hold.
   static void remember(AutogradContext* context, const std::vector<Activation>& activations) {
-    std::vector<double> numbers;
-    for (const Activation& activation : activations)
-      numbers.insert(numbers.end(),
-                     {double(activation.index), activation.parameters.first, activation.parameters.second});
-    context->saved_data["activations"] = std::move(numbers);
+    std::vector<int64_t> indices;
+    for (const Activation& activation : activations) indices.push_back(activation.index);
+    context->saved_data["activations"] = std::move(indices);
+    context->saved_data["parameters"] = lists::parameters(activations);
   }
   static std::vector<Activation> remembered(AutogradContext* context) {
-    const std::vector<double> numbers = context->saved_data["activations"].toDoubleVector();
+    const std::vector<int64_t> indices = context->saved_data["activations"].toIntVector();
+    const std::vector<double> numbers = context->saved_data["parameters"].toDoubleVector();
     std::vector<Activation> activations;
-    for (size_t i = 0; i < numbers.size(); i += 3)
-      activations.push_back({int(numbers[i]), {numbers[i + 1], numbers[i + 2]}});
+    for (size_t i = 0; i < indices.size(); ++i)
+      activations.push_back(Activation::of(int(indices[i]), &numbers[Activation::kNumbers * i]));
     return activations;
   }
 };

@@ -116,12 +116,10 @@ inline Names names(const Chain& chain) {
   return names;
 }
 
-// Two for each layer.
-inline std::vector<double> parameters(const Chain& chain) {
-  std::vector<double> numbers;
-  numbers.reserve(2 * chain.depth());
-  for (const Activation& activation : chain.activations)
-    numbers.insert(numbers.end(), {activation.parameters.first, activation.parameters.second});
+// Activation::kNumbers for each layer.
+inline std::vector<double> parameters(const std::vector<Activation>& activations) {
+  std::vector<double> numbers(Activation::kNumbers * activations.size());
+  for (size_t i = 0; i < activations.size(); ++i) activations[i].write_numbers(&numbers[Activation::kNumbers * i]);
   return numbers;
 }
 

@@ -31,8 +31,8 @@ inline int activation_index(std::string_view name) {
   TORCH_CHECK_VALUE(false, "activation: expected one of ", activation_names(), ", got '", name, "'");
 }
 
-// `parameters`: two numbers, or none for the activation's defaults. Refused is what has no meaning in any dtype. (The
-// functions in Python refuse more: what PyTorch's refuse, and infinities.)
+// `parameters`: kNumbers of them, or none for the activation's defaults. Refused is what has no meaning in any dtype.
+// (The functions in Python refuse more: what PyTorch's refuse, and infinities.)
 inline Activation check_activation(std::string_view name, at::ArrayRef<double> parameters) {
   Activation activation{activation_index(name), {}};
   const Parameter* known = Activations::kParameters[activation.index];
@@ -40,15 +40,19 @@ inline Activation check_activation(std::string_view name, at::ArrayRef<double> p
     activation.parameters = {known[0].default_value, known[1].default_value};
     return activation;
   }
-  TORCH_CHECK_VALUE(parameters.size() == 2, "parameters: expected 2 numbers for each activation, or none, got ",
-                    parameters.size());
-  const auto [first, second] = activation.parameters = {parameters[0], parameters[1]};
+  TORCH_CHECK_VALUE(parameters.size() == Activation::kNumbers, "parameters: expected ", Activation::kNumbers,
+                    " numbers for each activation, or none, got ", parameters.size());
+  activation = Activation::of(activation.index, parameters.data());
+  const auto [first, second] = activation.parameters;
   for (int i = 0; i < Activations::kParameterCounts[activation.index]; ++i)
     TORCH_CHECK_VALUE(!std::isnan(parameters[i]), known[i].name, ": expected a number, got NaN");
   if (activation.index == Activations::index_of<Hardtanh>())
     TORCH_CHECK_VALUE(first <= second, "min_val: expected at most max_val, ", second, ", got ", first);
   if (activation.index == Activations::index_of<Celu>())
     TORCH_CHECK_VALUE(first != 0, "alpha: expected a number other than 0 for 'celu', got 0");
+  const auto [gain, limit] = activation.scale;
+  TORCH_CHECK_VALUE(!std::isnan(gain), "gain: expected a number, got NaN");
+  TORCH_CHECK_VALUE(limit >= 0, "clamp: expected a number of at least 0, got ", limit);
   return activation;
 }
 
@@ -120,14 +124,14 @@ inline Chain make_chain(at::TensorList weights, std::vector<std::optional<at::Te
                     biases.size());
   TORCH_CHECK_VALUE(activations.size() == depth, "activations: expected one for each of the ", depth, " weights, got ",
                     activations.size());
-  TORCH_CHECK_VALUE(parameters.empty() || parameters.size() == 2 * depth,
-                    "parameters: expected 2 numbers for each of the ", depth, " weights, or none, got ",
-                    parameters.size());
+  constexpr size_t kNumbers = Activation::kNumbers;
+  TORCH_CHECK_VALUE(parameters.empty() || parameters.size() == kNumbers * depth, "parameters: expected ", kNumbers,
+                    " numbers for each of the ", depth, " weights, or none, got ", parameters.size());
   Chain chain{weights.vec(), std::move(biases), {}};
   chain.activations.reserve(depth);
   for (size_t i = 0; i < depth; ++i)
-    chain.activations.push_back(
-        check_activation(activations.get(i), parameters.empty() ? parameters : parameters.slice(2 * i, 2)));
+    chain.activations.push_back(check_activation(
+        activations.get(i), parameters.empty() ? parameters : parameters.slice(kNumbers * i, kNumbers)));
   return chain;
 }
 
@@ -198,7 +202,7 @@ inline Activation check_linear_act_backward(const at::Tensor& grad, const std::o
   check_tensor(grad, {"grad"}, grad);
   TORCH_CHECK_VALUE(grad.dim() >= 1, "grad: expected shape (..., out_features), got a scalar");
   const auto leading = [](const at::Tensor& tensor) { return tensor.sym_sizes().slice(0, tensor.dim() - 1); };
-  if (!is_identity(activation)) {
+  if (!reads_nothing(activation)) {
     TORCH_CHECK_VALUE(present(kept), "kept: expected a tensor for activation '", name, "', got None");
     check_tensor(*kept, {"kept"}, grad, {"grad"});
     TORCH_CHECK_VALUE(kept->sym_sizes() == grad.sym_sizes(), "kept: expected grad's shape ", grad.sym_sizes(), ", got ",

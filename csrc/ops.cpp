@@ -10,7 +10,9 @@ namespace fused_gan {
 
 TORCH_LIBRARY(fused_gan, m) {
   const std::vector<at::Tag> tags = {at::Tag::pt2_compliant_tag};
-  // `parameters`: two numbers for each activation, of which it may take fewer, or none at all for the defaults of all.
+  // `parameters`: four numbers for each activation, or none at all for the defaults of all. Two are its own, 0 where it
+  // takes fewer (leaky_relu's second: see its struct); then come the gain and the limit behind it, 1 and infinity where
+  // it has none.
   m.def("linear_act(Tensor input, Tensor weight, Tensor? bias, str activation, float[] parameters=[]) -> Tensor", tags);
   // `kept`: what the activation's gradient reads, its output or its pre-activation.
   m.def(
@@ -43,8 +45,10 @@ template <class Signature> static c10::TypedOperatorHandle<Signature> find(const
 }
 
 static std::string_view name_of(const Activation& activation) { return Activations::kNames[activation.index]; }
-static std::array<double, 2> numbers_of(const Activation& activation) {
-  return {activation.parameters.first, activation.parameters.second};
+static std::array<double, Activation::kNumbers> numbers_of(const Activation& activation) {
+  std::array<double, Activation::kNumbers> numbers;
+  activation.write_numbers(numbers.data());
+  return numbers;
 }
 
 at::Tensor linear_act(const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias,
@@ -117,8 +121,8 @@ ChainGradients call_backward(const c10::TypedOperatorHandle<lists::MlpBackward>&
   lists::add(all, outputs.outputs);
   lists::add(preactivations, outputs.preactivations);
   return lists::unpack(
-      op.call(grad, all, preactivations, input, chain.weights, lists::names(chain), lists::parameters(chain),
-              wanted.input, lists::of(wanted.weights), lists::of(wanted.biases)),
+      op.call(grad, all, preactivations, input, chain.weights, lists::names(chain),
+              lists::parameters(chain.activations), wanted.input, lists::of(wanted.weights), lists::of(wanted.biases)),
       wanted);
 }
 
@@ -128,16 +132,18 @@ at::Tensor mlp(const at::Tensor& input, const Chain& chain) {
   const c10::DispatchKey key = next_key(input, chain.weights, chain.biases);
   if (key == c10::DispatchKey::AutogradCPU || key == c10::DispatchKey::AutogradCUDA) return mlp_autograd(input, chain);
   static const auto op = find<lists::Mlp>("fused_gan::mlp");
-  return op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain), lists::parameters(chain));
+  return op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain),
+                 lists::parameters(chain.activations));
 }
 
 ChainOutputs mlp_forward(const at::Tensor& input, const Chain& chain, const ChainKept& kept) {
   if (const ChainKernels* kernels = kernels_of(next_key(input, chain.weights, chain.biases)))
     return kernels->forward(input, chain, kept);
   static const auto op = find<lists::MlpForward>("fused_gan::mlp_forward");
-  return lists::unpack(op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain),
-                               lists::parameters(chain), lists::of(kept.outputs), lists::of(kept.preactivations)),
-                       kept);
+  return lists::unpack(
+      op.call(input, chain.weights, lists::of(chain.biases), lists::names(chain), lists::parameters(chain.activations),
+              lists::of(kept.outputs), lists::of(kept.preactivations)),
+      kept);
 }
 
 ChainGradients mlp_backward(const at::Tensor& grad, const ChainOutputs& outputs, const at::Tensor& input,

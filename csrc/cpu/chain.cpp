@@ -165,7 +165,7 @@ ChainGradients backward(const at::Tensor& grad, const ChainOutputs& outputs, con
   ChainGradients gradients{{}, std::vector<at::Tensor>(depth), std::vector<at::Tensor>(depth)};
   const auto read_by_gradient = [&](size_t i) {
     const Activation& activation = chain.activations[i];
-    return is_identity(activation) ? at::Tensor() : cpu::with_dense_rows(as_matrix(outputs.read_by(activation, i)));
+    return reads_nothing(activation) ? at::Tensor() : cpu::with_dense_rows(as_matrix(outputs.read_by(activation, i)));
   };
   const auto bias_gradient = [&](size_t i) {
     if (wanted.biases[i]) gradients.biases[i] = at::empty({chain.weights[i].size(0)}, input.options());

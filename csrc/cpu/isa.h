@@ -20,6 +20,7 @@ namespace {
 
 template <class T> struct VectorMath {
   using Scalar = T;
+  FUSED_GAN_FUNCTION static Vec<T> inverse(Vec<T> x) { return 1 / x; }
   FUSED_GAN_FUNCTION static Vec<T> tanh(Vec<T> z) { return tanh_of<T>(z); }
   FUSED_GAN_FUNCTION static Vec<T> sigmoid(Vec<T> z) { return sigmoid_of<T>(z); }
   FUSED_GAN_FUNCTION static Vec<T> exp(Vec<T> x) { return exp_of<T>(x); }

@@ -30,7 +30,7 @@ Gradients linear_act_backward_cpu(const at::Tensor& grad, const std::optional<at
   const Activation activation = check_linear_act_backward(grad, kept, input, weight, name, parameters, wanted);
   const bool changes = !is_identity(activation);  // otherwise dz is dy
   const at::Tensor dy = cpu::with_dense_rows(as_matrix(grad));
-  const at::Tensor read = changes ? cpu::with_dense_rows(as_matrix(*kept)) : at::Tensor();
+  const at::Tensor read = reads_nothing(activation) ? at::Tensor() : cpu::with_dense_rows(as_matrix(*kept));
 
   at::Tensor dz = changes && (wanted[0] || wanted[1]) ? at::empty(dy.sizes(), dy.options()) : at::Tensor();
   at::Tensor bias_gradient = wanted[2] ? at::empty({dy.size(1)}, dy.options()) : at::Tensor();

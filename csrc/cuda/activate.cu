@@ -11,21 +11,21 @@ namespace {
 constexpr int kThreads = 256;
 // Blocks of a multiprocessor at the same time, which the kernels' registers allow, and vectors that a thread has asked
 // for before it needs the first.
-template <bool kInlined> constexpr int kResidentBlocks = kInlined ? 6 : 5;
-template <bool kInlined> constexpr int kVectorsInFlight = kInlined ? 2 : 1;
+template <ActivationClass kClass> constexpr int kResidentBlocks = kClass == ActivationClass::kInlined ? 6 : 5;
+template <ActivationClass kClass> constexpr int kVectorsInFlight = kClass == ActivationClass::kInlined ? 2 : 1;
 
 // z, y (count), of which the first `head` elements lie before the first 16-byte boundary; bias (columns) or null. z may
 // be y: each thread writes only what it alone has read.
-template <class T, bool kInlined>
-__global__ void __launch_bounds__(kThreads, kResidentBlocks<kInlined>)
+template <class T, ActivationClass kClass>
+__global__ void __launch_bounds__(kThreads, kResidentBlocks<kClass>)
     activate_kernel(const T* z, T* y, const T* __restrict__ bias, int64_t count, int64_t columns, int head,
-                    int activation, Parameters<Wide<T>> parameters) {
-  constexpr int kWidth = kVector<T>, kInFlight = kVectorsInFlight<kInlined>;
+                    int activation, Parameters<Wide<T>> parameters, Scale<Wide<T>> scale) {
+  constexpr int kWidth = kVector<T>, kInFlight = kVectorsInFlight<kClass>;
   const int64_t thread = int64_t(blockIdx.x) * blockDim.x + threadIdx.x, threads = int64_t(gridDim.x) * blockDim.x;
   const int64_t vectors = (count - head) / kWidth;
 
   // Chosen once for all vectors of a thread: a choice for each element takes up to half as many instructions again.
-  visit<kInlined>(activation, [&](auto act) {
+  visit<kClass>(activation, scale, [&](auto act) {
     // What `pack` holds of z, from z[at] on, activated.
     const auto apply = [&]<int kCount>(Pack<T, kCount>& pack, int64_t at) {
       Wide<T> values[kCount];
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads, kResidentBlocks<kInlined>)
   });
 }
 
-template <class T, bool kInlined> cudaError_t launch(const ActivateArguments& a, cudaStream_t stream) {
+template <class T, ActivationClass kClass> cudaError_t launch(const ActivateArguments& a, cudaStream_t stream) {
   const auto to_boundary = [](const void* data) { return -reinterpret_cast<uintptr_t>(data) % 16 / sizeof(T); };
   if (to_boundary(a.z) != to_boundary(a.y)) return cudaErrorInvalidValue;
   const int64_t count = a.rows * a.columns, head = std::min<int64_t>(count, to_boundary(a.z));
@@ -77,10 +77,10 @@ template <class T, bool kInlined> cudaError_t launch(const ActivateArguments& a,
   // Small work in small blocks, so that it reaches every multiprocessor; large work in as many as can be resident.
   const int threads = vectors < int64_t(kThreads) * a.multiprocessors ? kThreads / 4 : kThreads;
   const int64_t blocks =
-      std::min<int64_t>((vectors + threads - 1) / threads, int64_t(kResidentBlocks<kInlined>) * a.multiprocessors);
-  activate_kernel<T, kInlined><<<unsigned(blocks), threads, 0, stream>>>(
+      std::min<int64_t>((vectors + threads - 1) / threads, int64_t(kResidentBlocks<kClass>) * a.multiprocessors);
+  activate_kernel<T, kClass><<<unsigned(blocks), threads, 0, stream>>>(
       static_cast<const T*>(a.z), static_cast<T*>(a.y), static_cast<const T*>(a.bias), count, a.columns, int(head),
-      a.activation.index, a.activation.template parameters_in<Wide<T>>());
+      a.activation.index, a.activation.template parameters_in<Wide<T>>(), a.activation.template scale_in<Wide<T>>());
   return cudaGetLastError();
 }
 
@@ -90,7 +90,7 @@ cudaError_t activate(const ActivateArguments& a, cudaStream_t stream) {
   if (a.rows * a.columns == 0) return cudaSuccess;
   return with_storage(a.dtype, [&](auto storage) {
     using T = decltype(storage);
-    return is_inlined(a.activation.index) ? launch<T, true>(a, stream) : launch<T, false>(a, stream);
+    return with_class(a.activation, [&](auto known) { return launch<T, decltype(known)::value>(a, stream); });
   });
 }
 

@@ -45,7 +45,7 @@ ChainGradients backward(const at::Tensor& grad, const ChainOutputs& outputs, con
   ChainGradients gradients{{}, std::vector<at::Tensor>(depth), std::vector<at::Tensor>(depth)};
   const auto read_by_gradient = [&](size_t i) {
     const Activation& activation = chain.activations[i];
-    return is_identity(activation) ? at::Tensor() : as_matrix(outputs.read_by(activation, i));
+    return reads_nothing(activation) ? at::Tensor() : as_matrix(outputs.read_by(activation, i));
   };
 
   cuda::Branch branch(as_matrix(grad).size(0) <= kBranchRows);

@@ -15,11 +15,12 @@ namespace {
 
 // Rows that a thread asks for before it needs the first: enough bytes on their way to hide memory's latency.
 // The activations that products do not have inside need their registers for arithmetic.
-template <class T, int kWidth, bool kInlined>
-constexpr int kInFlight = (kWidth * sizeof(T) >= 8 ? 2 : 4) / (kInlined ? 1 : 2);
-// In float64 their arithmetic would spill with as many blocks as all others.
-template <class T, bool kInlined>
-constexpr int kResidentBlocks = GradientPlan::kResidentBlocks - (std::is_same_v<T, double> && !kInlined);
+template <class T, int kWidth, ActivationClass kClass>
+constexpr int kInFlight = (kWidth * sizeof(T) >= 8 ? 2 : 4) / (kClass == ActivationClass::kInlined ? 1 : 2);
+// In float64 their arithmetic would spill with as many blocks as all others, and that of the scaled ones with one less.
+template <class T, ActivationClass kClass>
+constexpr int kResidentBlocks = GradientPlan::kResidentBlocks - (std::is_same_v<T, double> ? int(kClass) : 0);
+static_assert(int(ActivationClass::kInlined) == 0 && int(ActivationClass::kScaled) == 2);
 constexpr int kPartialLanes = 8, kPartialRows = GradientPlan::kThreads / kPartialLanes;
 
 // sum[i] over the threads of a block that share a lane. Complete in the block's first row, threads [0, 2^lane_bits).
@@ -38,10 +39,11 @@ template <int kWidth, class A> __device__ void sum_over_rows(A (&sum)[kWidth], i
 
 // dy, kept (rows, columns); dz (rows, columns), contiguous, or null; bias_gradient (columns) or null;
 // partial (chunks, columns), used where there are several chunks. kWidth > 1: columns side by side, all of it aligned.
-template <class T, int kWidth, bool kInlined>
-__global__ void __launch_bounds__(GradientPlan::kThreads, kResidentBlocks<T, kInlined>)
+template <class T, int kWidth, ActivationClass kClass>
+__global__ void __launch_bounds__(GradientPlan::kThreads, kResidentBlocks<T, kClass>)
     gradient_kernel(Matrix dy, Matrix kept, T* dz, T* bias_gradient, Wide<T>* partial, int64_t rows, int64_t columns,
-                    int64_t chunk_rows, int lane_bits, int activation, Parameters<Wide<T>> parameters) {
+                    int64_t chunk_rows, int lane_bits, int activation, Parameters<Wide<T>> parameters,
+                    Scale<Wide<T>> scale) {
   const int lane = threadIdx.x & ((1 << lane_bits) - 1), row_step = blockDim.x >> lane_bits;
   const int64_t column = ((int64_t(blockIdx.x) << lane_bits) + lane) * kWidth;
   const int64_t end = min((blockIdx.y + 1) * chunk_rows, rows);
@@ -55,16 +57,17 @@ __global__ void __launch_bounds__(GradientPlan::kThreads, kResidentBlocks<T, kIn
   Wide<T> sum[kWidth] = {};
 
   if (column < columns) {
-    visit<kInlined>(activation, [&](auto act) {
+    visit<kClass>(activation, scale, [&](auto act) {
       constexpr bool kReads = !std::is_same_v<decltype(act), Identity>;
-      constexpr int kRows = kInFlight<T, kWidth, kInlined>;
+      constexpr int kRows = kInFlight<T, kWidth, kClass>;
       for (; row < end; row += kRows * row_step) {
         Pack<T, kWidth> up[kRows], from[kRows];
 #pragma unroll
         for (int k = 0; k < kRows; ++k) {
           if (row + k * row_step >= end) continue;
           up[k] = Pack<T, kWidth>::load(upper + k * upper_step);
-          if constexpr (kReads) from[k] = Pack<T, kWidth>::load(read + k * read_step);
+          if (kReads && (kClass != ActivationClass::kScaled || kept.data))  // a gain alone reads nothing
+            from[k] = Pack<T, kWidth>::load(read + k * read_step);
         }
 #pragma unroll
         for (int k = 0; k < kRows; ++k) {
@@ -137,15 +140,15 @@ cudaError_t gradient(const GradientArguments& a, void* workspace, cudaStream_t s
     using T = decltype(storage);
     const GradientPlan plan = plan_for<T>(a);
     const bool vectors = is_vectorisable<T>(a);
-    const auto kernel = is_inlined(a.activation.index)
-                            ? vectors ? gradient_kernel<T, kVector<T>, true> : gradient_kernel<T, 1, true>
-                        : vectors ? gradient_kernel<T, kVector<T>, false>
-                                  : gradient_kernel<T, 1, false>;
+    const auto kernel = with_class(a.activation, [&](auto known) {
+      return vectors ? gradient_kernel<T, kVector<T>, decltype(known)::value>
+                     : gradient_kernel<T, 1, decltype(known)::value>;
+    });
     auto* bias_gradient = static_cast<T*>(a.bias_gradient);
     auto* partial = static_cast<Wide<T>*>(workspace);
     kernel<<<dim3(unsigned(plan.strips), unsigned(plan.chunks)), plan.threads, 0, stream>>>(
         a.dy, a.kept, static_cast<T*>(a.dz), bias_gradient, partial, a.rows, a.columns, plan.chunk_rows, plan.lane_bits,
-        a.activation.index, a.activation.template parameters_in<Wide<T>>());
+        a.activation.index, a.activation.template parameters_in<Wide<T>>(), a.activation.template scale_in<Wide<T>>());
     cudaError_t error = cudaGetLastError();
     if (error == cudaSuccess && bias_gradient && plan.chunks > 1) {
       const int64_t blocks = (a.columns + kPartialLanes - 1) / kPartialLanes;

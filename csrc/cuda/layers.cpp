@@ -164,7 +164,7 @@ LayerOutput forward_layer(Activation act, const at::Tensor& x, const at::Tensor&
                           bool keeps) {
   const at::Tensor dense_bias = bias.defined() ? bias.contiguous() : bias;
   // Whether a product of ours may have act inside. Otherwise it leaves z, with the bias in it.
-  const bool inside = is_inlined(act.index) && !keeps;
+  const bool inside = is_inlined(act) && !keeps;
   at::Tensor z = forward_in_one(inside ? act : kIdentity, x, weight, dense_bias), late_bias;
   if (inside && z.defined()) return {z, {}};
   const bool follows = keeps || !is_identity(act);  // a pointwise kernel, which can add the bias
@@ -183,7 +183,7 @@ LayerOutput forward_layer(Activation act, const at::Tensor& x, const at::Tensor&
 LayerGradient gradient_layer(Activation act, const at::Tensor& upper, const at::Tensor& kept, bool dz_wanted,
                              bool bias_wanted) {
   const bool changes = !is_identity(act);  // otherwise dz is dy
-  const at::Tensor dy = as_readable_matrix(upper), read = changes ? as_readable_matrix(kept) : at::Tensor();
+  const at::Tensor dy = as_readable_matrix(upper), read = kept.defined() ? as_readable_matrix(kept) : kept;
   const int64_t rows = dy.size(0), columns = dy.size(1);
   LayerGradient gradient{changes && dz_wanted ? at::empty({rows, columns}, dy.options()) : at::Tensor(),
                          bias_wanted ? at::empty({columns}, dy.options()) : at::Tensor()};
@@ -209,7 +209,7 @@ LayerGradient gradient_layer(Activation act, const at::Tensor& upper, const at::
 LayerGradient backward_layer(Activation act, const at::Tensor& dz, const at::Tensor& weight, const at::Tensor& kept,
                              bool bias_wanted) {
   // Whether a product of ours may have act's gradient inside. Otherwise it leaves dy of the layer below.
-  const bool inside = is_inlined(act.index);
+  const bool inside = is_inlined(act);
   const LayerGradient product =
       inside ? backward_in_one(act, dz, weight, kept, bias_wanted) : backward_in_one(kIdentity, dz, weight, {}, false);
   if (inside && product.dz.defined()) return product;

@@ -23,7 +23,7 @@ Gradients linear_act_backward_cuda(const at::Tensor& grad, const std::optional<a
                                    std::string_view name, lists::Numbers parameters, std::array<bool, 3> wanted) {
   const Activation act = check_linear_act_backward(grad, kept, input, weight, name, parameters, wanted);
   const cuda::Scope scope(grad);
-  const at::Tensor read = is_identity(act) ? at::Tensor() : as_matrix(*kept);
+  const at::Tensor read = reads_nothing(act) ? at::Tensor() : as_matrix(*kept);
   const auto [dz, bias_gradient] = cuda::gradient_layer(act, as_matrix(grad), read, wanted[0] || wanted[1], wanted[2]);
   return {
       wanted[0] ? at::mm(dz, *weight).view(C10_AS_INTARRAYREF_SLOW(with_last(grad, weight->size(1)))) : at::Tensor(),

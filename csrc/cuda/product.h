@@ -25,8 +25,8 @@ enum class Direction {
 };
 constexpr int kDirections = 2;
 
-// One of InlinedActivations, none of which takes more than one number. With room for two among their arguments ptxas
-// gives some product kernels a third more registers.
+// One of InlinedActivations, without gain and limit; none of them takes more than one number. With room for two among
+// their arguments ptxas gives some product kernels a third more registers.
 struct ProductActivation {
   int index;
   double parameter;

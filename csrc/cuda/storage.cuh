@@ -76,12 +76,46 @@ template <class T, int kWidth> class alignas(kWidth * sizeof(T)) Pack {
   }
 };
 
-// Calls f(Act{}) with an activation that the product kernels have inside, or with one that they have not. A kernel for
-// both would need the registers of the latter also for the former.
-template <bool kInlined, class F> __device__ __forceinline__ void visit(int activation, F&& f) {
+// What a pointwise kernel is compiled for: the activations that products have inside, the others, or any of them with a
+// gain and a limit behind it. A kernel for all would need the registers of the last also for the first.
+enum class ActivationClass { kInlined, kOther, kScaled };
+
+inline ActivationClass class_of(const Activation& activation) {
+  if (is_scaled(activation)) return ActivationClass::kScaled;
+  return is_inlined(activation) ? ActivationClass::kInlined : ActivationClass::kOther;
+}
+
+// An activation as the kernels call it, with a gain and a limit. T: the type of the numbers.
+template <class Act, class T> struct ScaledBy {
+  Scale<T> scale;
+  __device__ __forceinline__ T forward(T z, Parameters<T> p) const { return Scaled<Act>::forward(z, p, scale); }
+  __device__ __forceinline__ T gradient(T dy, T z, Parameters<T> p) const {
+    return Scaled<Act>::gradient(dy, z, p, scale);
+  }
+};
+
+// Calls f(act) with an activation of the class.
+template <ActivationClass kClass, class T, class F>
+__device__ __forceinline__ void visit(int activation, Scale<T> scale, F&& f) {
   Activations::visit(activation, [&](auto act) {
-    if constexpr (kInlined == is_inlined(Activations::index_of<decltype(act)>())) f(act);
+    using Act = decltype(act);
+    constexpr bool inlined = is_inlined(Activations::index_of<Act>());
+    if constexpr (kClass == ActivationClass::kScaled) f(ScaledBy<Act, T>{scale});
+    else if constexpr (inlined == (kClass == ActivationClass::kInlined)) f(act);
   });
+}
+
+// Calls f(std::integral_constant<ActivationClass, ...>) with the class of the activation.
+template <class F> auto with_class(const Activation& activation, F&& f) {
+  switch (class_of(activation)) {
+    case ActivationClass::kInlined:
+      return f(std::integral_constant<ActivationClass, ActivationClass::kInlined>{});
+    case ActivationClass::kOther:
+      return f(std::integral_constant<ActivationClass, ActivationClass::kOther>{});
+    case ActivationClass::kScaled:
+      break;
+  }
+  return f(std::integral_constant<ActivationClass, ActivationClass::kScaled>{});
 }
 
 // Calls f(T{}) with the storage type of `dtype`.

@@ -51,7 +51,8 @@ def call(activation: Any, linear: Any, input: Any, *args: Any, **kwargs: Any) ->
     if type(linear) is nn.Linear and not is_watched() and is_supported(input) and obstacle(linear) is None:
         found = _found(activation, args, kwargs)
         if found is not None and found.activation != "identity":
-            return call_linear_act(input, linear.weight, linear.bias, found.activation, flattened([found]))
+            parameters = flattened([(found.activation, found.parameters)], open_end=not found.in_place)
+            return call_linear_act(input, linear.weight, linear.bias, found.activation, parameters)
     return activation(linear(input), *args, **kwargs)
 
 

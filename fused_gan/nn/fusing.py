@@ -151,14 +151,8 @@ def _origin(module: nn.Module, trace: bool) -> Origin | None:
 
 
 def _has_fused_chain(container: nn.Sequential) -> bool:
-    """Whether a chain is fused in a call of the container, or of a Sequential below it.
-
-    The Sequential below alone would not know what the container's other children do to its output.
-    """
-    recipe = Recipe(container)
-    return any(isinstance(step, LayerChain) and step.fused for step in recipe.steps) or any(
-        map(_has_fused_chain, recipe.nested)
-    )
+    """Whether a chain is fused in a call of the container."""
+    return any(isinstance(step, LayerChain) and step.fused for step in Recipe(container).steps)
 
 
 def class_obstacle(module: nn.Module) -> str | None:

@@ -16,7 +16,7 @@ from fused_gan.nn.fusing import (
     resolve,
     unknown_activation_calls,
 )
-from fused_gan.nn.layers import LINEARS, Layer, does_nothing, group_layers, is_customised, obstacle
+from fused_gan.nn.layers import LINEARS, does_nothing, obstacle
 from fused_gan.nn.linear import FusedLinear
 from fused_gan.nn.sequential import FusedSequential, leaves, runs_children_in_order
 
@@ -79,8 +79,6 @@ def _in_container(container: nn.Sequential, where: str, inside: list[nn.Module])
     blocked = (
         None if fused else class_obstacle(container) or (None if walked else "the container has a forward of its own")
     )
-    items = group_layers([module for _, module in children], is_customised(container))
-    together = [item for item in items if isinstance(item, Layer)]
     for name, module in children:
         if type(module) is FusedLinear and module.activation != "identity":
             yield FusionSite(where, f"{name} FusedLinear, {module.activation}", True, "")
@@ -89,8 +87,6 @@ def _in_container(container: nn.Sequential, where: str, inside: list[nn.Module])
         if isinstance(linear, LINEARS) and not has_its_own and is_activation(activation):
             what = f"{name} {type(linear).__name__} → {next_name} {type(activation).__name__}"
             reason = blocked or obstacle(linear) or obstacle(activation)
-            if not reason and not any(layer.linear is linear and layer.module is activation for layer in together):
-                reason = "what comes next may overwrite the output, of which the gradient is read"
             reason = reason or ("" if fused else "fuse() does it")
             yield FusionSite(where, what, not reason, reason)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from torch import nn
-from torch.nn.utils import parametrize
 
-from fused_gan.nn.linear import FusedLinear
+from fused_gan.nn.linear import FusedLinear, scaled
 from fused_gan.ops.activations import (
     ACTIVATION_MODULES,
     ACTIVATIONS,
+    IDLE,
     Fault,
     Found,
     fault,
@@ -21,17 +21,6 @@ from fused_gan.ops.functional import PLAIN, is_plain
 
 LINEARS = (nn.Linear, FusedLinear)
 
-# Where torch's modules are that compute a new tensor, unless they say that they work in place.
-_HOMES_OF_NEW_OUTPUT = {
-    f"torch.nn.modules.{file}"
-    for file in (
-        *("activation", "batchnorm", "conv", "dropout", "instancenorm"),
-        *("linear", "normalization", "padding", "pooling"),
-    )
-}
-# The output of these may share the memory of the input.
-_VIEWS = (nn.Identity, nn.Flatten, nn.Unflatten)
-
 
 class Layer(NamedTuple):
     """A Linear with the activation that follows it."""
@@ -39,6 +28,7 @@ class Layer(NamedTuple):
     linear: nn.Module
     activation: str
     parameters: tuple[float, ...]  # of the activation, in the order of its row in `ACTIVATIONS`
+    in_place: bool  # of interest for leaky_relu alone: whether its output is kept, so that nobody may overwrite it
     module: nn.Module | None  # of the activation; None for a FusedLinear, and where no activation follows
     modules: list[nn.Module]  # all modules that the layer replaces, those that do nothing included
 
@@ -62,11 +52,13 @@ def of_linear(linear: nn.Module) -> Found | Fault:
     """Return the activation that a Linear itself applies, "identity" for an ``nn.Linear``, or what is wrong with it."""
     if type(linear) is not FusedLinear:
         return Found("identity", ())
+    if found := scaled(linear):  # it is one operator, but of no chain
+        return found
     name = linear.activation
     if name not in ACTIVATIONS:
         return Fault("activation", "a known name", name)
     values = values_of(name, linear.negative_slope, vars(linear))
-    return fault(name, values) or Found(name, values)
+    return fault(name, values) or Found(name, values, in_place=True)  # as `linear_act` has it
 
 
 def watched_attributes(module: nn.Module) -> tuple[str, ...]:
@@ -74,13 +66,11 @@ def watched_attributes(module: nn.Module) -> tuple[str, ...]:
     kind = type(module)
     if kind is FusedLinear:
         known = ACTIVATIONS.get(vars(module)["activation"])
-        return ("activation", *(known.parameters if known else ()))
+        return ("activation", *IDLE, *(known.parameters if known else ()))
     names = ["training"] if kind is nn.Dropout else []
-    if "inplace" in vars(module):  # of any module: it may overwrite what a layer before it keeps
-        names.append("inplace")
     for activation in ACTIVATION_MODULES.get(kind, ())[:1]:  # rows of one class have the same names
         row = ACTIVATIONS[activation]
-        names += [*row.parameters, *row.fixed, *row.constants]
+        names += [*row.parameters, *row.fixed, *row.constants, "inplace"]
     return tuple(names)
 
 
@@ -128,12 +118,11 @@ def does_nothing(module: nn.Module) -> bool:
     return (kind is nn.Identity or (kind is nn.Dropout and not module.training)) and not is_customised(module)
 
 
-def group_layers(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Module]:
+def group_layers(modules: list[nn.Module]) -> list[Layer | nn.Module]:
     """Return the modules with each Linear, its activation and the idle modules around the activation as one `Layer`.
 
     Args:
         modules: the leaves of a container.
-        hooked: whether the container is called itself even within another Sequential, as it has hooks.
     """
     items: list[Layer | nn.Module] = []
     for module in modules:
@@ -146,84 +135,9 @@ def group_layers(modules: list[nn.Module], hooked: bool) -> list[Layer | nn.Modu
             items[-1] = _layer(last.linear, read_module(module), module, [*last.modules, module])
         else:
             items.append(module)
-    return _split_leaky_relus(items, hooked)
+    return items
 
 
 def _layer(linear: nn.Module, found: Found | Fault, module: nn.Module | None, modules: list[nn.Module]) -> Layer:
     assert isinstance(found, Found)  # nothing is in the way, as `obstacle` has said
     return Layer(linear, *found, module, modules)
-
-
-def keeps_output(layer: Layer) -> bool:
-    """Whether a fused layer keeps its output for the gradient where PyTorch's activation keeps its input.
-
-    The operators read the gradient of relu, tanh and sigmoid from the output as PyTorch does, and that of the others
-    from the pre-activation as PyTorch does, so nobody can overwrite it. leaky_relu is the exception: with a slope of at
-    least 0, the sign of its output is the sign of its input, and the operators keep the output alone.
-    """
-    return layer.activation == "leaky_relu" and layer.parameters[0] >= 0
-
-
-def _split_leaky_relus(items: list[Layer | nn.Module], hooked: bool) -> list[Layer | nn.Module]:
-    """Return the items with each leaky_relu apart from its layer where a later module may overwrite its output.
-
-    See `keeps_output` for why this concerns leaky_relu alone.
-    """
-    found: list[Layer | nn.Module] = []
-    for index, item in enumerate(items):
-        if isinstance(item, Layer) and keeps_output(item) and item.module is not None:
-            behind = behind_leaky_relu(items, index)
-            # What follows a container that is called by itself may work in place. (Without hooks, the Sequential around
-            # the container runs the container's children as its own.)
-            leaves_the_container = index + 1 + len(behind) == len(items) and all(map(is_view, behind))
-            if may_overwrite(behind) or (hooked and leaves_the_container):
-                place = item.modules.index(item.module)
-                found += [Layer(item.linear, "identity", (), None, item.modules[:place]), *item.modules[place:]]
-                continue
-        found.append(item)
-    return found
-
-
-def behind_leaky_relu(items: list[Layer | nn.Module], index: int) -> list[nn.Module]:
-    """Return the modules behind item `index` that its output's memory can reach.
-
-    The list ends with the first module that does not pass the memory on, or before a layer, which only reads it.
-    """
-    behind: list[nn.Module] = []
-    for item in items[index + 1 :]:
-        if isinstance(item, Layer):
-            break
-        behind.append(item)
-        if not is_view(item):
-            break
-    return behind
-
-
-def may_overwrite(modules: list[nn.Module]) -> bool:
-    """Whether one of these modules, called one after the other, may overwrite the input of the first."""
-    return not all(is_view(module) or _only_reads(module) for module in modules)
-
-
-def is_view(module: nn.Module) -> bool:
-    """Whether the module returns its input, or may return a view of it."""
-    if is_customised(module):
-        return False
-    kind = _stock_class(module)
-    if kind.__module__ == nn.Dropout.__module__:  # with nothing to drop it returns its very input
-        return not module.training or vars(module)["p"] == 0
-    return kind in _VIEWS
-
-
-def _only_reads(module: nn.Module) -> bool:
-    """Whether the module is known to leave its input as it is and to compute a new tensor."""
-    known = _stock_class(module).__module__ in _HOMES_OF_NEW_OUTPUT
-    return known and not is_customised(module) and not vars(module).get("inplace", False)
-
-
-def _stock_class(module: nn.Module) -> type[nn.Module]:
-    """Return the module's class, or the class that a parametrisation has replaced.
-
-    (A subclass that keeps its forward may still work in place, in a method that the forward calls.)
-    """
-    kind = type(module)
-    return kind.__base__ if kind.__module__ == parametrize.__name__ else kind  # type: ignore[return-value]

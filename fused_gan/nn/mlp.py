@@ -13,6 +13,7 @@ from torch import nn
 from fused_gan.nn.sequential import FusedSequential
 from fused_gan.ops.activations import (
     DEFAULT_NEGATIVE_SLOPE,
+    IDLE,
     NONE_GIVEN,
     check_parameters,
     find_activation,
@@ -34,7 +35,7 @@ class FusedMLP(FusedSequential):
         output_activation: after the last layer.
         negative_slope: of every leaky_relu, any finite number.
         bias, device, dtype: of every layer, as for ``nn.Linear``.
-        **parameters: as for `fused_gan.linear_act`, of every activation that has them.
+        **parameters: those of `fused_gan.linear_act` that its activations have, of every activation that has them.
 
     Shape:
         ``(..., widths[0])`` to ``(..., widths[-1])``.
@@ -55,6 +56,11 @@ class FusedMLP(FusedSequential):
         dtype: torch.dtype | None = None,
         **parameters: float,
     ) -> None:
+        for name in IDLE:
+            if name in parameters:
+                raise TypeError(
+                    f"{name}: expected none, as the layers are stock's, which has no module for it; take mlp()"
+                )
         find_activation(activation)  # with two widths no layer has it
         find_activation(output_activation, "output_activation")
         check_parameters([activation, output_activation], negative_slope, parameters)

@@ -14,17 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
-from fused_gan.nn.layers import (
-    LINEARS,
-    Layer,
-    behind_leaky_relu,
-    group_layers,
-    is_customised,
-    is_view,
-    keeps_output,
-    may_overwrite,
-    watched_attributes,
-)
+from fused_gan.nn.layers import LINEARS, Layer, group_layers, is_customised, watched_attributes
 from fused_gan.ops.activations import ACTIVATION_MODULES, flattened
 from fused_gan.ops.functional import PLAIN, call_linear_act, call_mlp, is_intercepted, is_recorded, is_supported
 
@@ -60,7 +50,9 @@ class LayerChain:
         self.linears = [layer.linear for layer in layers]
         self.names = [layer.activation for layer in layers]
         self.modules = [module for layer in layers for module in layer.modules]
-        self.parameters = flattened((layer.activation, layer.parameters) for layer in layers)
+        self.parameters = flattened(
+            ((layer.activation, layer.parameters) for layer in layers), open_end=not layers[-1].in_place
+        )
         self.fused = any(name != "identity" for name in self.names)  # PyTorch runs products without activations
 
     def __call__(self, input: Any) -> Any:
@@ -87,11 +79,7 @@ class Recipe:
     def __init__(self, container: nn.Sequential) -> None:
         self.nested: list[nn.Sequential] = []  # the Sequentials below the container whose children are leaves
         self.leaves = [module for _, module in leaves(container, self.nested)]
-        hooked = is_customised(container)
-        items = group_layers(self.leaves, hooked)
-        # Later calls compare this only where a leaky_relu may be the last layer; elsewhere it does not matter.
-        self.hooked = hooked if any(type(module) is nn.LeakyReLU for module in self.leaves) else None
-        self.steps = _chain_layers(items)
+        self.steps = _chain_layers(group_layers(self.leaves))
         self.children = [list(walked) for walked in (container, *self.nested)]
         self.below = [*self.nested, *self.leaves]
         self.classes = list(map(type, self.below))
@@ -104,10 +92,6 @@ class Recipe:
             for name in watched_attributes(module)
         ]
         self.linears = [(module, _parameters(module)) for module in read if isinstance(module, LINEARS)]
-        self.behind: list[tuple[list[nn.Module], list[bool], bool]] = []  # each leaky_relu
-        for index, item in enumerate(items):
-            if _is_leaky_relu(item) and (behind := behind_leaky_relu(items, index)):
-                self.behind.append((behind, list(map(is_view, behind)), may_overwrite(behind)))
 
     def is_current(self, container: nn.Sequential) -> bool:
         """Whether the recipe, if derived now, would be the same.
@@ -131,18 +115,11 @@ class Recipe:
         for linear, parameters in self.linears:
             if _parameters(linear) != parameters:
                 return False
-        for behind, views, overwritten in self.behind:
-            if list(map(is_view, behind)) != views or may_overwrite(behind) != overwritten:
-                return False
         for walked, children in zip((container, *self.nested), self.children, strict=True):
             # Identity: a module's own __eq__ may call another one equal.
             if len(children) != len(walked._modules) or not all(map(is_, children, walked._modules.values())):
                 return False
-        return (
-            self.classes == list(map(type, self.below))
-            and all(map(is_customised, self.customised))
-            and (self.hooked is None or is_customised(container) == self.hooked)
-        )
+        return self.classes == list(map(type, self.below)) and all(map(is_customised, self.customised))
 
 
 def _parameters(linear: nn.Module) -> tuple[object, ...]:
@@ -220,8 +197,3 @@ def _can_be_read(module: nn.Module) -> bool:
     """Whether a module of this class can be fused or left out instead of called."""
     kind = type(module)
     return kind in (*LINEARS, nn.Dropout) or kind in ACTIVATION_MODULES or runs_children_in_order(kind)
-
-
-def _is_leaky_relu(item: Layer | nn.Module) -> bool:
-    """Whether what comes next decides if a leaky_relu is fused."""
-    return keeps_output(item) if isinstance(item, Layer) else type(item) is nn.LeakyReLU

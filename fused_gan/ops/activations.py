@@ -2,12 +2,14 @@
 
 Everything that Python knows of an activation is its row in `ACTIVATIONS`: PyTorch's function and module, the numbers
 that they take, and what tells two rows of one function apart. An activation's numbers ("parameters") are a tuple in the
-row's order. The operators take two for each layer, one layer after the other, in one list (`flattened`).
+row's order. The operators take four numbers for each layer, one layer after the other, in one list (`flattened`): two
+of the activation, and the `Scale` behind it.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,7 +19,7 @@ from torch.nn import functional as F
 
 DEFAULT_NEGATIVE_SLOPE = 0.01  # of LeakyReLU, as in torch.nn.LeakyReLU
 NONE_GIVEN: Mapping[str, float] = {}
-PER_LAYER = 2  # numbers that the operators take for each layer; those that an activation does not have are 0
+OWN_NUMBERS = 2  # of an activation, as the operators take them; those that it does not have are 0
 _FLOAT32 = torch.finfo(torch.float32)  # what most kernels compute in
 
 
@@ -93,6 +95,19 @@ class Found(NamedTuple):
 
     activation: str
     parameters: tuple[float, ...]  # in the order of the activation's row
+    in_place: bool = False  # a LeakyReLU keeps its output then, so nobody may overwrite it, in PyTorch and here
+
+
+class Scale(NamedTuple):
+    """What StyleGAN has behind an activation: a factor, and a bound of the absolute value."""
+
+    gain: float = 1.0
+    clamp: float = math.inf
+
+
+UNSCALED = Scale()
+# What a layer has beside its activation's parameters, with the values that change nothing.
+IDLE: Mapping[str, float | None] = {"gain": 1.0, "clamp": None, "weight_gain": 1.0}
 
 
 class Fault(NamedTuple):
@@ -185,40 +200,81 @@ def defaults_of(activation: str) -> tuple[float, ...]:
     return tuple(ACTIVATIONS[activation].parameters.values())
 
 
-def shared_parameters(activations: Sequence[str], negative_slope: Any, given: Mapping[str, Any]) -> list[float]:
+def make_scale(gain: object, clamp: object) -> Scale:
+    """Return the scale of these arguments, of which `clamp` may be None.
+
+    Raises:
+        ValueError: one of them has a wrong value.
+    """
+    if not _is_finite(gain):
+        raise ValueError(f"gain: expected a finite number, got {gain!r}")
+    if clamp is None:
+        return Scale(float(gain))  # type: ignore[arg-type]
+    if not _is_finite(clamp) or clamp < 0:  # type: ignore[operator]
+        raise ValueError(f"clamp: expected a finite number of at least 0, or None, got {clamp!r}")
+    return Scale(float(gain), float(clamp))  # type: ignore[arg-type]
+
+
+def check_weight_gain(weight_gain: object) -> None:
+    """Raise ValueError if a weight's factor is not a finite number."""
+    if not _is_finite(weight_gain):
+        raise ValueError(f"weight_gain: expected a finite number, got {weight_gain!r}")
+
+
+def shared_parameters(
+    activations: Sequence[str], negative_slope: Any, given: Mapping[str, Any], gain: Any = 1.0, clamp: Any = None
+) -> list[float]:
     """Return the operators' list for layers that share their parameters: empty where all are torch's defaults.
 
     Args:
         activations: one name per layer.
         negative_slope: of each leaky_relu.
         given: the other parameters by name.
+        gain, clamp: behind each activation.
 
     Raises:
-        TypeError, ValueError: as `check_parameters`; an activation is unknown.
+        TypeError, ValueError: as `check_parameters` and `make_scale`; an activation is unknown.
     """
     for activation in activations:
         find_activation(activation)
     check_parameters(activations, negative_slope, given)
-    return flattened((activation, values_of(activation, negative_slope, given)) for activation in activations)
+    layers = ((activation, values_of(activation, negative_slope, given)) for activation in activations)
+    return flattened(layers, make_scale(gain, clamp))
 
 
-def flattened(layers: Iterable[tuple[str, tuple[float, ...]]]) -> list[float]:
-    """Return the operators' list of the layers' activations and parameters: empty where all are torch's defaults."""
+def flattened(
+    layers: Iterable[tuple[str, tuple[float, ...]]], scale: Scale = UNSCALED, open_end: bool = False
+) -> list[float]:
+    """Return the operators' list of the layers' activations and parameters: empty where all are torch's defaults.
+
+    Args:
+        layers: activation and parameters of each layer.
+        scale: behind each of them.
+        open_end: whether the last layer's output may be overwritten by others before its gradient is computed, as
+            PyTorch allows behind a LeakyReLU. The operators then keep its pre-activation, which takes as much memory as
+            PyTorch. Otherwise they keep the output alone. (The gradients of other activations read what PyTorch's do.)
+    """
     flat: list[float] = []
-    differ = False
+    activation, differ = "", scale != UNSCALED
     for activation, values in layers:
         differ = differ or values != defaults_of(activation)
-        flat += [*map(float, values), *[0.0] * (PER_LAYER - len(values))]
+        flat += [*map(float, values), *[0.0] * (OWN_NUMBERS - len(values)), *scale]
+    if open_end and activation == "leaky_relu":
+        flat[-len(scale) - 1] = 1.0  # leaky_relu's second number is this mark
+        return flat
     return flat if differ else []
 
 
 # ---- PyTorch's functions and modules --------------------------------------------------------------------------------
 
 
-def apply(activation: str, z: Tensor, values: Sequence[float]) -> Tensor:
+def apply(activation: str, z: Tensor, values: Sequence[float], scale: Scale = UNSCALED) -> Tensor:
     """Return the activation of z by PyTorch's function, with these parameters, in z's shape, dtype and device."""
     row = ACTIVATIONS[activation]
-    return row.function(z, **dict(zip(row.parameters, values, strict=True)), **row.fixed)
+    y = row.function(z, **dict(zip(row.parameters, values, strict=True)), **row.fixed)
+    if scale.gain != 1:
+        y = y * scale.gain
+    return y if scale.clamp == math.inf else y.clamp(-scale.clamp, scale.clamp)
 
 
 def make_module(activation: str, values: Sequence[float]) -> nn.Module:
@@ -276,7 +332,7 @@ def _read(names: tuple[str, ...], given: Mapping[str, Any]) -> Found | Fault:
     if names[0] in KEPT_LESS_IN_PLACE and given.get("inplace"):
         return Fault("inplace", "False (in place it keeps one tensor less than fused)", given["inplace"])
     values = tuple(given.get(name, default) for name, default in ACTIVATIONS[names[0]].parameters.items())
-    return fault(names[0], values) or Found(names[0], values)
+    return fault(names[0], values) or Found(names[0], values, bool(given.get("inplace")))
 
 
 def _signature(function: Any) -> tuple[tuple[str, ...], frozenset[str]]:

@@ -82,6 +82,10 @@ def linear_act(
     bias: Tensor | None = None,
     activation: str = "relu",
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+    *,
+    gain: float = 1.0,
+    clamp: float | None = None,
+    weight_gain: float = 1.0,
     **parameters: float,
 ) -> Tensor:
     """Return ``activation(input @ weight.T + bias)``, computed by one operator and differentiable to any order.
@@ -96,6 +100,10 @@ def linear_act(
         bias: ``(out_features,)`` or None, dtype and device of ``input``.
         activation: a name in `fused_gan.ops.activations.ACTIVATIONS`, such as "relu", "gelu" or "softplus".
         negative_slope: of leaky_relu, any finite number; ignored by the others.
+        gain: a finite number that the activation is multiplied by.
+        clamp: a finite number of at least 0, the largest absolute value of the result; None sets no bound.
+        weight_gain: a finite number that the weight is multiplied by, for weights that are learnt in another scale
+            (https://arxiv.org/abs/1710.10196, "equalized learning rate").
         **parameters: the other parameters of the activation, by the names and with the defaults of its torch module:
             ``min_val`` and ``max_val`` of hardtanh, ``alpha`` of elu and celu, ``beta`` and ``threshold`` of softplus.
 
@@ -108,8 +116,12 @@ def linear_act(
         RuntimeError: the tensors lie on different devices.
     """
     if _wants_stock(input, weight, bias):
-        return reference.linear_act(input, weight, bias, activation, negative_slope, **parameters)
-    return call_linear_act(input, weight, bias, activation, _list((activation,), negative_slope, parameters))
+        scales: dict[str, Any] = {"gain": gain, "clamp": clamp, "weight_gain": weight_gain}
+        return reference.linear_act(input, weight, bias, activation, negative_slope, **scales, **parameters)
+    numbers = _list((activation,), negative_slope, gain, clamp, parameters)
+    if type(weight_gain) is not float or weight_gain != 1:
+        (weight,) = _scaled([weight], [weight_gain])
+    return call_linear_act(input, weight, bias, activation, numbers)
 
 
 def mlp(
@@ -118,6 +130,10 @@ def mlp(
     biases: Sequence[Tensor | None],
     activations: Sequence[str],
     negative_slope: float = DEFAULT_NEGATIVE_SLOPE,
+    *,
+    gain: float = 1.0,
+    clamp: float | None = None,
+    weight_gain: float | Sequence[float] = 1.0,
     **parameters: float,
 ) -> Tensor:
     """Return the result of a chain of `linear_act`s, computed by one operator and differentiable to any order.
@@ -128,6 +144,8 @@ def mlp(
         biases: one ``(out_features,)`` or None per layer; all parameters have the dtype and device of ``input``.
         activations: one name per layer.
         negative_slope: of every leaky_relu.
+        gain, clamp: of every layer, as for `linear_act`.
+        weight_gain: of every layer, or one number per layer.
         **parameters: as for `linear_act`, of every activation that has them.
 
     Returns:
@@ -139,8 +157,12 @@ def mlp(
     if isinstance(activations, str):
         raise TypeError(f"activations: expected a sequence of names, one per layer, got the string {activations!r}")
     if _wants_stock(input, *weights, *biases):
-        return reference.mlp(input, weights, biases, activations, negative_slope, **parameters)
-    return call_mlp(input, weights, biases, activations, _list(activations, negative_slope, parameters))
+        scales: dict[str, Any] = {"gain": gain, "clamp": clamp, "weight_gain": weight_gain}
+        return reference.mlp(input, weights, biases, activations, negative_slope, **scales, **parameters)
+    numbers = _list(activations, negative_slope, gain, clamp, parameters)
+    if type(weight_gain) is not float or weight_gain != 1:
+        weights = _scaled(weights, weight_gain)
+    return call_mlp(input, weights, biases, activations, numbers)
 
 
 def call_linear_act(
@@ -150,7 +172,7 @@ def call_linear_act(
 
     Args:
         input, weight, bias, activation: as for `linear_act`.
-        parameters: two numbers for each layer (`fused_gan.ops.activations.flattened`), or none for the defaults.
+        parameters: four numbers for each layer (`fused_gan.ops.activations.flattened`), or none for the defaults.
     """
     return _called(_linear_act, input, weight, bias, activation, parameters)
 
@@ -166,27 +188,48 @@ def call_mlp(
     return _called(_mlp, input, weights, biases, activations, parameters)
 
 
-def _list(activations: Sequence[str], negative_slope: float, given: Mapping[str, float]) -> Sequence[float]:
+def _list(
+    activations: Sequence[str], negative_slope: float, gain: float, clamp: float | None, given: Mapping[str, float]
+) -> Sequence[float]:
     """Return the operators' `parameters`; a wrong one is an error of stock as well."""
-    if not given and type(negative_slope) is float and negative_slope == DEFAULT_NEGATIVE_SLOPE:
+    if (
+        not given
+        and type(negative_slope) is float
+        and negative_slope == DEFAULT_NEGATIVE_SLOPE
+        and clamp is None
+        and type(gain) is float
+        and gain == 1
+    ):
         return ()  # the defaults, and the quickest way to say so; an unknown name is refused by the operator
     if is_dynamo_compiling():  # it raises errors of its own, and computes this once
-        return shared_parameters(activations, negative_slope, given)
+        return shared_parameters(activations, negative_slope, given, gain, clamp)
     try:
         try:
-            return _remembered(tuple(activations), negative_slope, tuple(given.items()))
+            return _remembered(tuple(activations), negative_slope, gain, clamp, tuple(given.items()))
         except TypeError:  # something has no hash, or a name is unknown
-            return shared_parameters(activations, negative_slope, given)
+            return shared_parameters(activations, negative_slope, given, gain, clamp)
     except ValueError as error:
         raise ArgumentValueError(*error.args) from None
 
 
 @functools.lru_cache(maxsize=256, typed=True)
 def _remembered(
-    activations: tuple[str, ...], negative_slope: float, given: tuple[tuple[str, float], ...]
+    activations: tuple[str, ...],
+    negative_slope: float,
+    gain: float,
+    clamp: float | None,
+    given: tuple[tuple[str, float], ...],
 ) -> tuple[float, ...]:
     """Return `shared_parameters`, whose checks take longer than a small layer."""
-    return tuple(shared_parameters(activations, negative_slope, dict(given)))
+    return tuple(shared_parameters(activations, negative_slope, dict(given), gain, clamp))
+
+
+def _scaled(weights: Sequence[Tensor], gain: float | Sequence[float]) -> Sequence[Tensor]:
+    """Return `scaled_weights`; a wrong gain is an error of stock as well."""
+    try:
+        return reference.scaled_weights(weights, gain)
+    except ValueError as error:
+        raise ArgumentValueError(*error.args) from None
 
 
 def _called(operator: Any, *args: Any) -> Tensor:

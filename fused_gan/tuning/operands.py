@@ -7,6 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from fused_gan.ops.activations import shared_parameters
 from fused_gan.ops.cuda_plan import Product
 
 
@@ -21,7 +22,7 @@ class Operands(NamedTuple):
     def run(self, direction: str, weight_gradient: bool) -> None:
         """Run the operator that does the product and as little else as it can; backward may add the weight gradient."""
         if direction == "forward":
-            torch.ops.fused_gan.linear_act(self.a, self.b, self.bias, "leaky_relu", [0.2, 0.0])
+            torch.ops.fused_gan.linear_act(self.a, self.b, self.bias, "leaky_relu", _parameters("leaky_relu"))
             return
         # The upper layer's step in a chain of two. Of the lower layer only the bias gradient is computed.
         rows, columns = self.below.shape
@@ -32,11 +33,15 @@ class Operands(NamedTuple):
             self.below.new_empty(rows, 1),
             [self.below.new_empty(columns, 1), self.b],
             ["leaky_relu", "identity"],
-            [0.2, 0.0, 0.0, 0.0],
+            _parameters("leaky_relu", "identity"),
             False,
             [False, weight_gradient],
             [True, False],
         )
+
+
+def _parameters(*activations: str) -> list[float]:
+    return shared_parameters(activations, 0.2, {})
 
 
 def rotation(product: Product, dtype: torch.dtype, device: str, cache_bytes: int, most: int) -> list[Operands]:

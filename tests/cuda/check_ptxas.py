@@ -20,6 +20,7 @@ ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
 REGISTERS = re.compile(r"Used (\d+) registers")
 PRECISIONS, DIRECTIONS = ("bfloat16", "float16", "tf32", "float32"), ("forward", "backward")
+CLASSES = ("", ", other activations", ", scaled activations")  # of a pointwise kernel
 ELEMENTS = {"__nv_bfloat16": "bfloat16", "__half": "float16", "float": "float32", "double": "float64"}
 
 Usage = dict[str, dict[str, int]]  # kernel and architecture -> registers, stack, spills
@@ -37,11 +38,9 @@ def label(symbol: str) -> str:
     ):
         precision, direction, rows, columns, access = (int(number) for number in found.groups())
         return f"mma {PRECISIONS[precision]} {DIRECTIONS[direction]} {rows}x{columns}, {access} bytes an access"
-    if found := re.search(r"(\w+)_kernel<(\w+)((?:, \w+)*)>", symbol):
-        name, element, options = found.groups()
-        if name in ("activate", "gradient"):  # each for the activations that products have inside, and for the others
-            options = options.replace(", true", "").replace(", false", ", other activations")
-        return f"{name} {ELEMENTS[element]}{options}"
+    if found := re.search(r"(\w+)_kernel<(\w+)((?:, \w+)*)(?:, \(\S*ActivationClass\)(\d))?>", symbol):
+        name, element, options, kind = found.groups()
+        return f"{name} {ELEMENTS[element]}{options}{CLASSES[int(kind or 0)]}"
     raise ValueError(f"a kernel without a name for people: {symbol[:300]}")
 
 

@@ -145,6 +145,42 @@ inline Real lost_gradient(const std::string& name, Real dy, Real x, Real dz, Num
   return std::isfinite(lost) ? lost : 0;
 }
 
+// The same of an activation with what stands behind it. With a gain or a limit its gradient reads the pre-activation.
+using fused_gan::Activation;
+inline std::string name_of(const Activation& a) { return fused_gan::Activations::kNames[a.index]; }
+inline bool reads(const Activation& a) { return name_of(a) != "identity" || std::isfinite(a.scale.limit); }
+inline bool reads_input(const Activation& a) {
+  return reads(a) && (is_scaled(a) || reads_input(name_of(a), a.parameters));
+}
+inline Real forward(const Activation& a, Real z) {
+  const Real y = forward(name_of(a), z, a.parameters);
+  return is_scaled(a) ? clamp(y * a.scale.gain, -a.scale.limit, a.scale.limit) : y;
+}
+// What the gradient of the activation alone gets: dy as gain and limit let it through, and what it reads.
+struct Alone {
+  Real dy, x;
+};
+inline Alone alone(const Activation& a, Real dy, Real x) {
+  if (!is_scaled(a)) return {dy, x};
+  const Real y = forward(name_of(a), x, a.parameters);
+  const bool passes = std::isinf(a.scale.limit) || std::abs(y * a.scale.gain) <= a.scale.limit;
+  const bool of_output = name_of(a) != "identity" && name_of(a) != "leaky_relu" && !reads_input(name_of(a), {});
+  return {passes ? dy * a.scale.gain : 0, of_output ? y : x};
+}
+template <class T> Real gradient(const Activation& a, Real dy, Real x) {
+  const Alone inner = alone(a, dy, x);
+  return gradient<T>(name_of(a), is_scaled(a) ? held<T>(inner.dy) : dy, inner.x, a.parameters);
+}
+inline Real lost_forward(const Activation& a, Real z, Real y) {
+  const Real inner = is_scaled(a) ? forward(name_of(a), z, a.parameters) : y;
+  return lost_forward(name_of(a), z, inner, a.parameters) * std::abs(a.scale.gain);
+}
+inline Real lost_gradient(const Activation& a, Real dy, Real x, Real dz) {
+  const Alone inner = alone(a, dy, x);
+  // The output is computed again, and may be an epsilon or two off.
+  return lost_gradient(name_of(a), inner.dy, inner.x, dz, a.parameters) * (is_scaled(a) ? 4 : 1);
+}
+
 // What a kernel may and does get wrong over a tensor: the tolerance rule,
 //     ‖ours - reference‖ ≤ ‖slack‖ + 4 eps ‖reference‖,
 // where `slack` stands for torch's own error and is not zero only where terms cancel; and the same for each element, so

@@ -32,14 +32,15 @@ void report(const std::string& verdict, const std::string& what) {
 // through the formulas.
 struct Act {
   Activation activation;
-  std::string name() const { return Activations::kNames[activation.index]; }
   std::string text() const {
     const auto [first, second] = activation.parameters;
-    return name() + " (" + std::to_string(first) + ", " + std::to_string(second) + ")";
+    const auto [gain, limit] = activation.scale;
+    return reference::name_of(activation) + " (" + std::to_string(first) + ", " + std::to_string(second) + "), gain " +
+           std::to_string(gain) + ", limit " + std::to_string(limit);
   }
 };
-template <class A> Act act(double first = 0, double second = 0) {
-  return {{Activations::index_of<A>(), {first, second}}};
+template <class A> Act act(double first = 0, double second = 0, Scale<double> scale = kUnscaled) {
+  return {{Activations::index_of<A>(), {first, second}, scale}};
 }
 std::vector<Act> all_activations() {
   std::vector<Act> all;
@@ -51,8 +52,11 @@ std::vector<Act> all_activations() {
     if (index == Activations::index_of<Celu>()) parameters = {0.75, 0};
     if (index == Activations::index_of<Softplus>()) parameters = {1.75, 2.5};
     all.push_back({{index, parameters}});
+    all.push_back({{index, parameters, {-1.375, 0.8125}}});
   }
-  for (const Act& more : {act<LeakyRelu>(-0.3), act<Elu>(-0.5), act<Softplus>(1, 20), act<Softplus>(-0.75, 20)})
+  for (const Act& more : {act<LeakyRelu>(-0.3), act<Elu>(-0.5), act<Softplus>(1, 20), act<Softplus>(-0.75, 20),
+                          act<Identity>(0, 0, {1.5, kUnscaled.limit}), act<Tanh>(0, 0, {1, 0.5}),
+                          act<LeakyRelu>(-0.3, 0, {1.25, kUnscaled.limit})})
     all.push_back(more);
   return all;
 }
@@ -66,8 +70,7 @@ struct Shape {
 template <class T>
 void test_activate(const Act& act, Shape shape, int64_t offset, bool with_bias, bool in_place, int special_every,
                    int multiprocessors) {
-  const auto [index, parameters] = act.activation;
-  Generator generator(index * 1000 + shape.rows * 31 + shape.columns);
+  Generator generator(act.activation.index * 1000 + shape.rows * 31 + shape.columns);
   std::vector<T> z(shape.rows * shape.columns);
   for (T& value : z) value = special_every ? generator.value<T>(special_every) : generator.wide_value<T>();
   const auto bias = generator.values<T>(with_bias ? shape.columns : 0, special_every);
@@ -84,9 +87,9 @@ void test_activate(const Act& act, Shape shape, int64_t offset, bool with_bias, 
   for (size_t i = 0; i < z.size(); ++i) {
     Real sum = Type<T>::widen(z[i]);
     if (with_bias) sum = reference::held<T>(sum + Type<T>::widen(bias[i % shape.columns]));
-    const Real truth = reference::forward(act.name(), sum, parameters);
+    const Real truth = reference::forward(act.activation, sum);
     comparison.add(y[i], truth,
-                   reference::Arithmetic<T>::kEpsilon * reference::lost_forward(act.name(), sum, truth, parameters));
+                   reference::Arithmetic<T>::kEpsilon * reference::lost_forward(act.activation, sum, truth));
   }
   const std::string what = std::string("activate ") + Type<T>::kName + " " + act.text() + " " + shape.text() +
                            " offset " + std::to_string(offset) + (with_bias ? " bias" : "") +
@@ -152,14 +155,12 @@ template <class T>
 void test_gradient(const Act& act, Shape shape, const Layout& dy_layout, const Layout& kept_layout, bool with_dz,
                    bool with_sums, int special_every, int multiprocessors) {
   using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
-  const std::string name = act.name();
-  const auto [index, parameters] = act.activation;
-  Generator generator(index * 1000 + shape.rows * 31 + shape.columns);
-  const bool reads = name != "identity", reads_input = reference::reads_input(name, parameters);
+  Generator generator(act.activation.index * 1000 + shape.rows * 31 + shape.columns);
+  const bool reads = reference::reads(act.activation), reads_input = reference::reads_input(act.activation);
   const Operand<T> dy(shape, dy_layout, [&] { return generator.value<T>(special_every); });
   const Operand<T> kept(reads ? shape : Shape{0, 0}, kept_layout, [&] {
     const T z = special_every ? generator.value<T>(special_every) : generator.wide_value<T>();
-    return reads_input ? z : Type<T>::round(reference::forward(name, Type<T>::widen(z), parameters));
+    return reads_input ? z : Type<T>::round(reference::forward(act.activation, Type<T>::widen(z)));
   });
   DeviceArray<T> dz(with_dz ? shape.rows * shape.columns : 0), sums(with_sums ? shape.columns : 0);
   const GradientArguments arguments{Type<T>::kDtype, act.activation, dy.matrix(),   kept.matrix(),  dz.data(),
@@ -174,8 +175,8 @@ void test_gradient(const Act& act, Shape shape, const Layout& dy_layout, const L
     Real sum = 0, magnitude = 0, lost = 0;
     for (int64_t r = 0; r < shape.rows; ++r) {
       const Real x = reads ? kept.at(r, c) : 0;
-      const Real truth = reference::gradient<T>(name, dy.at(r, c), x, parameters);
-      const Real lost_here = reference::lost_gradient(name, dy.at(r, c), x, truth, parameters);
+      const Real truth = reference::gradient<T>(act.activation, dy.at(r, c), x);
+      const Real lost_here = reference::lost_gradient(act.activation, dy.at(r, c), x, truth);
       if (with_dz)
         dz_comparison.add(dz_values[r * shape.columns + c], truth, lost_here * reference::Arithmetic<T>::kEpsilon);
       sum += truth;
@@ -227,7 +228,8 @@ template <class T> void test_far() {
     }
 }
 
-// Every way through the kernels, for an activation of each kind: it reads nothing, y or z, and is inlined or not.
+// Every way through the kernels, for an activation of each kind: it reads nothing, y or z, is inlined or not, and has
+// a gain and a limit behind it or not.
 template <class T> void test_shapes(const Act& act) {
   constexpr Layout kPlain = kLayouts[0];
   for (const int multiprocessors : kMultiprocessors) {
@@ -275,7 +277,8 @@ template <class T> void test_misplaced() {
 }
 
 template <class T> void test_dtype() {
-  for (const Act& kind : {act<Identity>(), act<LeakyRelu>(0.2), act<Tanh>(), act<Softplus>(1.75, 2.5)})
+  for (const Act& kind : {act<Identity>(), act<LeakyRelu>(0.2), act<Tanh>(), act<Softplus>(1.75, 2.5),
+                          act<LeakyRelu>(0.2, 0, {1.375, 0.8125})})
     test_shapes<T>(kind);
   for (const Act& each : all_activations()) test_formula<T>(each);
   test_misplaced<T>();

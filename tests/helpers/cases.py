@@ -26,6 +26,17 @@ PARAMETERS: dict[str, tuple[str, dict[str, float]]] = {
     "celu, alpha 0.7": ("celu", {"alpha": 0.7}),
     "softplus, beta 2 and threshold 1": ("softplus", {"beta": 2.0, "threshold": 1.0}),
     "softplus, negative beta": ("softplus", {"beta": -0.75}),
+    # Where the activation is followed by a clamp, the gain is a power of two: a gain that rounds takes what lies at the
+    # bound to either side of it.
+    "relu, gain and clamp": ("relu", {"gain": 2.0, "clamp": 0.75}),
+    "leaky_relu, all three": ("leaky_relu", {"negative_slope": 0.25, "gain": 2.0, "clamp": 0.75, "weight_gain": 0.5}),
+    "leaky_relu, negative slope and gain": ("leaky_relu", {"negative_slope": -0.3, "gain": -1.25}),
+    "tanh, gain": ("tanh", {"gain": -0.75}),
+    "sigmoid, gain and clamp": ("sigmoid", {"gain": 2.0, "clamp": 0.875}),
+    "identity, clamp": ("identity", {"clamp": 0.5}),
+    "identity, weight_gain": ("identity", {"weight_gain": 0.125}),
+    "gelu, gain and clamp": ("gelu", {"gain": -2.0, "clamp": 0.5}),
+    "softplus, gain and beta": ("softplus", {"gain": 0.5, "beta": 2.0}),
 }
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 SLOPES = [0.0, 0.01, 0.2, 1.0, 1.7]

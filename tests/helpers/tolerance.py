@@ -124,6 +124,7 @@ def operators(activation: str, slope: float = 0.01, **parameters: float) -> tupl
     formula = _FORMULAS_IN_TORCH.get(activation)
     if formula is None:
         return ours, partial(reference.linear_act, **options)
+    assert not {"gain", "clamp", "weight_gain"} & parameters.keys(), "a formula alone is no standard for these"
     values = values_of(activation, slope, parameters)
     return ours, lambda input, weight, bias=None: formula(F.linear(input, weight, bias), *values)
 
@@ -198,8 +199,11 @@ def wide_activation(
         name: value for name, value in (parameters or {}).items() if name in ACTIVATIONS[activation].parameters
     }
     first, second = [*(np.longdouble(value) for value in values.values()), *[np.longdouble(0)] * 2][:2]
+    gain, clamp = (np.longdouble((parameters or {}).get(name, idle)) for name, idle in (("gain", 1), ("clamp", np.inf)))
     with np.errstate(all="ignore"):  # of the branch not taken, at NaN and Inf
-        return _FORMULAS[activation](np.asarray(z, np.longdouble), first, second)
+        y, derivative = _FORMULAS[activation](np.asarray(z, np.longdouble), first, second)
+        scaled = y * gain
+        return np.clip(scaled, -clamp, clamp), np.where(np.abs(scaled) <= clamp, derivative * gain, 0)
 
 
 Formula = Callable[[np.ndarray, np.longdouble, np.longdouble], tuple[np.ndarray, np.ndarray]]
@@ -304,7 +308,8 @@ _FORMULAS: dict[str, Formula] = {
 
 def wide_first_order(args: Arguments, activation: str, parameters: Mapping[str, float]) -> Truth:
     """What `first_order` computes, by formula, in longdouble."""
-    x, w, dy = wide(args.input), wide(args.weight), wide(args.grad)
+    gain = np.longdouble(parameters.get("weight_gain", 1))
+    x, w, dy = wide(args.input), wide(args.weight) * gain, wide(args.grad)
     bias = 0 if args.bias is None else wide(args.bias)
     y, derivative = wide_activation(activation, x @ w.T + bias, parameters)
     dz = dy * derivative
@@ -312,6 +317,6 @@ def wide_first_order(args: Arguments, activation: str, parameters: Mapping[str, 
     return {
         "output": y,
         "gradient of input": dz @ w,
-        "gradient of weight": rows.T @ x.reshape(rows.shape[0], x.shape[-1]),
+        "gradient of weight": rows.T @ x.reshape(rows.shape[0], x.shape[-1]) * gain,
         "gradient of bias": None if args.bias is None else rows.sum(0),
     }

@@ -229,63 +229,11 @@ def test_other_activation(activation: type[nn.Module]) -> None:
     assert_left_alone(network(nn.Linear(5, 5), activation()), f"{activation.__name__} is not among the activations")
 
 
-class InPlace(nn.Module):
-    """A block of somebody's that overwrites its input first."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.drop = nn.Dropout(0.3, inplace=True)
-
-    def forward(self, input: Tensor) -> Tensor:
-        return self.drop(input)
-
-
-IN_PLACE: dict[str, Callable[[], nn.Module]] = {
-    "Dropout": lambda: nn.Dropout(0.3, inplace=True),
-    "ReLU6": lambda: nn.ReLU6(inplace=True),
-    "ELU": lambda: nn.ELU(inplace=True),
-    "ReLU": lambda: nn.ReLU(inplace=True),
-    "behind a placeholder": lambda: nn.Sequential(nn.Identity(), nn.Dropout(0.3, inplace=True)),
-    "in a block": InPlace,
-}
-
-
-@pytest.mark.parametrize("successor", IN_PLACE.values(), ids=IN_PLACE)
-def test_in_place_module_behind_leaky_relu(successor: Callable[[], nn.Module]) -> None:
-    """Stock keeps leaky_relu's input and lets its output be overwritten."""
-    stock = network(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.LeakyReLU(0.2), successor())
-    fused = fuse(stock)
-    assert_same_step(fused, stock, x())
-    assert operators_run(fused, x()) == [["tanh"], ["tanh", "identity"], ["sigmoid"]]
-    assert "may overwrite the output" in reasons(fused)
-
-
-def test_module_made_to_work_in_place_after_fusing() -> None:
-    stock = network(nn.Linear(5, 5), nn.LeakyReLU(0.2), nn.Dropout(0.3))
-    fused = fuse(stock)
-    assert operators_run(fused, x()) == [["tanh"], ["leaky_relu"], ["sigmoid"]]
-    fused[5].inplace = True
-    assert operators_run(fused, x()) == AROUND
-    assert_same_step(fused, stock, x())
-
-
 def test_in_place_module_behind_the_last_linear() -> None:
     stock = network(nn.Linear(5, 5), nn.Tanh(), nn.Linear(5, 5), nn.Dropout(0.3, inplace=True))
     fused = fuse(stock)
     assert_same_step(fused, stock, x())
     assert operators_run(fused, x()) == [["tanh"], ["tanh", "identity"], ["sigmoid"]]
-
-
-def test_in_place_module_in_eval_mode() -> None:
-    fused = fuse(network(nn.Linear(5, 5), nn.LeakyReLU(0.2), nn.Dropout(0.3, inplace=True)))
-    assert operators_run(fused.eval(), x()) == [["tanh"], ["leaky_relu"], ["sigmoid"]]
-
-
-def test_what_cannot_be_seen_is_loud() -> None:
-    """In place outside of the Sequential: an error in backward, as behind stock's relu, and no wrong gradient."""
-    fused = fuse(network(nn.Linear(5, 5), nn.LeakyReLU(0.2)))[3:5]
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        fused(x()).mul_(2).sum().backward()
 
 
 # ---- inputs, shapes and neighbours ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from fused_gan.ops.activations import UNSCALED
 from helpers.cases import DTYPES, SHAPES, SUBSETS, WAYS, Shape, arguments
 from helpers.tolerance import first_order, leaves, operators
 
@@ -22,7 +23,7 @@ every_activation = pytest.mark.parametrize("activation", WAYS)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 def test_opcheck(bias: bool, name: str, activation: str, device: torch.device) -> None:
     tensors = leaves(arguments(SHAPES[name], device=device, bias=bias))
-    torch.library.opcheck(OPERATORS.linear_act.default, (*tensors, activation, [0.2, 2.0]))
+    torch.library.opcheck(OPERATORS.linear_act.default, (*tensors, activation, [0.2, 2.0, *UNSCALED]))
 
 
 @pytest.mark.parametrize("wanted", SUBSETS, ids=str)

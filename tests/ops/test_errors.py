@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import fused_gan
 from fused_gan import FusedLinear, linear_act, mlp
 from fused_gan.ops import reference
+from fused_gan.ops.activations import UNSCALED
 from helpers.cases import ACTIVATION_NAMES
 
 X, W, B = torch.ones(2, 4), torch.ones(5, 4), torch.ones(5)
@@ -177,11 +178,13 @@ def test_backward_operator(args: tuple[Any, ...], error: type[Exception], messag
 @pytest.mark.parametrize(
     ("activation", "parameters", "message"),
     [
-        ("relu", [0.1], "parameters: expected 2 numbers for each activation, or none, got 1"),
-        ("leaky_relu", [float("nan"), 0.0], "negative_slope: expected a number, got NaN"),
-        ("softplus", [1.0, float("nan")], "threshold: expected a number, got NaN"),
-        ("hardtanh", [1.0, 0.5], "min_val: expected at most max_val, 0.5, got 1"),
-        ("celu", [0.0, 0.0], "alpha: expected a number other than 0 for 'celu', got 0"),
+        ("relu", [0.1, 0.0], "parameters: expected 4 numbers for each activation, or none, got 2"),
+        ("leaky_relu", [float("nan"), 0.0, *UNSCALED], "negative_slope: expected a number, got NaN"),
+        ("softplus", [1.0, float("nan"), *UNSCALED], "threshold: expected a number, got NaN"),
+        ("hardtanh", [1.0, 0.5, *UNSCALED], "min_val: expected at most max_val, 0.5, got 1"),
+        ("celu", [0.0, 0.0, *UNSCALED], "alpha: expected a number other than 0 for 'celu', got 0"),
+        ("relu", [0.0, 0.0, float("nan"), 1.0], "gain: expected a number, got NaN"),
+        ("relu", [0.0, 0.0, 1.0, -1.0], "clamp: expected a number of at least 0, got -1"),
     ],
 )
 def test_parameters_of_the_operators(activation: str, parameters: list[float], message: str) -> None:

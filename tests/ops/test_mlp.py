@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.library import opcheck
 
 import fused_gan
+from fused_gan.ops.activations import UNSCALED
 from helpers.cases import DTYPES
 from helpers.chains import CHAINS, SLOPE, Chain, assert_chain_equals_layers, parameters
 
@@ -87,7 +88,7 @@ def test_operator_contract(device: torch.device) -> None:
     chain = SMALL["mixed"]
     weights, biases = parameters(chain, torch.float32, device)
     x = torch.randn(3, 5, device=device, requires_grad=True)
-    numbers = [SLOPE, 0.0] * len(weights)
+    numbers = [SLOPE, 0.0, *UNSCALED] * len(weights)
     arguments = (x, [w.requires_grad_() for w in weights], biases, chain.activations, numbers)
     opcheck(torch.ops.fused_gan.mlp, arguments)
     flags = [True] * len(weights)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import fused_gan
 from fused_gan.ops import reference
+from fused_gan.ops.activations import UNSCALED
 from fused_gan.ops.library import native
 from helpers.cases import Arguments, Shape, arguments
 from helpers.tolerance import assert_as_close_as_stock, assert_equivalent, first_order, operators
@@ -68,7 +69,7 @@ def results() -> dict[str, Tensor]:
                 weights,
                 [None] * 3,
                 ["relu", "leaky_relu", "hardtanh"],
-                [0.0, 0.0, 0.2, 0.0, -0.5, 0.75],
+                [0.0, 0.0, *UNSCALED, 0.2, 0.0, *UNSCALED, -0.5, 0.75, *UNSCALED],
                 [True] * 3,
                 [False, True, True],
             )

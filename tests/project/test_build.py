@@ -41,7 +41,7 @@ def test_function_and_module_of_an_activation_agree(name: str) -> None:
 def test_both_sides_have_the_same_parameters() -> None:
     ours = tuple(tuple(row.parameters.items()) for row in activations.ACTIVATIONS.values())
     assert ours == _C.activation_parameters
-    assert max(map(len, ours)) <= activations.PER_LAYER
+    assert max(map(len, ours)) <= activations.OWN_NUMBERS
 
 
 def test_default_slope_is_one_number() -> None:

@@ -25,6 +25,7 @@ export MAX_JOBS ?= $(if $(wildcard /proc/meminfo),$(shell awk -v cores=$$(nproc)
 NVCC       ?= $(firstword $(wildcard $(CUDA_HOME)/bin/nvcc) $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 
 CUTLASS     := nvidia-cutlass==4.2.0.0# headers alone are used: without its dependencies
+CUOBJDUMP   := nvidia-cuda-cuobjdump==13.2.78# reads any older code
 BACKPACK    := backpack-for-pytorch==1.7.1
 BUILD_NEEDS := 'setuptools>=77' pybind11 ninja numpy
 SOURCES     := setup.py pyproject.toml $(shell find csrc -type f)
@@ -91,6 +92,7 @@ ifeq ($(NVCC),)
 else
 cuda: $(CUDA_VENV)/installed
 	cd tests && $(abspath $(CUDA_VENV))/bin/python cuda/check_import.py
+	$(CUDA_VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps $(CUOBJDUMP)
 	PATH=$(dir $(NVCC)):$$PATH $(CUDA_VENV)/bin/python tests/cuda/check_ptxas.py build/cuda.log
 ifneq ($(FUSED_GAN_CUDACPU),)
 	$(CUDA_VENV)/bin/pip install --quiet --disable-pip-version-check 'fused_gan[test]'

@@ -11,8 +11,8 @@
 namespace fused_gan::cuda {
 namespace {
 
-// A block's rows and columns. 8 columns are the 32 bytes that memory moves at once, and make many blocks of few rows.
-constexpr int kBlockRows = 64, kBlockColumns = 8, kThreads = 128;
+// A block's columns. 8 columns are the 32 bytes that memory moves at once, and make many blocks of few rows.
+constexpr int kBlockColumns = 8, kThreads = 128;
 
 // sum[i] over the threads of a block that share a lane, complete in threads [0, lanes).
 template <int kWidth> __device__ void sum_over_rows(float (&sum)[kWidth], int lanes) {
@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(kThreads)
   const unsigned blocks_across = unsigned((p.columns + kBlockColumns - 1) / kBlockColumns);
   const unsigned block_row = blockIdx.x / blocks_across;
   const int64_t column = int64_t(blockIdx.x % blocks_across) * kBlockColumns + threadIdx.x % kLanes * kWidth;
-  const int64_t row = int64_t(block_row) * kBlockRows, end = min(row + kBlockRows, p.rows);
+  const int64_t row = int64_t(block_row) * kFinishRows, end = min(row + kFinishRows, p.rows);
   float sum[kWidth] = {};
   if (column < p.columns) {
     float bias[kWidth] = {};
@@ -105,10 +105,8 @@ bool is_vectorisable(const ProductArguments& p) {
 
 }  // namespace
 
-int64_t finish_row_blocks(int64_t rows) { return (rows + kBlockRows - 1) / kBlockRows; }
-
 cudaError_t finish_product(const ProductArguments& p, int splits, const Partials& partials, cudaStream_t stream) {
-  const unsigned blocks = blocks_of(p.columns, kBlockColumns) * unsigned(finish_row_blocks(p.rows));
+  const unsigned blocks = blocks_of(p.columns, kBlockColumns) * blocks_of(p.rows, kFinishRows);
   const auto launch = [&](auto storage) {
     using T = decltype(storage);
     const bool forward = p.direction == Direction::kForward;

@@ -102,6 +102,21 @@ struct Shape {
   bool operator==(const Shape&) const = default;
 };
 
+// What a product launches beside the kernel that multiplies. The plan counts these, and `product` launches them.
+struct Followers {
+  int64_t row_tiles;  // each of which leaves column sums
+  bool finishes;      // adds the parts of the depth
+  bool adds_sums;     // adds the column sums of several tiles; CUTLASS's kernels always leave them in memory
+  int launches() const { return 1 + finishes + adds_sums; }
+};
+constexpr Followers followers(Choice choice, Direction direction, int64_t rows, bool bias_gradient) {
+  const KernelFacts& kernel = facts(choice.kernel);
+  const bool finishes = choice.splits > 1;
+  const int64_t tile = finishes ? kFinishRows : std::max(kernel.rows, 1), row_tiles = (rows + tile - 1) / tile;
+  return {row_tiles, finishes,
+          direction == Direction::kBackward && bias_gradient && (row_tiles > 1 || is_wgmma(choice.kernel))};
+}
+
 // Why a kernel cannot run on a device; empty where it can.
 inline std::string_view obstacle(Kernel kernel, const Shape& shape, int capability) {
   const KernelFacts& k = facts(kernel);

@@ -83,12 +83,10 @@ double estimate(const Shape& shape, const Device& device, Choice choice) {
   const double waves = divide_up(tiles, device.multiprocessors);
   const double tile_operations = 2. * kernel.rows * kernel.columns * depth / choice.splits;
   const double parts = choice.splits > 1 ? choice.splits * rows * columns * double(sizeof(float)) : 0;
-  const bool adds_sums = shape.direction == Direction::kBackward && shape.epilogue &&
-                         (is_wgmma(choice.kernel) || (choice.splits == 1 && shape.rows > kernel.rows));
+  const int launches = followers(choice, shape.direction, shape.rows, shape.epilogue).launches();
   const double product =
       std::max(waves * tile_operations / (rate / rates.multiprocessors), (traffic + epilogue + parts) / bandwidth);
-  return rates.launch + product + (choice.splits > 1 ? rates.launch + (parts + result) / bandwidth : 0) +
-         (adds_sums ? rates.launch : 0);
+  return launches * rates.launch + product + (choice.splits > 1 ? (parts + result) / bandwidth : 0);
 }
 
 std::vector<Candidate> candidates(const Shape& shape, const Device& device) {

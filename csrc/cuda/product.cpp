@@ -6,27 +6,21 @@
 namespace fused_gan::cuda {
 namespace {
 
-// How the scratch memory is divided.
+// How the scratch memory is divided, in elements.
 struct Layout {
-  int64_t row_tiles;   // whose column sums are added at the end
-  int64_t sum_stride;  // elements
-  int64_t sums;        // elements of all of them; 0 where one tile writes the bias gradient itself
-  int64_t parts;       // elements
+  Followers followers;
+  int64_t sum_stride;
+  int64_t sums;  // of all row tiles; 0 where one tile writes the bias gradient itself
+  int64_t parts;
 };
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 Layout layout_of(const ProductArguments& p, Choice choice) {
-  const KernelFacts& kernel = facts(choice.kernel);
-  Layout layout{};
-  const bool finishes = choice.splits > 1;
-  layout.parts = finishes ? choice.splits * p.rows * p.columns : 0;
-  layout.row_tiles = finishes ? finish_row_blocks(p.rows) : divide_up(p.rows, std::max(kernel.rows, 1));
-  // CUTLASS writes the column sums of whole tiles, also where one sticks out of the matrix, and always to memory.
-  layout.sum_stride = divide_up(p.columns, std::max(kernel.columns, 1)) * kernel.columns;
-  const bool sums =
-      p.direction == Direction::kBackward && p.bias_gradient && (layout.row_tiles > 1 || is_wgmma(choice.kernel));
-  layout.sums = sums ? layout.row_tiles * layout.sum_stride : 0;
+  const int columns = std::max(facts(choice.kernel).columns, 1);
+  Layout layout{followers(choice, p.direction, p.rows, p.bias_gradient)};
+  layout.parts = layout.followers.finishes ? choice.splits * p.rows * p.columns : 0;
+  // CUTLASS writes the column sums of whole tiles, also where one sticks out of the matrix.
+  layout.sum_stride = (p.columns + columns - 1) / columns * columns;
+  layout.sums = layout.followers.adds_sums ? layout.followers.row_tiles * layout.sum_stride : 0;
   return layout;
 }
 
@@ -85,7 +79,7 @@ cudaError_t product(const ProductArguments& p, Choice choice, void* workspace, c
   cudaError_t error = multiply_any(p, choice, partials, stream);
   if (error == cudaSuccess && layout.parts) error = finish_product(p, choice.splits, partials, stream);
   if (error == cudaSuccess && layout.sums)
-    error = finish_sums(dtype_of(p.precision), partials.sums, layout.row_tiles, layout.sum_stride, p.columns,
+    error = finish_sums(dtype_of(p.precision), partials.sums, layout.followers.row_tiles, layout.sum_stride, p.columns,
                         p.bias_gradient, stream);
   return error;
 }

@@ -90,7 +90,7 @@ template <Precision, Direction>
 cudaError_t wgmma_product(const ProductArguments&, Choice, const Partials&, cudaStream_t);
 // c = epilogue(sum of parts), and the column sums, into `sums` where there are several blocks of rows.
 cudaError_t finish_product(const ProductArguments&, int splits, const Partials&, cudaStream_t);
-int64_t finish_row_blocks(int64_t rows);
+constexpr int kFinishRows = 64;  // of a block
 // bias_gradient (columns) = column sums of sums (tiles, columns), rows sum_stride apart.
 cudaError_t finish_sums(Dtype, const float* sums, int64_t tiles, int64_t sum_stride, int64_t columns,
                         void* bias_gradient, cudaStream_t);

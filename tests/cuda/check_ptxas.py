@@ -1,9 +1,10 @@
 """Compares what ptxas reports of every kernel with a budget, and looks for wgmma that ptxas had to serialise.
 
-python check_ptxas.py LOG [--write]     LOG: of a build with NVCC_APPEND_FLAGS=-Xptxas=-v
+python check_ptxas.py LOG [--write]     LOG: of a build with NVCC_APPEND_FLAGS=-Xptxas=-v, which is installed
 
-A kernel may use fewer registers and less stack than its budget (--write lowers it), never more without the budget file
-being changed in the same commit. The numbers are one compiler's: another release of nvcc is not compared.
+A kernel may use fewer registers, less stack and less code than its budget (--write lowers it), never more without the
+budget file being changed in the same commit. The numbers are one compiler's: another release of nvcc is not compared.
+Bytes of code come from the installed library, by cuobjdump.
 """
 
 from __future__ import annotations
@@ -11,13 +12,18 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 BUDGET = Path(__file__).parent / "budget.json"
 ENTRY = re.compile(r"Compiling entry function '(\w+)' for '(\w+)'")
 STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
+SECTION = re.compile(r"\] \.text\.(\S+) +PROGBITS +\w+ \w+ (\w+)")  # of a kernel, in readelf's list
 REGISTERS = re.compile(r"Used (\d+) registers")
 PRECISIONS, DIRECTIONS = ("bfloat16", "float16", "tf32", "float32"), ("forward", "backward")
 CLASSES = ("", ", other activations", ", scaled activations")  # of a pointwise kernel
@@ -44,11 +50,35 @@ def label(symbol: str) -> str:
     raise ValueError(f"a kernel without a name for people: {symbol[:300]}")
 
 
+def labels(symbols: Iterable[str]) -> dict[str, str]:
+    """The label of each symbol."""
+    ordered = sorted(set(symbols))
+    demangled = subprocess.run(["c++filt"], input="\n".join(ordered), capture_output=True, text=True, check=True)
+    return dict(zip(ordered, map(label, demangled.stdout.splitlines()), strict=True))
+
+
+def code_bytes(library: Path) -> dict[str, int]:
+    """The bytes of machine code of every kernel in a library, by the names of `read`."""
+    packages = sysconfig.get_path("purelib")
+    cuobjdump = next(Path(packages).glob("nvidia/cu*/bin/cuobjdump"), None) or shutil.which("cuobjdump")
+    if cuobjdump is None:
+        sys.exit(f"expected cuobjdump in PATH or in {packages}/nvidia: pip install nvidia-cuda-cuobjdump")
+    found: dict[tuple[str, str], int] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        extract = [cuobjdump, "-xelf", "all", library.resolve()]
+        subprocess.run(extract, cwd=folder, stdout=subprocess.DEVNULL, check=True)
+        for cubin in Path(folder).glob("*.cubin"):
+            architecture = cubin.suffixes[-2].removeprefix(".")
+            listed = subprocess.run(["readelf", "-SW", cubin], capture_output=True, text=True, check=True).stdout
+            for symbol, size in SECTION.findall(listed):
+                found[symbol, architecture] = int(size, 16)
+    names = labels(symbol for symbol, _ in found)
+    return {f"{names[symbol]}, {architecture}": size for (symbol, architecture), size in found.items()}
+
+
 def read(log: str) -> Usage:
     """What ptxas said of each kernel."""
-    symbols = sorted({symbol for symbol, _ in ENTRY.findall(log)})
-    demangled = subprocess.run(["c++filt"], input="\n".join(symbols), capture_output=True, text=True, check=True)
-    names = dict(zip(symbols, map(label, demangled.stdout.splitlines()), strict=True))
+    names = labels(symbol for symbol, _ in ENTRY.findall(log))
     usage: Usage = {}
     current = None
     for line in log.splitlines():
@@ -90,6 +120,9 @@ def main() -> int:
     usage = read(log)
     if not usage:
         sys.exit(f"{arguments.log}: expected ptxas's report, got none: build with NVCC_APPEND_FLAGS=-Xptxas=-v")
+    sizes = code_bytes(Path(sysconfig.get_path("purelib"), "fused_gan", "libfused_gan.so"))
+    for name, numbers in usage.items():
+        numbers["code"] = sizes[name]
     if arguments.write:
         BUDGET.write_text(json.dumps({"nvcc": compiler(), "kernels": dict(sorted(usage.items()))}, indent=1) + "\n")
         print(f"written: {BUDGET}, {len(usage)} kernels")

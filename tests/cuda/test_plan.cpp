@@ -128,6 +128,28 @@ void parts_of_a_long_depth_keep_a_device_busy() {
     }
 }
 
+void every_kernel_of_a_product_is_counted() {
+  constexpr auto launches = [](Kernel kernel, int splits, Direction direction, int64_t rows, bool bias = true) {
+    return followers({kernel, splits}, direction, rows, bias).launches();
+  };
+  CHECK(launches(Kernel::kMma64x64, 1, Direction::kForward, 1000) == 1);
+  CHECK(launches(Kernel::kMma64x64, 2, Direction::kForward, 1000) == 2);
+  CHECK(launches(Kernel::kMma64x64, 1, Direction::kBackward, 64) == 1);
+  CHECK(launches(Kernel::kMma64x64, 1, Direction::kBackward, 65) == 2);
+  CHECK(launches(Kernel::kMma128x128, 2, Direction::kBackward, 64) == 2);
+  CHECK(launches(Kernel::kMma128x128, 2, Direction::kBackward, 65) == 3);  // the parts, and the sums of two blocks
+  CHECK(launches(Kernel::kMma128x128, 2, Direction::kBackward, 65, false) == 2);
+  CHECK(launches(Kernel::kWgmma128x128, 1, Direction::kForward, 64) == 1);
+  CHECK(launches(Kernel::kWgmma128x128, 1, Direction::kBackward, 64) == 2);
+  // And each has its price: where a row more asks for a third kernel, it takes a launch longer.
+  const auto time = [](int64_t rows) {
+    const Shape s = shape(Precision::kFloat32, Direction::kBackward, rows, 1024, 1024);
+    return plan::estimate(s, kH100, {Kernel::kMma128x128, 2});
+  };
+  CHECK(time(65) - time(64) > 1);
+  CHECK(time(66) - time(65) < 0.5);
+}
+
 void candidates_are_sorted_and_the_first_is_chosen() {
   for (const bool aligned : {false, true}) {
     const Shape s = shape(Precision::kTf32, Direction::kBackward, 256, 512, 1024, aligned);
@@ -207,6 +229,7 @@ int main() {
   a_bare_product_is_the_librarys();
   small_batches_are_spread_over_the_device();
   parts_of_a_long_depth_keep_a_device_busy();
+  every_kernel_of_a_product_is_counted();
   candidates_are_sorted_and_the_first_is_chosen();
   what_was_measured_comes_first();
   alignment_is_that_of_every_row();

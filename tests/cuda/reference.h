@@ -148,9 +148,9 @@ inline Real lost_gradient(const std::string& name, Real dy, Real x, Real dz, Num
 // The same of an activation with what stands behind it. With a gain or a limit its gradient reads the pre-activation.
 using fused_gan::Activation;
 inline std::string name_of(const Activation& a) { return fused_gan::Activations::kNames[a.index]; }
-inline bool reads(const Activation& a) { return name_of(a) != "identity" || std::isfinite(a.scale.limit); }
+inline bool reads_any(const Activation& a) { return name_of(a) != "identity" || std::isfinite(a.scale.limit); }
 inline bool reads_input(const Activation& a) {
-  return reads(a) && (is_scaled(a) || reads_input(name_of(a), a.parameters));
+  return reads_any(a) && (is_scaled(a) || reads_input(name_of(a), a.parameters));
 }
 inline Real forward(const Activation& a, Real z) {
   const Real y = forward(name_of(a), z, a.parameters);

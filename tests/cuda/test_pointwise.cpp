@@ -156,7 +156,7 @@ void test_gradient(const Act& act, Shape shape, const Layout& dy_layout, const L
                    bool with_sums, int special_every, int multiprocessors) {
   using Wide = std::conditional_t<std::is_same_v<T, double>, double, float>;
   Generator generator(act.activation.index * 1000 + shape.rows * 31 + shape.columns);
-  const bool reads = reference::reads(act.activation), reads_input = reference::reads_input(act.activation);
+  const bool reads = reference::reads_any(act.activation), reads_input = reference::reads_input(act.activation);
   const Operand<T> dy(shape, dy_layout, [&] { return generator.value<T>(special_every); });
   const Operand<T> kept(reads ? shape : Shape{0, 0}, kept_layout, [&] {
     const T z = special_every ? generator.value<T>(special_every) : generator.wide_value<T>();

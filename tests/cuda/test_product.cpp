@@ -5,6 +5,7 @@
 // "far", for operands whose offsets pass 2³¹ elements, which takes 4.3 GB (float32 and tf32: 8.6 GB).
 #include <string>
 #include <type_traits>
+#include <utility>
 
 #include "../../csrc/activations.h"
 #include "device.h"
@@ -90,7 +91,8 @@ struct Case {
   int splits = 1;
   bool with_bias = true;  // or with a bias gradient
   int special_every = 0;
-  void* memory = nullptr;  // of far_apart::kElements, if the operands are to lie there
+  int a_exponent = 0, b_exponent = 0;  // of the power of two that an operand is multiplied by
+  void* memory = nullptr;              // of far_apart::kElements, if the operands are to lie there
 };
 
 template <Precision kPrecision, Direction kDirection> void test(const KernelFacts& kernel, int index, const Case& c) {
@@ -111,9 +113,12 @@ template <Precision kPrecision, Direction kDirection> void test(const KernelFact
     return c.memory ? static_cast<T*>(c.memory) + operand * far_apart::kPlace : nullptr;
   };
   const auto operand = [&] { return value(c.special_every); };
-  const Operand<T> a(c.rows, c.depth, c.gap, c.offset, operand, place(0));
-  const Operand<T> b(kForward ? c.columns : c.depth, kForward ? c.depth : c.columns, c.gap, c.offset, operand,
-                     place(1));
+  const auto times = [&](int exponent) {
+    return [&, exponent] { return Type<T>::round(std::ldexp(Type<T>::widen(operand()), exponent)); };
+  };
+  const Operand<T> a(c.rows, c.depth, c.gap, c.offset, times(c.a_exponent), place(0));
+  const Operand<T> b(kForward ? c.columns : c.depth, kForward ? c.depth : c.columns, c.gap, c.offset,
+                     times(c.b_exponent), place(1));
   const Operand<T> bias(kForward && c.with_bias ? 1 : 0, c.columns, 0, c.offset, [&] { return value(0); });
   const Operand<T> below(
       reads_below ? c.rows : 0, c.columns, c.gap, c.offset,
@@ -141,7 +146,8 @@ template <Precision kPrecision, Direction kDirection> void test(const KernelFact
   const std::string what =
       std::string(kernel.name) + " " + Traits<kPrecision>::kName + (kForward ? " forward " : " backward ") + name +
       " " + std::to_string(c.rows) + " x " + std::to_string(c.columns) + " x " + std::to_string(c.depth) + ", gap " +
-      std::to_string(c.gap) + ", offset " + std::to_string(c.offset) + ", splits " + std::to_string(choice.splits);
+      std::to_string(c.gap) + ", offset " + std::to_string(c.offset) + ", splits " + std::to_string(choice.splits) +
+      ", times 2^" + std::to_string(c.a_exponent) + " and 2^" + std::to_string(c.b_exponent);
   check(product(arguments, choice, workspace.data(), nullptr), what.c_str());
   check(cudaDeviceSynchronize(), what.c_str());
 
@@ -201,10 +207,12 @@ template <Precision kPrecision, Direction kDirection> void test_few(const Kernel
 template <Precision kPrecision, Direction kDirection> void test_far(const KernelFacts& kernel, void* memory) {
   const int tanh = 3;
   constexpr int64_t kSize = far_apart::kRows, kGap = far_apart::kStride - kSize;
-  test<kPrecision, kDirection>(kernel, tanh, {kSize, kSize, kSize, kGap, 0, 1, true, 0, memory});
-  if (kernel.splits) test<kPrecision, kDirection>(kernel, tanh, {kSize, kSize, kSize, kGap, 0, 3, true, 0, memory});
-  if (!kernel.aligned)
-    test<kPrecision, kDirection>(kernel, tanh, {kSize, kSize, kSize, kGap + 1, 1, 1, true, 0, memory});
+  const auto far = [&](int64_t gap, int64_t offset, int splits) {
+    test<kPrecision, kDirection>(kernel, tanh, {kSize, kSize, kSize, gap, offset, splits, true, 0, 0, 0, memory});
+  };
+  far(kGap, 0, 1);
+  if (kernel.splits) far(kGap, 0, 3);
+  if (!kernel.aligned) far(kGap + 1, 1, 1);
 }
 
 // An activation that the kernels do not have inside is refused, not left out.
@@ -249,6 +257,10 @@ template <Precision kPrecision, Direction kDirection> void test_kernel(const Ker
       test<kPrecision, kDirection>(kernel, tanh, {65, 40, 520, 8, 0, splits});
       test<kPrecision, kDirection>(kernel, relu, {17, 24, 264, 0, 0, splits, false, kSpecialEvery});
     }
+  // Factors whose second half would be no number any more, if it were not for the scaling.
+  if constexpr (kPrecision == Precision::kFloat32)
+    for (const auto& [a, b] : {std::pair(-120, 60), {60, -120}, {-140, 100}, {-50, -50}, {30, 30}, {60, 60}})
+      test<kPrecision, kDirection>(kernel, 0, {40, 72, 40, 0, 0, 1, false, 0, a, b});
   if (!kernel.aligned)
     for (const Case& c : {Case{1, 1, 1},
                           {5, 3, 7},

@@ -293,7 +293,7 @@ using Activations = ActivationList<Identity, Relu, LeakyRelu, Tanh, Sigmoid, Rel
 // The first of them are part of every kernel that has them at its end. The others would make such kernels large and
 // slow to build: on CPU they are called there, on CUDA they follow as a pass.
 using InlinedActivations = ActivationList<Identity, Relu, LeakyRelu, Tanh, Sigmoid>;
-FUSED_GAN_FUNCTION constexpr bool is_inlined(int index) { return index < InlinedActivations::kCount; }
+FUSED_GAN_FUNCTION constexpr bool is_inlined(int index) { return index >= 0 && index < InlinedActivations::kCount; }
 
 // A layer's activation, with what stands behind it.
 struct Activation {
@@ -318,7 +318,7 @@ struct Activation {
 };
 inline constexpr Activation kIdentity{Activations::index_of<Identity>(), {}};
 
-inline bool is_scaled(const Activation& activation) {
+constexpr bool is_scaled(const Activation& activation) {
   return activation.scale.gain != kUnscaled.gain || activation.scale.limit != kUnscaled.limit;
 }
 inline bool is_inlined(const Activation& activation) { return is_inlined(activation.index) && !is_scaled(activation); }

@@ -11,7 +11,8 @@
 namespace fused_gan::cuda {
 namespace {
 
-// A block's columns. 8 columns are the 32 bytes that memory moves at once, and make many blocks of few rows.
+// A block's columns. 8 columns of the parts are the 32 bytes that memory moves at once, and
+// make many blocks of few rows.
 constexpr int kBlockColumns = 8, kThreads = 128;
 
 // sum[i] over the threads of a block that share a lane, complete in threads [0, lanes).
@@ -61,7 +62,8 @@ __global__ void __launch_bounds__(kThreads)
 #pragma unroll
         for (int i = 0; i < kWidth; ++i) {
           if constexpr (kForward) values[i] = act.forward(values[i] + bias[i], parameters);
-          else sum[i] += values[i] = act.gradient(values[i], x[i], parameters);
+          else values[i] = act.gradient(values[i], x[i], parameters);
+          if constexpr (!kForward) sum[i] += values[i];
         }
         to.narrow(values);
         to.store(static_cast<T*>(p.c) + place);

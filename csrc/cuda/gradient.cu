@@ -17,10 +17,12 @@ namespace {
 // The activations that products do not have inside need their registers for arithmetic.
 template <class T, int kWidth, ActivationClass kClass>
 constexpr int kInFlight = (kWidth * sizeof(T) >= 8 ? 2 : 4) / (kClass == ActivationClass::kInlined ? 1 : 2);
-// In float64 their arithmetic would spill with as many blocks as all others, and that of the scaled ones with one less.
+// In float64 their arithmetic would spill with as many blocks as all others.
 template <class T, ActivationClass kClass>
-constexpr int kResidentBlocks = GradientPlan::kResidentBlocks - (std::is_same_v<T, double> ? int(kClass) : 0);
-static_assert(int(ActivationClass::kInlined) == 0 && int(ActivationClass::kScaled) == 2);
+constexpr int kResidentBlocks =
+    !std::is_same_v<T, double> || kClass == ActivationClass::kInlined ? GradientPlan::kResidentBlocks
+    : kClass == ActivationClass::kOther                               ? 3
+                                                                      : 2;
 constexpr int kPartialLanes = 8, kPartialRows = GradientPlan::kThreads / kPartialLanes;
 
 // sum[i] over the threads of a block that share a lane. Complete in the block's first row, threads [0, 2^lane_bits).
@@ -58,7 +60,9 @@ __global__ void __launch_bounds__(GradientPlan::kThreads, kResidentBlocks<T, kCl
 
   if (column < columns) {
     visit<kClass>(activation, scale, [&](auto act) {
-      constexpr bool kReads = !std::is_same_v<decltype(act), Identity>;
+      // Identity with a gain alone reads nothing, which is seen at run time.
+      const bool reads =
+          kClass == ActivationClass::kScaled ? kept.data != nullptr : !std::is_same_v<decltype(act), Identity>;
       constexpr int kRows = kInFlight<T, kWidth, kClass>;
       for (; row < end; row += kRows * row_step) {
         Pack<T, kWidth> up[kRows], from[kRows];
@@ -66,15 +70,14 @@ __global__ void __launch_bounds__(GradientPlan::kThreads, kResidentBlocks<T, kCl
         for (int k = 0; k < kRows; ++k) {
           if (row + k * row_step >= end) continue;
           up[k] = Pack<T, kWidth>::load(upper + k * upper_step);
-          if (kReads && (kClass != ActivationClass::kScaled || kept.data))  // a gain alone reads nothing
-            from[k] = Pack<T, kWidth>::load(read + k * read_step);
+          if (reads) from[k] = Pack<T, kWidth>::load(read + k * read_step);
         }
 #pragma unroll
         for (int k = 0; k < kRows; ++k) {
           if (row + k * row_step >= end) continue;
           Wide<T> dy_k[kWidth], x_k[kWidth] = {};
           up[k].widen(dy_k);
-          if constexpr (kReads) from[k].widen(x_k);
+          if (reads) from[k].widen(x_k);
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
             dy_k[i] = act.gradient(dy_k[i], x_k[i], parameters);

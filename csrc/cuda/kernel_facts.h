@@ -102,14 +102,14 @@ struct Shape {
   bool operator==(const Shape&) const = default;
 };
 
-// What a product launches beside the kernel that multiplies. The plan counts these, and `product` launches them.
-struct Followers {
-  int64_t row_tiles;  // each of which leaves column sums
-  bool finishes;      // adds the parts of the depth
-  bool adds_sums;     // adds the column sums of several tiles; CUTLASS's kernels always leave them in memory
-  int launches() const { return 1 + finishes + adds_sums; }
+// The kernels of a product. The plan counts them, and `product` launches them.
+struct Launches {
+  int64_t row_tiles;  // of which, backward, each has column sums
+  bool finishes;      // a second kernel adds the parts of the depth
+  bool adds_sums;     // one more adds the column sums of several tiles; CUTLASS's always leave theirs in memory
+  constexpr int count() const { return 1 + finishes + adds_sums; }
 };
-constexpr Followers followers(Choice choice, Direction direction, int64_t rows, bool bias_gradient) {
+constexpr Launches launches_of(Choice choice, Direction direction, int64_t rows, bool bias_gradient) {
   const KernelFacts& kernel = facts(choice.kernel);
   const bool finishes = choice.splits > 1;
   const int64_t tile = finishes ? kFinishRows : std::max(kernel.rows, 1), row_tiles = (rows + tile - 1) / tile;

@@ -109,12 +109,12 @@ template <> struct Arithmetic<Precision::kTf32> {
 };
 // Each factor is big + small; small · small is below float32's precision. Tensor cores truncate as they add, so partial
 // sums are promoted into float32 registers, which round, before that shows (docs/design/cuda.md). A factor is
-// multiplied by 2³⁰ before, so that the small half even of the smallest number is a normal one; a sum is divided by 2⁶⁰
-// at the end.
+// multiplied by 2³⁰ before, so that the small half of any number is 0 or a normal number; a sum is divided by 2⁶⁰ at
+// the end.
 template <> struct Arithmetic<Precision::kFloat32> {
   using Element = float;
   static constexpr bool kPromotes = true;
-  static constexpr float kScale = 0x1p30f, kInverseOfBoth = 0x1p-60f;
+  static constexpr float kScale = 0x1p30f, kUnscale = 0x1p-60f;
   template <int kWords> struct Fragment {
     uint32_t big[kWords], small[kWords];
     __device__ void prepare(const uint32_t (&loaded)[kWords]) {

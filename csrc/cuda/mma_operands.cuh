@@ -46,12 +46,13 @@ template <class T, class Layout, int kRows, int kThreads, int kAccess> class Til
     const auto to = [&](int i) { return stage + Layout::offset(row_ + i * kRowStep, byte_); };
     if constexpr (kAccess == 2) {
       // No asynchronous copy moves two bytes. All are asked for before the first is stored.
-      T values[kCopies];
+      uint16_t values[kCopies];
+      const auto* from = reinterpret_cast<const uint16_t*>(from_);
 #pragma unroll
       for (int i = 0; i < kCopies; ++i)
-        values[i] = valid && i * kRowStep < rows_left_ ? from_[i * kRowStep * stride_] : T(0.f);
+        values[i] = valid && i * kRowStep < rows_left_ ? from[i * kRowStep * stride_] : uint16_t(0);
 #pragma unroll
-      for (int i = 0; i < kCopies; ++i) store_shared(to(i), reinterpret_cast<const uint16_t&>(values[i]));
+      for (int i = 0; i < kCopies; ++i) store_shared(to(i), values[i]);
     } else {
 #pragma unroll
       for (int i = 0; i < kCopies; ++i)

@@ -107,13 +107,13 @@ template <Precision kPrecision, Direction kDirection, class Shape, int kAccess> 
       sum = fmaf(float(a[k]), float(kForward ? b[column * p.b_stride + k] : b[k * p.b_stride + column]), sum);
     return sum;
   }
-  // What the products with promoted sums leave scaled, divided again.
+  // Undoes the scaling of both factors.
   __device__ static float unscaled(float sum) {
-    if constexpr (Math::kPromotes) return sum * Math::kInverseOfBoth;
+    if constexpr (Math::kPromotes) return sum * Math::kUnscale;
     else return sum;
   }
-  // Whether scaling and splitting the factors may have spoiled a sum: they turn an infinity into NaN, and numbers and
-  // sums from about 2⁶⁸ on into infinities.
+  // Whether scaling and splitting the factors may have spoiled a sum: they turn an infinity into NaN, and factors from
+  // 2⁹⁸ and sums from 2⁶⁸ on into infinities.
   __device__ static bool is_doubtful(float sum) { return Math::kPromotes && !(fabsf(sum) <= 0x1.fffffep127f); }
 };
 
@@ -198,13 +198,18 @@ __global__ void __launch_bounds__(Shape::kThreads, Product<kPrecision, kDirectio
         doubtful = doubtful || P::is_doubtful(left) || P::is_doubtful(right);
         *reinterpret_cast<float2*>(to) = make_float2(left, right);
       }
-  if (P::Math::kPromotes ? __syncthreads_or(doubtful) : (__syncthreads(), false)) {
-    for (int i = threadIdx.x; i < Shape::kRows * Shape::kColumns; i += Shape::kThreads) {
-      const int r = i / Shape::kColumns, c = i % Shape::kColumns;
-      float& sum = tile[r * Shape::kEpilogueStride + c];
-      if (P::is_doubtful(sum) && row + r < p.rows && column + c < p.columns)
-        sum = P::plain_sum(p, row + r, column + c, begin, end);
+  if constexpr (P::Math::kPromotes) {
+    if (__syncthreads_or(doubtful)) {
+      // Diagonally, as it is whole rows and whole columns that are spoiled.
+      for (int i = threadIdx.x; i < Shape::kRows * Shape::kColumns; i += Shape::kThreads) {
+        const int r = i / Shape::kColumns, c = (i + r) % Shape::kColumns;
+        float& sum = tile[r * Shape::kEpilogueStride + c];
+        if (P::is_doubtful(sum) && row + r < p.rows && column + c < p.columns)
+          sum = P::plain_sum(p, row + r, column + c, begin, end);
+      }
+      __syncthreads();
     }
+  } else {
     __syncthreads();
   }
 
@@ -235,6 +240,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Product<kPrecision, kDirectio
   // Rows whose y a thread asks for before it needs the first. (As stores may change what is read later, the compiler
   // keeps the order of a load and a store.)
   constexpr int kTrips = Shape::kRows / kRowStep, kInFlight = P::kForward ? 1 : std::min(kTrips, 8);
+  static_assert(kTrips % kInFlight == 0);
   float column_sums[kWidth] = {};
   if (at < p.columns) {
     float bias[kWidth] = {};
@@ -265,7 +271,8 @@ __global__ void __launch_bounds__(Shape::kThreads, Product<kPrecision, kDirectio
 #pragma unroll
           for (int i = 0; i < kWidth; ++i) {
             if constexpr (P::kForward) values[i] = act.forward(values[i] + bias[i], parameters);
-            else column_sums[i] += values[i] = act.gradient(values[i], x[i], parameters);
+            else values[i] = act.gradient(values[i], x[i], parameters);
+            if constexpr (!P::kForward) column_sums[i] += values[i];
           }
           Pack<T, kWidth> pack;
           pack.narrow(values);

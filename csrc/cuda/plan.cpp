@@ -83,7 +83,7 @@ double estimate(const Shape& shape, const Device& device, Choice choice) {
   const double waves = divide_up(tiles, device.multiprocessors);
   const double tile_operations = 2. * kernel.rows * kernel.columns * depth / choice.splits;
   const double parts = choice.splits > 1 ? choice.splits * rows * columns * double(sizeof(float)) : 0;
-  const int launches = followers(choice, shape.direction, shape.rows, shape.epilogue).launches();
+  const int launches = launches_of(choice, shape.direction, shape.rows, shape.epilogue).count();
   const double product =
       std::max(waves * tile_operations / (rate / rates.multiprocessors), (traffic + epilogue + parts) / bandwidth);
   return launches * rates.launch + product + (choice.splits > 1 ? (parts + result) / bandwidth : 0);

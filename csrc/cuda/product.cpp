@@ -8,7 +8,7 @@ namespace {
 
 // How the scratch memory is divided, in elements.
 struct Layout {
-  Followers followers;
+  Launches launches;
   int64_t sum_stride;
   int64_t sums;  // of all row tiles; 0 where one tile writes the bias gradient itself
   int64_t parts;
@@ -16,11 +16,11 @@ struct Layout {
 
 Layout layout_of(const ProductArguments& p, Choice choice) {
   const int columns = std::max(facts(choice.kernel).columns, 1);
-  Layout layout{followers(choice, p.direction, p.rows, p.bias_gradient)};
-  layout.parts = layout.followers.finishes ? choice.splits * p.rows * p.columns : 0;
+  Layout layout{launches_of(choice, p.direction, p.rows, p.bias_gradient)};
+  layout.parts = layout.launches.finishes ? choice.splits * p.rows * p.columns : 0;
   // CUTLASS writes the column sums of whole tiles, also where one sticks out of the matrix.
   layout.sum_stride = (p.columns + columns - 1) / columns * columns;
-  layout.sums = layout.followers.adds_sums ? layout.followers.row_tiles * layout.sum_stride : 0;
+  layout.sums = layout.launches.adds_sums ? layout.launches.row_tiles * layout.sum_stride : 0;
   return layout;
 }
 
@@ -79,7 +79,7 @@ cudaError_t product(const ProductArguments& p, Choice choice, void* workspace, c
   cudaError_t error = multiply_any(p, choice, partials, stream);
   if (error == cudaSuccess && layout.parts) error = finish_product(p, choice.splits, partials, stream);
   if (error == cudaSuccess && layout.sums)
-    error = finish_sums(dtype_of(p.precision), partials.sums, layout.followers.row_tiles, layout.sum_stride, p.columns,
+    error = finish_sums(dtype_of(p.precision), partials.sums, layout.launches.row_tiles, layout.sum_stride, p.columns,
                         p.bias_gradient, stream);
   return error;
 }

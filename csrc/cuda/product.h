@@ -31,7 +31,9 @@ struct ProductActivation {
   int index;
   double parameter;
 
-  constexpr ProductActivation(Activation of = kIdentity) : index(of.index), parameter(of.parameters.first) {}
+  // Of no activation with a gain or a limit, which a kernel of its own applies.
+  constexpr ProductActivation(Activation of = kIdentity)
+      : index(is_scaled(of) ? -1 : of.index), parameter(of.parameters.first) {}
   FUSED_GAN_FUNCTION Parameters<float> parameters() const { return {float(parameter), 0}; }
 };
 
@@ -73,8 +75,8 @@ struct Choice {
 
 // Bytes that `product` needs as scratch memory, uninitialised, 16-byte aligned; often 0.
 int64_t product_workspace(const ProductArguments&, Choice);
-// Equal calls give equal bits: sums have an order that sizes and choice decide. `choice` must be able to run
-// (kernel_facts.h); no kernel but kLibrary is refused for its speed.
+// Equal calls give equal bits: sums have an order that sizes, strides, alignment and choice decide. `choice` must be
+// able to run (kernel_facts.h); no kernel but kLibrary is refused for its speed.
 cudaError_t product(const ProductArguments&, Choice, void* workspace, cudaStream_t);
 
 // ---- what product.cpp puts together --------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ template <class T, int kWidth> class alignas(kWidth * sizeof(T)) Pack {
 };
 
 // What a pointwise kernel is compiled for: the activations that products have inside, the others, or any of them with a
-// gain and a limit behind it. A kernel for all would need the registers of the last also for the first.
+// gain or a limit behind it. A kernel for all would need the registers of the last also for the first.
 enum class ActivationClass { kInlined, kOther, kScaled };
 
 inline ActivationClass class_of(const Activation& activation) {

@@ -98,8 +98,9 @@ def complaints(usage: Usage, budget: Usage) -> list[str]:
     found += [f"{name}: compiled, but not in the budget" for name in usage.keys() - budget.keys()]
     for name in usage.keys() & budget.keys():
         for what, used in usage[name].items():
-            if used > budget[name][what]:
-                found.append(f"{name}: {used} {what}, the budget is {budget[name][what]}")
+            allowed = budget[name].get(what, 0)
+            if used > allowed:
+                found.append(f"{name}: {used} {what}, the budget is {allowed}")
     return sorted(found)
 
 

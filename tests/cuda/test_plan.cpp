@@ -130,7 +130,7 @@ void parts_of_a_long_depth_keep_a_device_busy() {
 
 void every_kernel_of_a_product_is_counted() {
   constexpr auto launches = [](Kernel kernel, int splits, Direction direction, int64_t rows, bool bias = true) {
-    return followers({kernel, splits}, direction, rows, bias).launches();
+    return launches_of({kernel, splits}, direction, rows, bias).count();
   };
   CHECK(launches(Kernel::kMma64x64, 1, Direction::kForward, 1000) == 1);
   CHECK(launches(Kernel::kMma64x64, 2, Direction::kForward, 1000) == 2);

@@ -231,6 +231,9 @@ template <Precision kPrecision, Direction kDirection> void test_refusal(const Ke
     report(product(p, {kernel.kernel}, nullptr, nullptr) == cudaErrorInvalidValue ? "" : "was not refused",
            std::string(kernel.name) + " " + Activations::kNames[index]);
   }
+  p.activation = ProductActivation({Activations::index_of<Relu>(), {}, {2, kUnscaled.limit}});
+  report(product(p, {kernel.kernel}, nullptr, nullptr) == cudaErrorInvalidValue ? "" : "was not refused",
+         std::string(kernel.name) + " relu with a gain");
 }
 
 // A wide element is aligned in multiples of 4, a 16-bit one of 8: these cases keep to 8.
@@ -259,8 +262,10 @@ template <Precision kPrecision, Direction kDirection> void test_kernel(const Ker
     }
   // Factors whose second half would be no number any more, if it were not for the scaling.
   if constexpr (kPrecision == Precision::kFloat32)
-    for (const auto& [a, b] : {std::pair(-120, 60), {60, -120}, {-140, 100}, {-50, -50}, {30, 30}, {60, 60}})
-      test<kPrecision, kDirection>(kernel, 0, {40, 72, 40, 0, 0, 1, false, 0, a, b});
+    for (const auto& [a, b] :
+         {std::pair(-120, 60), {60, -120}, {-140, 100}, {-50, -50}, {100, -90}, {35, 35}, {60, 60}})
+      for (const int splits : {1, kernel.splits ? 2 : 1})
+        test<kPrecision, kDirection>(kernel, 0, {40, 72, 72, 0, 0, splits, false, 0, a, b});
   if (!kernel.aligned)
     for (const Case& c : {Case{1, 1, 1},
                           {5, 3, 7},

@@ -9,7 +9,8 @@ namespace fused_gan::cuda {
 
 struct GradientPlan {
   static constexpr int kThreads = 256;       // in a block, at most
-  static constexpr int kResidentBlocks = 4;  // of a multiprocessor at the same time; the kernel's registers allow them
+  static constexpr int kResidentBlocks = 4;  // of a multiprocessor at the same time, as registers allow; gradient.cu
+                                             // has fewer in float64
 
   int lane_bits;       // 2^lane_bits threads lie side by side along a row, the others below them
   int threads;         // in a block, a power of two

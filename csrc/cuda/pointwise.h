@@ -38,7 +38,7 @@ struct GradientArguments {
   Dtype dtype;
   Activation activation;
   Matrix dy;            // (rows, columns)
-  Matrix kept;          // (rows, columns): y or z, as the activation says; identity reads none
+  Matrix kept;          // (rows, columns): y or z, as the activation says; none where it reads nothing
   void* dz;             // (rows, columns), contiguous, or null
   void* bias_gradient;  // (columns) or null
   int64_t rows, columns;

@@ -145,7 +145,7 @@ class WideChain:
     """
 
     def __init__(self, network: nn.Module, config: Any) -> None:
-        items = group_layers(list(network.children()), hooked=False)
+        items = group_layers(list(network.children()))
         self.layers = [layer for layer in items if isinstance(layer, Layer)]
         self._weights = [wide(tensor) for layer in self.layers for tensor in layer.linear.parameters()]
         self.moments = [(np.zeros_like(weight), np.zeros_like(weight)) for weight in self._weights]

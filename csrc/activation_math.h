@@ -1,4 +1,4 @@
-// The functions that activations are made of, beyond arithmetic. cpu/isa.h has them for vectors.
+// What activations are made of, beyond arithmetic.
 #pragma once
 
 #include <cmath>
@@ -11,13 +11,13 @@
 
 namespace fused_gan {
 
-// What an activation may need of the standard normal distribution.
+// Of the standard normal distribution, at one number.
 template <class T> struct Normal {
   T cdf, density;
 };
 
-// The functions that activations need beyond arithmetic, and the type of a constant. cpu/isa.h specialises them for
-// vectors. log1p is asked for 0 ≤ x ≤ 1 alone.
+// Their functions, and the type of a constant. cpu/isa.h specialises them for vectors. log1p is asked for 0 ≤ x ≤ 1
+// alone.
 template <class T> struct Math;
 template <> struct Math<float> {
   using Scalar = float;

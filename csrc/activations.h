@@ -4,7 +4,7 @@
 // T is float or double, or a vector of them (cpu/vec.h): comparisons then select lane by lane. A gradient reads what
 // that of PyTorch's module reads when it does not work in place, so it is as exact. LeakyReLU is the exception: it
 // reads the output, which the next layer keeps anyway, where the sign of the output tells that of z and nobody else can
-// overwrite it (its struct says who says so). Where PyTorch selects, these select too and never multiply by 0 or 1, so
+// overwrite it (as its second number tells). Where PyTorch selects, these select too and never multiply by 0 or 1, so
 // NaN and Inf propagate as in PyTorch. To add an activation: one struct and one name in `Activations` here, its form in
 // ATen's operators in aten_forms.h (a missing one does not compile), and one row in fused_gan/ops/activations.py (a
 // test misses it).

@@ -11,8 +11,8 @@
 namespace fused_gan::cuda {
 namespace {
 
-// A block's columns. 8 columns of the parts are the 32 bytes that memory moves at once, and
-// make many blocks of few rows.
+// A block's columns. 8 columns of the parts are the 32 bytes that memory moves at once, and make many blocks of few
+// rows.
 constexpr int kBlockColumns = 8, kThreads = 128;
 
 // sum[i] over the threads of a block that share a lane, complete in threads [0, lanes).
